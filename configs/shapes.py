@@ -1,0 +1,28 @@
+"""Captioned shapes drawn by an autoregressive transformer over a patch codebook.
+
+  python main.py train --config=configs/shapes.py --workdir=runs/shapes
+"""
+
+from t2i_jax.config import base
+
+
+def get_config(arg=""):
+    """arg: "" for the experiment, "smoke" for a tiny one that only shows that everything runs."""
+    config = base()
+    config.family = "autoregressive"
+    config.data = {"name": "shapes", "resolution": 32, "scenes": 0}
+    config.text = {"encoder": "transformer", "length": 12, "vocab_size": 512, "width": 128, "depth": 0}
+    config.image_tokenizer = {"patch": 4, "codes": 1024, "fit_pictures": 4000}
+    config.model = {"width": 128, "depth": 6, "heads": 4}
+    config.optim.update({"name": "muon", "learning_rate": 5e-3, "schedule": "linear", "warmup": 50, "b2": 0.98, "weight_decay": 0.0})
+    config.sample = {"temperature": 0.5, "top_k": 0, "top_p": 1.0, "guidance": 1.5}
+    config.train.update({"steps": 1500})
+    if arg == "smoke":
+        config.data.scenes = 64
+        config.image_tokenizer.update({"codes": 64, "fit_pictures": 32})
+        config.model.update({"width": 32, "depth": 2, "heads": 2})
+        config.text.width = 32
+        config.train.update({"steps": 6, "batch_size": 8, "log_every": 2, "eval_every": 4, "save_every": 3, "grid": 4})
+        config.train.validation_examples = 16
+        config.evaluate.update({"num": 16, "batch": 8})
+    return config

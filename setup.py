@@ -1,0 +1,39 @@
+"""Package definition. Ranges are pinned to what was tested; `requirements.lock` holds exact versions."""
+
+from setuptools import find_packages, setup
+
+setup(
+    name="t2i_jax",
+    version="0.1.0",
+    description="Text-to-image in JAX: every family of model, one loop, one ruler",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=find_packages(include=["t2i_jax", "t2i_jax.*"]),
+    install_requires=[
+        "absl-py>=2.1",
+        "flax>=0.12,<0.13",
+        "jax>=0.10,<0.12",
+        "ml-collections>=1.0,<2",
+        "numpy>=2.0,<3",
+        "optax>=0.2.6,<0.3",
+        "orbax-checkpoint>=0.11.30,<0.13",
+        "pillow>=11",
+        "safetensors>=0.5",
+        "tensorboardX>=2.6",
+        "tokenizers>=0.21",
+        "tqdm>=4.66",
+        # The input pipeline. Nothing else imports these, so a sampling-only
+        # environment may leave them out (pip install --no-deps, see README).
+        "array_record>=0.7",
+        "importlib_resources>=6",  # tensorflow-datasets 4.9.10 imports it undeclared
+        "tensorflow-cpu>=2.19; sys_platform == 'linux'",
+        "tensorflow>=2.19; sys_platform != 'linux'",
+        "tensorflow-datasets>=4.9.9,<5",
+    ],
+    extras_require={
+        "test": ["hypothesis>=6", "ipykernel>=6", "nbclient>=0.10", "pytest>=8", "ruff==0.17.6", "scipy>=1.14"],
+        "bench": ["matplotlib>=3.9", "torch==2.13.0"],
+        "cuda": ["jax[cuda13]"],
+        "tpu": ["jax[tpu]"],
+    },
+)

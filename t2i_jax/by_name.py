@@ -1,0 +1,17 @@
+"""The file name is the registry: `make_of("families", "flow")` is the function `make` of t2i_jax/families/flow.py."""
+
+import difflib
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+
+
+def make_of(folder: str, name: str) -> Callable:
+    """The `make` of t2i_jax/FOLDER/NAME.py. Raises ValueError, naming those there are and the nearest, if there is none."""
+    files = (Path(__file__).parent / folder).glob("*.py")
+    names = sorted(f.stem for f in files if "\ndef make(" in f.read_text(encoding="utf-8"))
+    if name not in names:
+        near = difflib.get_close_matches(str(name), names, 1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"there is no {name!r} in {folder}: there are {', '.join(names)}{hint}")
+    return importlib.import_module(f"t2i_jax.{folder}.{name}").make

@@ -1,0 +1,82 @@
+"""What each command of main.py does, given its arguments and the config overrides."""
+
+import os
+import sys
+import time
+from pathlib import Path
+
+import jax
+from ml_collections import ConfigDict
+
+from t2i_jax import config as configs
+from t2i_jax import pipeline
+from t2i_jax.by_name import make_of
+from t2i_jax.data.source import data_dir
+
+# What a user can mend: shown as one line. Anything else is a bug and shows its trace.
+UserError = (ValueError, FileNotFoundError, RuntimeError)
+
+
+def prepare(args, overrides) -> None:
+    """Fetch and prepare a data set."""
+    config = ConfigDict({"name": args.data, "resolution": args.resolution})
+    for override in overrides:
+        configs.set_value(config, *override.removeprefix("data.").split("=", 1))
+    make = make_of("data", args.data)
+    fetch = getattr(sys.modules[make.__module__], "prepare", None)
+    if fetch:
+        fetch(config, args.archives)
+    source = make(config, "train")
+    print(f"{args.data}: {len(source.captions):,} training pictures of {args.resolution} px, in {data_dir()}")
+
+
+def train(args, overrides) -> None:
+    """Train, then score on `test`."""
+    from t2i_jax import train as training  # these two import the input pipeline
+    from t2i_jax.evaluate import evaluate as score, summary
+
+    _compile_cache()
+    began = time.monotonic()
+    pipe = training.train(configs.load(args.config, overrides), args.workdir)
+    report = score(pipe, args.workdir, "test")
+    print(f"{summary(report, args.workdir)}\n{(time.monotonic() - began) / 60:.1f} minutes in all")
+
+
+def sample(args, overrides) -> None:
+    """Draw pictures, or one picture again."""
+    _compile_cache()
+    settings = dict(override.split("=", 1) for override in overrides)
+    pipe = pipeline.load(args.workdir, args.checkpoint, **settings)
+    out = Path(args.out)
+    if args.origin:
+        image, same = pipe.redraw(args.origin)
+        out.mkdir(parents=True, exist_ok=True)
+        path = out / f"{Path(args.origin).stem}-again.png"
+        pipeline.save_png(image, path)
+        print(f"{path}: {'the same, bit for bit' if same else 'NOT the same pixels (another machine or version?)'}")
+        return
+    prompts = args.prompt or Path(args.prompts).read_text(encoding="utf-8").splitlines()
+    drawn = pipe(prompts, num=args.num, seed=args.seed)
+    for path, prompt in zip(drawn.save(out), drawn.prompts, strict=True):
+        print(f"{path}  {prompt}")
+
+
+def evaluate(args, overrides) -> None:
+    """Score a run, or the parser itself."""
+    from t2i_jax.evaluate import evaluate as score, evaluate_truth, summary
+
+    _compile_cache()
+    if args.workdir:
+        settings = dict(override.split("=", 1) for override in overrides)
+        pipe = pipeline.load(args.workdir, args.checkpoint, **settings)
+        print(summary(score(pipe, args.workdir, args.split, args.num), args.workdir))
+    elif args.config:
+        print(evaluate_truth(configs.load(args.config, overrides), args.split, args.num))
+    else:
+        raise ValueError("evaluate needs --workdir=RUN (score a run) or --config=FILE.py (score the parser on true pictures)")
+
+
+def _compile_cache() -> None:
+    """Keep compiled programs between runs."""
+    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+        jax.config.update("jax_compilation_cache_dir", str(data_dir() / "compiled"))

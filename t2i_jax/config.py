@@ -1,0 +1,133 @@
+"""Configs: plain files with `get_config(arg)`, and `--config.a.b=value` on top of them."""
+
+import ast
+import difflib
+import importlib.util
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+
+def base() -> ConfigDict:
+    """What every experiment has, with its defaults; a config file sets what is its own. See docs/configs.md."""
+    return ConfigDict(
+        {
+            "seed": 0,
+            "init_from": "",  # another run's folder: start from its averaged weights
+            "caption_dropout": 0.1,  # how often a caption is replaced by the empty one, for guidance
+            "ema_decay": 0.999,
+            "text": {"encoder": "transformer", "length": 16, "vocab_size": 1024, "width": 128, "depth": 2, "heads": 4},
+            "optim": {
+                "name": "adamw",
+                "learning_rate": 1e-3,
+                "schedule": "cosine",
+                "warmup": 100,
+                "weight_decay": 0.01,
+                "clip": 1.0,
+                "b1": 0.9,
+                "b2": 0.99,
+                "adam_scale": 1.0,  # under muon: the rate of embeddings, norms and biases, as a part of the matrices'
+            },
+            "train": {
+                "steps": 1000,
+                "batch_size": 64,
+                "accumulate": 1,  # the batch is computed in this many parts, one after another
+                "log_every": 50,
+                "eval_every": 500,  # validation loss and a grid of samples
+                "save_every": 500,
+                "validation_examples": 512,
+                "grid": 16,
+            },
+            "evaluate": {"num": 1000, "batch": 64},  # how many captions are drawn for a score, at once
+            "parallel": {"mode": "jit", "fsdp": 1},
+        }
+    )
+
+
+def load(spec: str, overrides: Sequence[str] = ()) -> ConfigDict:
+    """The config of "FILE.py" or "FILE.py:arg", with overrides "a.b=value" applied, locked.
+
+    Raises FileNotFoundError for a missing file, and ValueError for an unknown key (naming the nearest) or a wrong type.
+    """
+    file, _, arg = spec.partition(":")
+    if not Path(file).is_file():
+        raise FileNotFoundError(f"no config file {file!r}" + _choices(Path(file).parent))
+    module_spec = importlib.util.spec_from_file_location(f"config_{Path(file).stem}", file)
+    module = importlib.util.module_from_spec(module_spec)
+    module_spec.loader.exec_module(module)
+    config = module.get_config(arg) if arg else module.get_config()
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals:
+            raise ValueError(f"--config.{key} has no value: write --config.{key}=VALUE")
+        set_value(config, key, text)
+    return config.lock()
+
+
+def set_value(config: ConfigDict, key: str, text: str) -> None:
+    """`config.a.b = value` from "a.b" and the value's text, read as the type that stands there."""
+    known = flatten(config)
+    if key not in known:
+        near = difflib.get_close_matches(key, known, 1, cutoff=0.4)
+        raise ValueError(f"unknown config key {key!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+    old = known[key]
+    try:
+        value = _parse(text, old)
+    except (ValueError, SyntaxError):
+        raise ValueError(f"config.{key} is {type(old).__name__} ({old!r}); {text!r} is not") from None
+    *parents, last = key.split(".")
+    for parent in parents:
+        config = config[parent]
+    with config.unlocked():
+        config[last] = value
+
+
+def flatten(config) -> dict:
+    """{"a.b": value} of nested mappings."""
+    flat = {}
+    for key, value in config.items():
+        if isinstance(value, ConfigDict | dict):
+            flat |= {f"{key}.{name}": leaf for name, leaf in flatten(value).items()}
+        else:
+            flat[key] = value
+    return flat
+
+
+def to_json(config: ConfigDict) -> str:
+    """The config as JSON text, keys sorted."""
+    return json.dumps(config.to_dict(), indent=1, sort_keys=True)
+
+
+def from_json(text: str) -> ConfigDict:
+    """The inverse of `to_json` (tuples come back as tuples: JSON lists become tuples)."""
+
+    def tuples(value):
+        if isinstance(value, dict):
+            return {key: tuples(leaf) for key, leaf in value.items()}
+        return tuple(map(tuples, value)) if isinstance(value, list) else value
+
+    return ConfigDict(tuples(json.loads(text))).lock()
+
+
+def _parse(text: str, old):
+    if isinstance(old, str):
+        return text
+    if isinstance(old, bool):
+        if text.lower() not in ("true", "false"):
+            raise ValueError
+        return text.lower() == "true"
+    value = ast.literal_eval(text)
+    if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(old, tuple) and isinstance(value, list):
+        value = tuple(value)
+    if type(value) is not type(old):
+        raise ValueError
+    return value
+
+
+def _choices(folder: Path) -> str:
+    names = sorted(str(p) for p in folder.glob("*.py")) if folder.is_dir() else []
+    return f"; there are {', '.join(names)}" if names else ""

@@ -1,0 +1,142 @@
+"""DiT, the diffusion transformer (arXiv 2212.09748), conditioned on text."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from t2i_jax.models.attention import Attention, layer_norm
+from t2i_jax.models.layers import Dropout, sine_positions_2d, sine_time
+from t2i_jax.models.variants import fields_of
+from t2i_jax.text.condition import TextCondition
+
+# arXiv 2212.09748, table 1
+_SIZES = {
+    "S": dict(width=384, depth=12, heads=6),
+    "B": dict(width=768, depth=12, heads=12),
+    "L": dict(width=1024, depth=24, heads=16),
+    "XL": dict(width=1152, depth=28, heads=16),
+}
+VARIANTS = {f"{name}/{patch}": dict(patch=patch, **size) for name, size in _SIZES.items() for patch in (2, 4, 8)}
+
+
+class Block(nn.Module):
+    """Self-attention, cross-attention to the text if `cross`, and a GELU network: gated, modulated residual branches.
+
+    x [B, N, width], condition [B, width]. `mask` [B, N] is of x, or of `text` [B, L, width] if `cross`.
+    """
+
+    heads: int
+    mlp_ratio: float
+    cross: bool
+    dropout: float
+    qk_norm: bool
+    gate_init: float
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x, condition, text, mask, keys):
+        width = x.shape[-1]
+        branches = 3 if self.cross else 2
+        shifts, scales, gates = _modulation(condition, width, branches, self.gate_init, self.dtype)
+
+        def add(x, i, branch, name):
+            y = layer_norm(x) * (1.0 + scales[i]) + shifts[i]
+            y = Dropout(self.dropout, name=f"{name}_dropout")(branch(y.astype(self.dtype)), keys)
+            return x + gates[i].astype(self.dtype) * y
+
+        def mlp(y):
+            y = nn.gelu(nn.Dense(int(self.mlp_ratio * width), dtype=self.dtype, name="mlp_in")(y))
+            return nn.Dense(width, dtype=self.dtype, name="mlp_out")(y)
+
+        attention = Attention(self.heads, self.qk_norm, self.dtype, name="attention")
+        x = add(x, 0, lambda y: attention(y, mask=None if self.cross else mask), "attention")
+        if self.cross:
+            cross_attention = Attention(self.heads, self.qk_norm, self.dtype, name="cross_attention")
+            x = add(x, 2, lambda y: cross_attention(y, text, mask), "cross_attention")
+        return add(x, 1, mlp, "mlp")
+
+
+class DiT(nn.Module):
+    """A denoising transformer over patches.
+
+    Call with x float [B, H, W, C], t [B] in [0, 1], text: TextCondition and, for dropout, keys [B]; gives float32
+    [B, H, W, C]. Raises ValueError if H or W is not a multiple of `patch`, or `width` not one of `heads`.
+
+    text_mode: "joint" (text tokens join the image's in self-attention, with the same weights) or "cross" (a
+    cross-attention branch in each block). Time, `text.pooled` and `text.vector` modulate the norms.
+    gate_init: how open the residual gates start; 0 is adaLN-zero, where every block starts as the identity.
+    dtype: of the computation; parameters, norms and softmax are float32. remat: recompute blocks in the backward pass.
+    """
+
+    patch: int = 2
+    width: int = 384
+    depth: int = 12
+    heads: int = 6
+    mlp_ratio: float = 4.0
+    text_mode: str = "joint"
+    dropout: float = 0.0
+    qk_norm: bool = True
+    gate_init: float = 0.0
+    dtype: Any = jnp.float32
+    remat: bool = False
+
+    @nn.compact
+    def __call__(self, x, t, text: TextCondition, keys=None):
+        batch, height, width, channels = x.shape
+        p = self.patch
+        if self.text_mode not in ("joint", "cross"):
+            raise ValueError(f"text_mode is {self.text_mode!r}; it is joint or cross")
+        if height % p or width % p:
+            raise ValueError(f"an image of {height} x {width} is not made of patches of {p} x {p}")
+        grid = (height // p, width // p)
+
+        condition = self._dense("time_out")(nn.silu(self._dense("time_in")(sine_time(t, 256))))
+        condition = condition + self._dense("pooled")(text.pooled)
+        if text.vector is not None:
+            condition = condition + self._dense("vector")(text.vector)
+        condition = nn.silu(condition)
+
+        x = x.reshape(batch, grid[0], p, grid[1], p, channels).swapaxes(2, 3).reshape(batch, -1, p * p * channels)
+        x = self._dense("patch_in")(x) + sine_positions_2d(*grid, self.width).astype(self.dtype)
+        count, words, mask = x.shape[1], self._dense("text_in")(text.sequence), text.mask
+        cross = self.text_mode == "cross"
+        if not cross:
+            x = jnp.concatenate([x, words], axis=1)
+            mask = jnp.concatenate([jnp.ones((batch, count), bool), mask], axis=1)
+
+        block = nn.remat(Block) if self.remat else Block
+        sizes = (self.heads, self.mlp_ratio, cross, self.dropout, self.qk_norm, self.gate_init, self.dtype)
+        for i in range(self.depth):  # unrolled: a scan over layers was a fifth slower in the backward pass on CPU
+            x = block(*sizes, name=f"block_{i}")(x, condition, words if cross else None, mask, keys)
+
+        (shift,), (scale,), _ = _modulation(condition, self.width, 1, None, self.dtype)
+        x = (layer_norm(x[:, :count]) * (1.0 + scale) + shift).astype(self.dtype)
+        x = self._dense("patch_out", p * p * channels, kernel_init=nn.initializers.zeros)(x)
+        x = x.reshape(batch, *grid, p, p, channels).swapaxes(2, 3).reshape(batch, height, width, channels)
+        return x.astype(jnp.float32)
+
+    def _dense(self, name, features=None, **kwargs):
+        return nn.Dense(features or self.width, dtype=self.dtype, name=name, **kwargs)
+
+
+def make(config) -> DiT:
+    """The DiT of `config.model`: the fields of DiT, and `variant` for a row of VARIANTS."""
+    return DiT(**fields_of(config, VARIANTS))
+
+
+def _modulation(condition, width, branches, gate_init, dtype):
+    """Shifts, scales and gates, each `branches` arrays float32 [B, 1, width]; no gates if `gate_init` is None.
+
+    They start constant: 0, 0 and `gate_init`.
+    """
+    start = [0.0] * 2 * branches + ([] if gate_init is None else [gate_init] * branches)
+
+    def bias_init(key, shape, dtype=jnp.float32):
+        return jnp.repeat(jnp.asarray(start, dtype), width)
+
+    dense = nn.Dense(
+        len(start) * width, kernel_init=nn.initializers.zeros, bias_init=bias_init, dtype=dtype, name="modulation"
+    )
+    parts = jnp.split(dense(condition).astype(jnp.float32)[:, None], len(start), axis=-1)
+    return parts[:branches], parts[branches : 2 * branches], parts[2 * branches :]

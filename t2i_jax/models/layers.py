@@ -1,0 +1,59 @@
+"""Small layers that several networks share."""
+
+import zlib
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+class Dropout(nn.Module):
+    """Dropout whose mask is drawn from one key an example, so that it does not depend on how a batch is split.
+
+    Call with x [B, ...] and keys [B] (or None: no dropout). Each place in the network folds its own path into the keys.
+    """
+
+    rate: float
+
+    @nn.compact
+    def __call__(self, x, keys):
+        if keys is None or self.rate == 0.0:
+            return x
+        salt = zlib.crc32("/".join(self.path).encode())
+        keep = jax.vmap(lambda k: jax.random.bernoulli(jax.random.fold_in(k, salt), 1.0 - self.rate, x.shape[1:]))(keys)
+        return jnp.where(keep, x / (1.0 - self.rate), 0).astype(x.dtype)
+
+
+def sine_positions(length: int, width: int) -> np.ndarray:
+    """Fixed sine and cosine positions [length, width] (arXiv 1706.03762, section 3.5)."""
+    return _sines(np.arange(length), width).astype(np.float32)
+
+
+def sine_positions_2d(height: int, width_cells: int, width: int) -> np.ndarray:
+    """Fixed positions of a grid in row order [height * width_cells, width]: half the channels for y, half for x."""
+    y, x = np.mgrid[:height, :width_cells].reshape(2, -1)
+    return np.concatenate([_sines(y, width // 2), _sines(x, width - width // 2)], axis=1).astype(np.float32)
+
+
+def _sines(position: np.ndarray, width: int) -> np.ndarray:
+    half = (width + 1) // 2
+    angles = position[:, None] * 10000.0 ** (-np.arange(half) / half)
+    return np.concatenate([np.sin(angles), np.cos(angles)], axis=1)[:, :width]
+
+
+def sine_time(t, width: int, max_period: float = 10000.0):
+    """Embedding of a time t [B] in [0, 1] as [B, width] (the DDPM convention: t is scaled by 1000)."""
+    half = width // 2
+    angles = 1000.0 * t.astype(jnp.float32)[:, None] * jnp.exp(-np.log(max_period) * jnp.arange(half) / half)
+    return jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], axis=1)
+
+
+def to_unit(image):
+    """uint8 pictures as float32 in [-1, 1]."""
+    return image.astype(jnp.float32) / 127.5 - 1.0
+
+
+def from_unit(image):
+    """Float pictures in [-1, 1] as uint8, rounded and clipped."""
+    return jnp.clip(jnp.round((image.astype(jnp.float32) + 1.0) * 127.5), 0, 255).astype(jnp.uint8)

@@ -1,0 +1,86 @@
+"""The plainest image tokenizer: a codebook of square patches, fitted by k-means.
+
+`fit` runs once before training; `encode` and `decode` are pure functions of the codebook, an array of a run's frozen tree.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def fit(images: np.ndarray, patch: int, codes: int, seed: int = 0, iterations: int = 20) -> np.ndarray:
+    """A codebook float32 [codes, patch * patch * 3] in [-1, 1] from uint8 images [N, H, W, 3].
+
+    Lloyd's k-means on the distinct patches, each weighted by the square root of how often it occurs, so that the rare edges
+    get codes beside the common background. Codes that lose all their patches are moved to the worst-served ones.
+    Raises ValueError if there are fewer distinct patches than codes.
+    """
+    patches = np.asarray(_patches(jnp.asarray(images), patch)).reshape(-1, patch * patch * 3)
+    rows = np.ascontiguousarray(patches).view(f"V{patches.shape[1]}").ravel()  # a row as one value sorts far faster
+    _, first, counts = np.unique(rows, return_index=True, return_counts=True)
+    flat = patches[first]
+    if len(flat) < codes:
+        raise ValueError(
+            f"a codebook of {codes} needs as many distinct patches; the {len(images)} pictures have {len(flat)}"
+        )
+    rng = np.random.default_rng(seed)
+    points, weights = _unit(jnp.asarray(flat)), jnp.sqrt(jnp.asarray(counts, jnp.float32))
+    centres = points[np.sort(rng.choice(len(flat), codes, replace=False))]
+    for _ in range(iterations):
+        nearest, distance = _assign(points, centres)
+        centres, mass = _means(points, weights, nearest, centres)
+        empty = np.flatnonzero(np.asarray(mass) == 0)
+        if len(empty):
+            worst = np.argsort(-np.asarray(distance * weights), kind="stable")[: len(empty)]
+            centres = centres.at[empty].set(points[worst])
+    return np.asarray(centres)
+
+
+def encode(codebook, images):
+    """Nearest codes int32 [B, (H / patch) * (W / patch)], in row order, of float images [B, H, W, 3] in [-1, 1]."""
+    patch = _patch(codebook)
+    return _nearest(_patches(images, patch), codebook)
+
+
+def decode(codebook, codes, grid: tuple[int, int]):
+    """Float images [B, H, W, 3] in [-1, 1] of codes int [B, N] on a grid (rows, columns)."""
+    patch = _patch(codebook)
+    x = codebook[codes].reshape(-1, *grid, patch, patch, 3)
+    return x.transpose(0, 1, 3, 2, 4, 5).reshape(-1, grid[0] * patch, grid[1] * patch, 3)
+
+
+def _patch(codebook) -> int:
+    return round((codebook.shape[1] / 3) ** 0.5)
+
+
+def _patches(images, patch: int):
+    b, h, w, _ = images.shape
+    if h % patch or w % patch:
+        raise ValueError(f"pictures of {h} x {w} do not divide into patches of {patch}")
+    x = images.reshape(b, h // patch, patch, w // patch, patch, 3)
+    return x.transpose(0, 1, 3, 2, 4, 5).reshape(b, -1, patch * patch * 3)
+
+
+def _unit(x):
+    return x.astype(jnp.float32) / 127.5 - 1.0
+
+
+def _nearest(x, centres):
+    # |x - c|^2 without the term that all codes share.
+    return jnp.argmin((centres**2).sum(1) - 2.0 * x @ centres.T, axis=-1).astype(jnp.int32)
+
+
+@jax.jit
+def _assign(points, centres):
+    chunks = jnp.array_split(points, max(1, len(points) // 16384))
+    nearest = jnp.concatenate([_nearest(c, centres) for c in chunks])
+    return nearest, ((points - centres[nearest]) ** 2).sum(1)
+
+
+@functools.partial(jax.jit)
+def _means(points, weights, nearest, centres):
+    mass = jax.ops.segment_sum(weights, nearest, len(centres))
+    total = jax.ops.segment_sum(points * weights[:, None], nearest, len(centres))
+    return jnp.where(mass[:, None] > 0, total / jnp.maximum(mass, 1e-9)[:, None], centres), mass

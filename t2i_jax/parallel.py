@@ -1,0 +1,120 @@
+"""Where arrays lie and how a step is compiled: `jit` over a mesh, or `pmap` over the local devices. Both give the same numbers."""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+AXIS = "batch"
+MODES = ("jit", "pmap")
+
+
+class Parallel(NamedTuple):
+    """One way of running a step.
+
+    axis_name: for `families.make` and `make_step`; None under jit.
+    layout: shapes of a state -> the same, saying where a checkpoint's arrays are to be laid.
+    put_state, put_frozen, put_batch: host (or single-device) tree -> where the step wants it.
+    take: a state as the step gives it -> a plain tree of global arrays, for checkpoints and evaluation.
+    compile: step -> compiled step(state, frozen, batch), which donates the state.
+    devices: how many devices share a batch.
+    """
+
+    axis_name: str | None
+    layout: Callable
+    put_state: Callable
+    put_frozen: Callable
+    put_batch: Callable
+    take: Callable
+    compile: Callable
+    devices: int
+
+
+def make(config) -> Parallel:
+    """From `config.parallel`: mode "jit" or "pmap"; under jit, `fsdp` devices share each copy of the state.
+
+    Raises ValueError if the mode is unknown or the devices do not divide.
+    """
+    if config.mode == "pmap":
+        if config.fsdp != 1:
+            raise ValueError(
+                "parallel.fsdp needs parallel.mode = 'jit': pmap keeps a whole copy of the state on each device"
+            )
+        return _pmap()
+    if config.mode == "jit":
+        return _jit(make_mesh(config.fsdp))
+    raise ValueError(f"parallel.mode = {config.mode!r}: it can be {', '.join(MODES)}")
+
+
+def make_mesh(fsdp: int = 1) -> Mesh:
+    """All devices as a mesh (data, fsdp); both axes split the batch, `fsdp` also splits the state."""
+    count = jax.device_count()
+    if count % fsdp:
+        raise ValueError(f"parallel.fsdp = {fsdp} does not divide the {count} devices")
+    return Mesh(np.asarray(jax.devices()).reshape(count // fsdp, fsdp), ("data", "fsdp"))
+
+
+def shard_by_shape(shape: tuple[int, ...], ways: int, smallest: int = 4096) -> PartitionSpec:
+    """The longest dimension that `ways` divides is split over "fsdp"; small arrays are copied to every device."""
+    dims = [d for d, size in enumerate(shape) if size % ways == 0]
+    if ways == 1 or not dims or math.prod(shape) < smallest:
+        return PartitionSpec()
+    longest = max(dims, key=lambda d: shape[d])
+    return PartitionSpec(*("fsdp" if d == longest else None for d in range(len(shape))))
+
+
+def _jit(mesh: Mesh) -> Parallel:
+    def state_sharding(tree):
+        return jax.tree.map(lambda x: NamedSharding(mesh, shard_by_shape(x.shape, mesh.shape["fsdp"])), tree)
+
+    def layout(tree):
+        return jax.tree.map(_on, tree, state_sharding(tree))
+
+    def put_state(tree):
+        return jax.device_put(tree, state_sharding(tree))
+
+    def put_batch(batch):
+        split = NamedSharding(mesh, PartitionSpec(("data", "fsdp")))
+        return jax.tree.map(lambda x: jax.make_array_from_process_local_data(split, np.asarray(x)), batch)
+
+    def compile(step):
+        def with_layout(state, frozen, batch):
+            new_state, metrics = step(state, frozen, batch)
+            return jax.lax.with_sharding_constraint(new_state, state_sharding(new_state)), metrics
+
+        return jax.jit(with_layout, donate_argnums=0)
+
+    return Parallel(None, layout, put_state, put_state, put_batch, lambda state: state, compile, mesh.size)
+
+
+def _pmap() -> Parallel:
+    devices = jax.local_device_count()
+
+    def put_batch(batch):
+        return jax.tree.map(lambda x: np.asarray(x).reshape(devices, -1, *x.shape[1:]), batch)
+
+    def compile(step):
+        compiled = jax.pmap(step, AXIS, in_axes=(0, None, 0), donate_argnums=0)
+
+        def run(state, frozen, batch):
+            state, metrics = compiled(state, frozen, batch)
+            return state, jax.tree.map(lambda x: x[0], metrics)
+
+        return run
+
+    replicate = jax.pmap(lambda x: x, in_axes=None, axis_size=devices)
+    first = jax.jit(lambda tree: jax.tree.map(lambda x: x[0], tree))
+    one = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    layout = functools.partial(jax.tree.map, lambda x: _on(x, one))
+    return Parallel(
+        AXIS, layout, replicate, lambda tree: jax.tree.map(jnp.asarray, tree), put_batch, first, compile, devices
+    )
+
+
+def _on(x, sharding) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)

@@ -1,0 +1,170 @@
+"""A trained run: captions in, pictures out. Needs no TensorFlow."""
+
+import dataclasses
+import difflib
+import functools
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from PIL import Image, PngImagePlugin
+
+from t2i_jax import checkpoint
+from t2i_jax import config as configs
+from t2i_jax.families import family as families
+from t2i_jax.run_folder import read_run
+from t2i_jax.text import tokenizer as tokenizers
+
+METADATA = "t2i_jax"  # the PNG text chunk, and the key in `Image.info`
+
+
+class Drawn(NamedTuple):
+    """Pictures (PIL, RGB) and the prompt of each; every picture's `info["t2i_jax"]` says how to draw it again."""
+
+    images: list[Image.Image]
+    prompts: list[str]
+
+    def save(self, folder) -> list[Path]:
+        """Write 000.png, 001.png, ... with their metadata; gives the paths."""
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        paths = [Path(folder) / f"{i:03d}.png" for i in range(len(self.images))]
+        for path, image in zip(paths, self.images, strict=True):
+            save_png(image, path)
+        return paths
+
+
+@dataclasses.dataclass(frozen=True)
+class Pipeline:
+    """Weights and what is needed to use them.
+
+    variables: {params, extra, frozen}.   sampler: from `compile_sampler`.   weights: hash of the weights, for metadata.
+    """
+
+    config: Any
+    family: families.Family
+    variables: families.Variables
+    tokenizer: Any
+    sampler: Callable
+    weights: str = ""
+
+    def __call__(self, prompts: str | Sequence[str], num: int = 1, seed: int = 0, **settings) -> Drawn:
+        """Draw `num` pictures of each prompt. The same prompts, seed and settings give the same pictures.
+
+        settings: over the defaults of `config.sample`; ValueError if there is no such setting.
+        """
+        prompts = [prompts] if isinstance(prompts, str) else list(prompts)
+        captions = [prompt for prompt in prompts for _ in range(num)]
+        if not captions:
+            raise ValueError("nothing to draw: give at least one prompt, and num of at least 1")
+        settings = self.settings(settings)
+        images, places = self.draw(captions, seed, **settings)
+        told = {"seed": seed, "settings": settings, "weights": self.weights, "config": self.config.to_dict()}
+        drawn = [Image.fromarray(image) for image in images]
+        for image, prompt, place in zip(drawn, captions, places, strict=True):
+            image.info[METADATA] = json.dumps({"prompt": prompt, **place, **told}, sort_keys=True)
+        return Drawn(drawn, captions)
+
+    def draw(self, captions: Sequence[str], seed: int = 0, batch: int = 64, **settings):
+        """uint8 [N, H, W, 3], and where each picture stood: {"index", "row", "batch"}; at most `batch` at once."""
+        images, places = [], []
+        for first in range(0, len(captions), batch):
+            part = captions[first : first + batch]
+            # Sizes of powers of two, so that few programs are compiled.
+            size = min(batch, 1 << (len(part) - 1).bit_length())
+            index = first + np.arange(size)
+            images.append(self.draw_rows(list(part) + [""] * (size - len(part)), index, seed, **settings)[: len(part)])
+            places += [{"index": first + row, "row": row, "batch": size} for row in range(len(part))]
+        return np.concatenate(images), places
+
+    def draw_rows(self, captions: Sequence[str], index: np.ndarray, seed: int, **settings) -> np.ndarray:
+        """One compiled call: uint8 [N, H, W, 3] of N captions, each with the random key of its `index`."""
+        settings = self.settings(settings)
+        text, _ = tokenizers.encode(self.tokenizer, captions, self.config.text.length)
+        static = tuple((name, settings.pop(name)) for name in sorted(settings) if name in self.family.static)
+        keys = jax.vmap(functools.partial(jax.random.fold_in, jax.random.key(seed)))(jnp.asarray(index))
+        inputs = {"text": {self.config.text.encoder: text}}
+        return np.asarray(self.sampler(self.variables, inputs, keys, settings, static))
+
+    def settings(self, given: dict) -> dict:
+        """The defaults of `config.sample`, with what was given over them, checked."""
+        known = dict(self.family.settings["sample"])
+        for name, value in given.items():
+            if name not in known:
+                near = difflib.get_close_matches(name, known, 1)
+                raise ValueError(
+                    f"no setting {name!r}: this model has {', '.join(known)}"
+                    + (f"; did you mean {near[0]!r}?" if near else "")
+                )
+            known[name] = type(known[name])(value)
+        return known
+
+    def redraw(self, path) -> tuple[Image.Image, bool]:
+        """Draw a picture again from its file's metadata; gives it, and whether all its pixels are those of the file.
+
+        Raises ValueError if the file has no metadata or was drawn by other weights.
+        """
+        told = read_metadata(path)
+        if told["weights"] != self.weights:
+            raise ValueError(f"{path} was drawn by the weights {told['weights']}; these are {self.weights}")
+        size, row = told["batch"], told["row"]
+        captions, index = [""] * size, np.arange(size) + told["index"] - row
+        captions[row] = told["prompt"]
+        image = Image.fromarray(self.draw_rows(captions, index, told["seed"], **told["settings"])[row])
+        image.info[METADATA] = json.dumps(told, sort_keys=True)
+        with Image.open(path) as before:
+            return image, np.array_equal(np.asarray(before), np.asarray(image))
+
+
+def compile_sampler(family: families.Family) -> Callable:
+    """sampler(variables, inputs, keys, settings, static): the whole of `sample` as one compiled function."""
+    sample = families.ability(family, "sample")
+
+    @functools.partial(jax.jit, static_argnames="static")
+    def sampler(variables, inputs, keys, settings, static):
+        return sample(variables, inputs, keys, **settings, **dict(static))
+
+    return sampler
+
+
+def load(workdir, which: str | int = "last", **overrides) -> Pipeline:
+    """The model of a run folder, ready to draw: `load("runs/shapes")("a large red circle").images[0]`.
+
+    which: the checkpoint: "last", "best" (lowest validation loss) or a step. overrides: {"sample.temperature": 0.5}.
+    Raises FileNotFoundError if the folder is not a run or has no such checkpoint.
+    """
+    run = read_run(workdir)
+    config = configs.from_json(json.dumps(run["config"]))
+    for key, value in overrides.items():
+        configs.set_value(config, key, str(value))
+    family = families.make(config)
+    ema, _ = checkpoint.restore_ema(workdir, which)
+    frozen = jax.tree.map(jnp.asarray, checkpoint.load_frozen(workdir, run["frozen"]))
+    variables = families.Variables(ema["params"], ema.get("extra") or {}, frozen)
+    weights = checkpoint.tree_hash(jax.tree.map(np.asarray, ema["params"]))
+    tokenizer = tokenizers.load(Path(workdir) / "tokenizer.json")
+    return Pipeline(config, family, variables, tokenizer, compile_sampler(family), weights)
+
+
+def save_png(image: Image.Image, path) -> None:
+    """Write a picture with the metadata it carries."""
+    chunks = PngImagePlugin.PngInfo()
+    if METADATA in image.info:
+        chunks.add_itxt(METADATA, image.info[METADATA])
+        chunks.add_itxt("Description", json.loads(image.info[METADATA])["prompt"])
+    image.save(path, pnginfo=chunks)
+
+
+def read_metadata(path) -> dict:
+    """What a picture says of how it was drawn. Raises ValueError if it says nothing."""
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no picture {path}")
+    with Image.open(path) as image:
+        if METADATA not in image.info:
+            raise ValueError(
+                f"{path} has no {METADATA} metadata: it was not drawn by this program, or was saved again without"
+            )
+        return json.loads(image.info[METADATA])

@@ -1,0 +1,41 @@
+"""A transformer text encoder trained with the model; depth 0 gives plain word embeddings."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from t2i_jax.models.layers import sine_positions
+from t2i_jax.models.transformer import Transformer
+from t2i_jax.text.condition import TextCondition
+
+
+class TextTransformer(nn.Module):
+    """Tokens int32 [B, L] and mask bool [B, L] -> TextCondition with vectors of `width`; `pooled` is the masked mean."""
+
+    vocab_size: int
+    width: int = 128
+    depth: int = 2
+    heads: int = 4
+    mlp_ratio: float = 4.0
+    dropout: float = 0.0
+    embedding_scale: float = 0.5
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, tokens, mask, keys=None) -> TextCondition:
+        init = nn.initializers.normal(self.embedding_scale)
+        x = nn.Embed(self.vocab_size, self.width, embedding_init=init, dtype=self.dtype, name="embed")(tokens)
+        if self.depth:
+            x = x + sine_positions(tokens.shape[1], self.width).astype(self.dtype)
+            trunk = Transformer(self.depth, self.heads, self.mlp_ratio, self.dropout, self.dtype, name="trunk")
+            x, _ = trunk(x, mask[:, None, None, :], keys)
+        weight = mask[..., None].astype(x.dtype)
+        pooled = (x * weight).sum(1) / jnp.maximum(weight.sum(1), 1)
+        return TextCondition(x, pooled, mask)
+
+
+def make(config) -> TextTransformer:
+    """The encoder of `config.text`: its fields but `encoder` and `length`, which are the pipeline's."""
+    fields = {k: v for k, v in config.items() if k not in ("encoder", "length")}
+    return TextTransformer(**fields)

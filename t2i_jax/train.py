@@ -1,0 +1,216 @@
+"""The only training loop: it knows steps, writers, checkpoints and evaluators, never a family."""
+
+import functools
+import math
+import signal
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from t2i_jax import checkpoint, optim, parallel, state, step
+from t2i_jax.data import loader
+from t2i_jax.data import source as sources
+from t2i_jax.families import family as families
+from t2i_jax.grid import sheet
+from t2i_jax.pipeline import Pipeline, compile_sampler
+from t2i_jax.run_folder import open_run
+from t2i_jax.writers import Writers
+
+
+class Stopped(RuntimeError):
+    """Training ended before its last step; the message says why and what to do."""
+
+
+def train(config, workdir) -> Pipeline:
+    """Train `config` in the folder `workdir`, or go on with the run that is there; gives the trained pipeline.
+
+    Raises ValueError, before anything is written, if the folder holds a run of another config, data or tokenizer;
+    Stopped on SIGTERM or Ctrl-C (after saving), a loss that is not finite, or a disk that takes no more.
+    """
+    workdir, size, steps = Path(workdir), config.train.batch_size, config.train.steps
+    place = parallel.make(config.parallel)
+    check_sizes(config, place.devices)
+    family = families.make(config, place.axis_name)
+    training, validation = (sources.load(config.data, split) for split in ("train", "validation"))
+    tokenizer, frozen = open_run(config, workdir, family, training)
+    encoder, length = config.text.encoder, config.text.length
+    text, cut = loader.tokenise(training, tokenizer, encoder, length)
+    report_data(training, validation, cut, length)
+
+    optimizers = {player: optim.make(config.optim, steps) for player in family.losses}
+    shapes = jax.eval_shape(lambda: loader.make_batch(training, text, np.zeros(size, np.int64)))
+    create = functools.partial(state.create, family, optimizers, shapes, config.seed)
+    with checkpoint.open_manager(workdir) as manager:
+        current, pending, first = begin(config, manager, create, place)
+        frozen_there = place.put_frozen(frozen)
+        update = place.compile(
+            step.make_step(
+                family,
+                optimizers,
+                ema_decay=config.ema_decay,
+                accumulate=config.train.accumulate,
+                axis_name=place.axis_name,
+            )
+        )
+        report_model(config, current, place, first)
+        plain = family if place.axis_name is None else families.make(config)  # validation and samples are not pmapped
+        measure, sampler = jax.jit(step.make_measure(plain)), compile_sampler(plain)
+        held_out = loader.tokenise(validation, tokenizer, encoder, length)[0]
+        stop = catch_signals()
+        writers = Writers(workdir, first, steps, size)
+        batches = loader.batches(training, text, size, config.seed, first, steps)
+
+        def pipeline_of(ema, weights=""):
+            variables = families.Variables(ema["params"], ema["extra"], frozen)
+            return Pipeline(config, plain, variables, tokenizer, sampler, weights)
+
+        try:
+            for number, batch in enumerate(loader.prefetch(batches, place.put_batch), first + 1):
+                current, metrics = update(current, frozen_there, batch)
+                pending.append(metrics)
+                writers.bar.update()
+                last, loss = number == steps, None
+                if number % config.train.log_every == 0 or last:
+                    pending = finite(pending, number, manager)
+                    writers.progress(number, {k: float(np.mean([row[k] for row in pending])) for k in pending[0]})
+                    pending = []
+                if number % config.train.eval_every == 0 or last:
+                    ema = place.take(current).ema
+                    losses = validate(measure, ema, frozen, validation, held_out, config)
+                    writers.write(number, losses)
+                    loss = sum(value for name, value in losses.items() if name.endswith("loss"))
+                    save_grid(pipeline_of(ema), validation, number, workdir, writers)
+                if number % config.train.save_every == 0 or last or stop:
+                    pending = finite(pending, number, manager)
+                    writers.flush()
+                    checkpoint.save(manager, place.take(current), {"pending": pending}, loss)
+                if stop and not last:
+                    manager.wait_until_finished()
+                    raise Stopped(f"{stop[0]}: saved at step {number}; the same command goes on from there")
+            manager.wait_until_finished()
+        except OSError as error:
+            raise Stopped(
+                f"{workdir} could not be written ({error}); the last good checkpoint is of step {manager.latest_step()}"
+            ) from error
+        finally:
+            writers.close()
+    ema = place.take(current).ema
+    return pipeline_of(ema, checkpoint.tree_hash(jax.tree.map(np.asarray, ema["params"])))
+
+
+def begin(config, manager, create, place: parallel.Parallel):
+    """(state on the devices, metrics not yet averaged into a line, step): restored, or from `init_from`, or fresh."""
+    restored = checkpoint.restore(manager, jax.eval_shape(create), place.layout)
+    if restored:
+        for line in restored.passed_over:
+            print(f"{line}; it was moved to broken/, and step {restored.step} is used instead")
+        return place.put_state(restored.state), restored.notes["pending"], restored.step
+    fresh = jax.jit(create)()
+    return place.put_state(start_from(config.init_from, fresh) if config.init_from else fresh), [], 0
+
+
+def start_from(origin, fresh: state.TrainState) -> state.TrainState:
+    """`fresh` with the averaged weights of the run `origin`. ValueError, naming the first that differ, if they do not fit."""
+    ema, _ = checkpoint.restore_ema(origin)
+    have, want = (dict(jax.tree_util.tree_leaves_with_path(tree)) for tree in (ema["params"], fresh.params))
+    name = jax.tree_util.keystr
+    wrong = [
+        f"{name(path)}: {have[path].shape if path in have else 'missing'}, not {want[path].shape}"
+        for path in want
+        if path not in have or have[path].shape != want[path].shape
+    ]
+    wrong += [f"{name(path)}: unknown here" for path in have if path not in want]
+    if wrong:
+        raise ValueError(f"the weights of init_from = {origin} do not fit this model:\n  " + "\n  ".join(wrong[:5]))
+    params = jax.tree.map(lambda _, x: jnp.asarray(x), fresh.params, ema["params"])
+    return fresh._replace(params=params, ema={**fresh.ema, "params": jax.tree.map(jnp.copy, params)})
+
+
+def validate(measure, ema, frozen, source, text, config) -> dict[str, float]:
+    """Mean losses of the averaged weights over the first validation examples, with the same noise every time."""
+    count, size = min(len(source.captions), config.train.validation_examples), config.train.batch_size
+    sums, rng = {}, jax.random.key(0)
+    for first in range(0, count, size):
+        index = np.arange(first, first + size)
+        batch = loader.make_batch(source, text, np.minimum(index, count - 1))
+        weight = (index < count).astype(np.float32)
+        for name, value in measure(ema, frozen, batch, jax.random.fold_in(rng, first), weight).items():
+            sums[name] = sums.get(name, 0.0) + float(value)
+    return {f"validation/{name}": value / count for name, value in sums.items()}
+
+
+def save_grid(pipe: Pipeline, source, number: int, workdir: Path, writers: Writers) -> None:
+    """Draw the first validation captions to grids/STEP.png and TensorBoard."""
+    captions = list(source.captions[: pipe.config.train.grid])
+    images, _ = pipe.draw(captions, seed=0)
+    page = sheet(images, captions)
+    path = workdir / "grids" / f"{number:07d}.png"
+    path.parent.mkdir(exist_ok=True)
+    page.save(path)
+    writers.image("samples", number, np.asarray(page))
+
+
+def finite(pending: list[dict], number: int, manager) -> list[dict]:
+    """The metrics of the last steps as floats; Stopped, naming the step, if one is not finite. Nothing bad is ever saved."""
+    rows = [{name: float(value) for name, value in row.items()} for row in jax.device_get(pending)]
+    for i, row in enumerate(rows):
+        bad = [name for name, value in row.items() if not math.isfinite(value)]
+        if bad:
+            manager.wait_until_finished()
+            raise Stopped(
+                f"{bad[0]} is {row[bad[0]]} at step {number - len(rows) + i + 1}; the last good checkpoint is of step "
+                f"{manager.latest_step()}. A smaller optim.learning_rate or optim.clip may help."
+            )
+    return rows
+
+
+def catch_signals() -> list[str]:
+    """A list that a first SIGTERM or Ctrl-C fills with its name; a second one stops at once."""
+    stop = []
+
+    def note(number, frame):
+        stop.append(signal.Signals(number).name)
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, note)
+    return stop
+
+
+def check_sizes(config, devices: int) -> None:
+    """ValueError if the batch does not divide over devices and accumulation."""
+    size, parts = config.train.batch_size, config.train.accumulate
+    if size % (devices * parts):
+        raise ValueError(
+            f"train.batch_size {size} does not divide over {devices} devices x train.accumulate {parts}: "
+            f"the nearest that does is {-(-size // (devices * parts)) * devices * parts}"
+        )
+
+
+def report_data(training, validation, cut: int, length: int) -> None:
+    """What is trained on, and what a person should know of it."""
+    empty = sum(not caption.strip() for caption in training.captions)
+    print(f"data: {len(training.captions):,} training and {len(validation.captions):,} validation pictures")
+    for note in (*training.notes, *validation.notes):
+        print(f"  {note}")
+    if empty:
+        print(f"  {empty:,} captions are empty: these pictures are learned as unconditional")
+    if cut:
+        print(f"  {cut:,} captions are longer than text.length = {length} tokens and were cut")
+
+
+def report_model(config, current, place: parallel.Parallel, first: int) -> None:
+    """Parameters, memory, batch and devices, before the first step."""
+    whole = place.take(current)
+    count = sum(x.size for x in jax.tree.leaves(whole.params))
+    held = sum(x.nbytes for x in jax.tree.leaves(whole) if not jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key))
+    kind = jax.devices()[0].device_kind
+    print(
+        f"model: {config.family}, {count:,} parameters; the state takes {held / 2**20:,.0f} MiB and about "
+        f"{count * 4 / 2**20:,.0f} MiB more for gradients, besides activations\n"
+        f"batch: {config.train.batch_size} over {jax.device_count()} x {kind} ({config.parallel.mode}), "
+        f"steps {first:,} to {config.train.steps:,}",
+        flush=True,
+    )

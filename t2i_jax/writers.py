@@ -1,0 +1,85 @@
+"""What a run reports, and where: a progress bar, metrics.jsonl, timing.jsonl, TensorBoard."""
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+from tensorboardX import SummaryWriter
+from tqdm import tqdm
+
+
+class Writers:
+    """Opens the files of `workdir`, cut back to `step`: a resumed run writes again what it computes again.
+
+    metrics.jsonl holds only what is the same in every repetition of the run; times go to timing.jsonl.
+    """
+
+    def __init__(self, workdir, step: int, steps: int, batch_size: int):
+        self.folder, self.batch_size = Path(workdir), batch_size
+        self.files = {}
+        for name in ("metrics.jsonl", "timing.jsonl"):
+            cut_back(self.folder / name, step)
+            self.files[name] = open(self.folder / name, "a", encoding="utf-8")  # noqa: SIM115 (closed in `close`)
+        self.tensorboard = SummaryWriter(str(self.folder / "tensorboard"), purge_step=step + 1, flush_secs=30)
+        self.bar = tqdm(total=steps, initial=step, unit="step", dynamic_ncols=True, file=sys.stdout, mininterval=1.0)
+        self.last = (step, time.monotonic())
+
+    def write(self, step: int, values: dict[str, float]) -> None:
+        """One line of metrics.jsonl, and the same to TensorBoard."""
+        self._line("metrics.jsonl", {"step": step, **values})
+        for name, value in values.items():
+            self.tensorboard.add_scalar(name, value, step)
+
+    def progress(self, step: int, values: dict[str, float]) -> None:
+        """`write`, and the speed since the last call; the bar shows both."""
+        self.write(step, values)
+        before, then = self.last
+        self.last = (step, time.monotonic())
+        speed = (step - before) * self.batch_size / max(self.last[1] - then, 1e-9)
+        self._line("timing.jsonl", {"step": step, "images_per_second": round(speed, 2), "time": round(time.time(), 3)})
+        shown = {name: f"{value:.4g}" for name, value in values.items() if name.endswith("loss")}
+        self.bar.set_postfix({**shown, "img/s": f"{speed:.0f}"}, refresh=False)
+
+    def say(self, line: str) -> None:
+        """A line for the person watching, above the bar."""
+        self.bar.write(line)
+
+    def image(self, name: str, step: int, image) -> None:
+        """A uint8 picture [H, W, 3] for TensorBoard."""
+        self.tensorboard.add_image(name, image, step, dataformats="HWC")
+
+    def flush(self) -> None:
+        """Everything written so far is on the disk when this returns."""
+        for file in self.files.values():
+            file.flush()
+            os.fsync(file.fileno())
+
+    def close(self) -> None:
+        self.flush()
+        self.bar.close()
+        for file in self.files.values():
+            file.close()
+        self.tensorboard.close()
+
+    def _line(self, name: str, values: dict) -> None:
+        self.files[name].write(json.dumps(values) + "\n")
+        self.files[name].flush()
+
+
+def cut_back(path: Path, step: int) -> None:
+    """Drop the lines of a JSON-lines file after `step`, and a last line that was not written whole."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            if json.loads(line)["step"] > step:
+                break
+        except (json.JSONDecodeError, KeyError):
+            break
+        kept.append(line + "\n")
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text("".join(kept), encoding="utf-8")
+    temporary.replace(path)

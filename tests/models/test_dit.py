@@ -1,0 +1,194 @@
+"""DiT: exact sizes, and what may and may not influence an output."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from t2i_jax.models import dit
+from t2i_jax.models.attention import attend
+from t2i_jax.models.dit import VARIANTS, DiT
+from t2i_jax.text.condition import TextCondition
+
+TINY = dict(patch=2, width=16, depth=2, heads=2, gate_init=0.5)
+
+
+def _text(batch=3, length=5, width=6, seed=0, vector=None):
+    r = np.random.default_rng(seed)
+    sequence, pooled = r.normal(size=(batch, length, width)), r.normal(size=(batch, width))
+    mask = np.arange(length) < np.array([3, 5, 0, 4])[:batch, None]  # the third caption has no token at all
+    if vector:
+        vector = jnp.asarray(r.normal(size=(batch, vector)), jnp.float32)
+    return TextCondition(
+        jnp.asarray(sequence, jnp.float32), jnp.asarray(pooled, jnp.float32), jnp.asarray(mask), vector
+    )
+
+
+def _images(batch=3, side=4):
+    r = np.random.default_rng(1)
+    return jnp.asarray(r.normal(size=(batch, side, side, 3)), jnp.float32), jnp.linspace(0.1, 0.9, batch)
+
+
+def _random(net, x, t, text, seed=0):
+    """Parameters without the zeros that a network starts from, so that everything has an influence."""
+    shapes = jax.eval_shape(net.init, jax.random.key(0), x, t, text)["params"]
+    r = np.random.default_rng(seed)
+    return {"params": jax.tree.map(lambda a: jnp.asarray(r.normal(size=a.shape) * 0.3, jnp.float32), shapes)}
+
+
+def _count(params):
+    return sum(int(np.prod(a.shape)) for a in jax.tree.leaves(params))
+
+
+def _formula(p, width, depth, heads, channels, words, pooled, cross=False, vector=None):
+    w = width
+    attention = 4 * (w * w + w) + 2 * (w // heads)
+    mlp = 4 * w * w + 4 * w + 4 * w * w + w
+    modulation = lambda parts: (w + 1) * parts * w  # noqa: E731
+    block = 2 * attention + mlp + modulation(9) if cross else attention + mlp + modulation(6)
+    inputs = (p * p * channels + 1) * w + (words + 1) * w + (pooled + 1) * w + (256 + 1) * w + (w + 1) * w
+    inputs += (vector + 1) * w if vector else 0
+    return inputs + depth * block + modulation(2) + (w + 1) * p * p * channels
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_parameter_count(variant):
+    fields = VARIANTS[variant]
+    shape = jax.ShapeDtypeStruct
+    text = TextCondition(shape((1, 7, 64), jnp.float32), shape((1, 32), jnp.float32), shape((1, 7), bool))
+    x, t = shape((1, 16, 16, 4), jnp.float32), shape((1,), jnp.float32)
+    params = jax.eval_shape(DiT(**fields).init, jax.random.key(0), x, t, text)["params"]
+    assert _count(params) == _formula(fields["patch"], fields["width"], fields["depth"], fields["heads"], 4, 64, 32)
+
+
+def test_sizes_of_the_paper():
+    """Table 1 of arXiv 2212.09748, in millions, without our text and label inputs: within 1 %."""
+    for name, millions in {"S/2": 33, "B/2": 130, "L/2": 458, "XL/2": 675}.items():
+        f = VARIANTS[name]
+        count = _formula(f["patch"], f["width"], f["depth"], f["heads"], 4, 0, 0)
+        assert abs(count / 1e6 - millions) < max(1.0, 0.01 * millions), name
+
+
+def test_parameter_count_of_the_other_fields():
+    x, t = _images()
+    for fields, text in (({"text_mode": "cross"}, _text()), ({}, _text(vector=4))):
+        params = jax.eval_shape(DiT(**TINY, **fields).init, jax.random.key(0), x, t, text)["params"]
+        cross = "text_mode" in fields
+        assert _count(params) == _formula(2, 16, 2, 2, 3, 6, 6, cross, None if cross else 4)
+
+
+@pytest.mark.parametrize("text_mode", ["joint", "cross"])
+def test_what_has_an_influence(text_mode):
+    net = DiT(**TINY, text_mode=text_mode)
+    (x, t), text = _images(), _text()
+    params = _random(net, x, t, text)
+    apply = jax.jit(net.apply)
+    y = apply(params, x, t, text)
+    assert y.shape == x.shape and y.dtype == jnp.float32 and jnp.isfinite(y).all()
+
+    hidden = text._replace(sequence=jnp.where(text.mask[..., None], text.sequence, 100.0))
+    np.testing.assert_array_equal(apply(params, x, t, hidden), y)  # padding has none
+
+    moved = [  # everything else has, and on its own example only
+        ("word", x, t, text._replace(sequence=text.sequence.at[1, 4].add(1.0))),
+        ("mask", x, t, text._replace(mask=text.mask.at[1, 4].set(False))),
+        ("pooled", x, t, text._replace(pooled=text.pooled.at[1].add(1.0))),
+        ("time", x, t.at[1].add(0.05), text),
+        ("pixel", x.at[1, 0, 0, 0].add(1.0), t, text),
+    ]
+    for name, *inputs in moved:
+        difference = jnp.abs(apply(params, *inputs) - y).max((1, 2, 3))
+        assert difference[1] > 1e-4 and difference[0] == difference[2] == 0.0, (name, difference)
+    assert jnp.abs(apply(params, x.at[1, 0, 0, 0].add(1.0), t, text) - y)[1, 3, 3].max() > 1e-5  # far away too
+
+
+def test_patches_go_back_where_they_came_from():
+    """With attention silenced, a patch's output depends on that patch alone."""
+    net = DiT(patch=2, width=16, depth=1, heads=2)  # gates closed: blocks are the identity
+    (x, t), text = _images(1, 6), _text(1)
+    params = net.init(jax.random.key(0), x, t, text)
+    np.testing.assert_array_equal(net.apply(params, x, t, text), 0.0)  # it starts from zero
+    params["params"]["patch_out"]["kernel"] = jax.random.normal(jax.random.key(1), (16, 12))
+    changed = net.apply(params, x.at[0, 2, 5].add(1.0), t, text) != net.apply(params, x, t, text)
+    expected = np.zeros((6, 6), bool)
+    expected[2:4, 4:6] = True
+    np.testing.assert_array_equal(changed[0].any(-1), expected)
+
+
+def test_gates_start_where_asked():
+    (x, t), text = _images(), _text()
+    params = DiT(**{**TINY, "gate_init": 0.25}).init(jax.random.key(0), x, t, text)["params"]
+    bias = params["block_0"]["modulation"]["bias"].reshape(6, 16)
+    np.testing.assert_array_equal(bias[:4], 0.0)
+    np.testing.assert_array_equal(bias[4:], 0.25)
+    np.testing.assert_array_equal(params["block_0"]["modulation"]["kernel"], 0.0)
+
+
+def test_bfloat16_and_remat_change_the_cost_not_the_answer():
+    (x, t), text = _images(), _text()
+    net = DiT(**TINY)
+    params = _random(net, x, t, text)
+    reference = net.apply(params, x, t, text)
+    half = DiT(**TINY, dtype=jnp.bfloat16)
+    assert all(
+        a.dtype == jnp.float32 for a in jax.tree.leaves(jax.eval_shape(half.init, jax.random.key(0), x, t, text))
+    )
+    difference = jnp.abs(half.apply(params, x, t, text) - reference).max()
+    assert 0 < difference < 0.1 * jnp.abs(reference).max()
+
+    def gradient(net):
+        return jax.jit(jax.grad(lambda p: jnp.sum(net.apply(p, x, t, text) ** 2)))(params)
+
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-3 * np.abs(b).max()),
+        gradient(DiT(**TINY, remat=True)),
+        gradient(net),
+    )
+
+
+def test_dropout_is_an_examples_own():
+    net = DiT(**TINY, dropout=0.5)
+    (x, t), text = _images(), _text()
+    params, keys = _random(net, x, t, text), jax.random.split(jax.random.key(0), 3)
+    apply = jax.jit(net.apply)
+    y = apply(params, x, t, text, keys)
+    assert not np.allclose(y, apply(params, x, t, text))
+    other = apply(params, x, t, text, keys.at[0].set(keys[1]))
+    np.testing.assert_array_equal(other[1:], y[1:])
+    assert not np.allclose(other[0], y[0])
+
+
+def test_attend():
+    r = np.random.default_rng(0)
+    q, k, v = (jnp.asarray(r.normal(size=(2, n, 3, 4)), jnp.float32) for n in (5, 7, 7))
+    mask = jnp.asarray(np.arange(7) < np.array([[4], [7]]))
+    expected = jax.nn.dot_product_attention(q, k, v, mask=mask[:, None, None])
+    np.testing.assert_allclose(attend(q, k, v, mask), expected, atol=1e-6)
+    np.testing.assert_allclose(attend(q, k, v), jax.nn.dot_product_attention(q, k, v), atol=1e-6)
+    nothing = jnp.zeros((2, 7), bool)
+    np.testing.assert_array_equal(attend(q, k, v, nothing), 0.0)
+    gradients = jax.grad(lambda q, k, v: attend(q, k, v, nothing).sum(), argnums=(0, 1, 2))(q, k, v)
+    assert all(jnp.isfinite(g).all() for g in gradients)
+    np.testing.assert_allclose(
+        jax.grad(lambda q: jnp.sum(attend(q, k, v, mask) ** 2))(q),
+        jax.grad(lambda q: jnp.sum(jax.nn.dot_product_attention(q, k, v, mask=mask[:, None, None]) ** 2))(q),
+        atol=1e-5,
+    )
+
+
+def test_bad_input():
+    (x, t), text = _images(), _text()
+
+    def init(**fields):
+        jax.eval_shape(DiT(**{**TINY, **fields}).init, jax.random.key(0), x, t, text)
+
+    with pytest.raises(ValueError, match="4 x 4 is not made of patches of 3 x 3"):
+        init(patch=3)
+    with pytest.raises(ValueError, match="width of 16 is not a multiple of 3 heads"):
+        init(heads=3)
+    with pytest.raises(ValueError, match="'both'; it is joint or cross"):
+        init(text_mode="both")
+    with pytest.raises(ValueError, match=r"'M/2': there are S/2"):
+        dit.make({"network": "dit", "variant": "M/2"})
+    made = dit.make({"network": "dit", "variant": "B/4", "depth": 3})
+    assert (made.patch, made.width, made.depth) == (4, 768, 3)
