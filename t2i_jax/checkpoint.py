@@ -34,16 +34,12 @@ class Restored(NamedTuple):
 def open_manager(workdir) -> ocp.CheckpointManager:
     """Checkpoints of a run: asynchronous, atomic; keeps the last two and the one of the lowest validation loss."""
     logging.set_verbosity(logging.ERROR)  # Orbax reports every file it touches
-
-    def loss(metrics):
-        return metrics["loss"]
-
     keep = [
         preservation_policy.LatestN(2),
-        preservation_policy.BestN(get_metric_fn=loss, reverse=True, n=1, keep_checkpoints_without_metrics=False),
+        preservation_policy.BestN(get_metric_fn=_loss, reverse=True, n=1, keep_checkpoints_without_metrics=False),
     ]
     options = ocp.CheckpointManagerOptions(
-        best_fn=loss,
+        best_fn=_loss,
         best_mode="min",
         preservation_policy=preservation_policy.AnyPreservationPolicy(keep),
         cleanup_tmp_directories=True,
@@ -98,7 +94,9 @@ def restore_ema(workdir, which: str = "last") -> tuple[dict, int]:
     if not _folder(workdir).is_dir():
         raise FileNotFoundError(f"{workdir} has no checkpoints: train there first, or name the folder of a run")
     logging.set_verbosity(logging.ERROR)
-    with open_reader(workdir) as manager:
+    options = ocp.CheckpointManagerOptions(read_only=True, best_fn=_loss, best_mode="min")
+    handlers = {"ema": ocp.StandardCheckpointHandler()}
+    with ocp.CheckpointManager(_folder(workdir), options=options, item_handlers=handlers) as manager:
         steps = manager.all_steps()
         step = {"last": manager.latest_step(), "best": manager.best_step()}.get(which, which)
         if step is None or int(step) not in steps:
@@ -106,16 +104,10 @@ def restore_ema(workdir, which: str = "last") -> tuple[dict, int]:
                 f"{workdir} has no checkpoint {which!r}; there are {', '.join(map(str, steps)) or 'none'}"
             )
         device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-        shapes = manager.item_metadata(int(step)).ema.tree
+        shapes = manager.item_metadata(int(step)).ema
         shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), shapes)
         got = manager.restore(int(step), args=ocp.args.Composite(ema=ocp.args.StandardRestore(shapes)))
         return got.ema, int(step)
-
-
-def open_reader(workdir) -> ocp.CheckpointManager:
-    """The same checkpoints, read only."""
-    options = ocp.CheckpointManagerOptions(read_only=True, best_fn=lambda m: m["loss"], best_mode="min")
-    return ocp.CheckpointManager(_folder(workdir), options=options, item_names=("train", "ema", "notes"))
 
 
 def save_frozen(workdir, tree: dict) -> str:
@@ -150,6 +142,10 @@ def tree_hash(tree) -> str:
         value = np.ascontiguousarray(value)
         digest.update(f"{name} {value.dtype} {value.shape}".encode() + value.tobytes())
     return digest.hexdigest()[:16]
+
+
+def _loss(metrics) -> float:
+    return metrics["loss"]
 
 
 def _folder(workdir) -> Path:

@@ -35,8 +35,10 @@ class Parallel(NamedTuple):
     devices: int
 
 
-def make(config) -> Parallel:
+def make(config, devices=None) -> Parallel:
     """From `config.parallel`: mode "jit" or "pmap"; under jit, `fsdp` devices share each copy of the state.
+
+    devices: those to use; all there are by default.
 
     Raises ValueError if the mode is unknown or the devices do not divide.
     """
@@ -45,18 +47,18 @@ def make(config) -> Parallel:
             raise ValueError(
                 "parallel.fsdp needs parallel.mode = 'jit': pmap keeps a whole copy of the state on each device"
             )
-        return _pmap()
+        return _pmap(devices or jax.local_devices())
     if config.mode == "jit":
-        return _jit(make_mesh(config.fsdp))
+        return _jit(make_mesh(config.fsdp, devices))
     raise ValueError(f"parallel.mode = {config.mode!r}: it can be {', '.join(MODES)}")
 
 
-def make_mesh(fsdp: int = 1) -> Mesh:
-    """All devices as a mesh (data, fsdp); both axes split the batch, `fsdp` also splits the state."""
-    count = jax.device_count()
-    if count % fsdp:
-        raise ValueError(f"parallel.fsdp = {fsdp} does not divide the {count} devices")
-    return Mesh(np.asarray(jax.devices()).reshape(count // fsdp, fsdp), ("data", "fsdp"))
+def make_mesh(fsdp: int = 1, devices=None) -> Mesh:
+    """The devices as a mesh (data, fsdp); both axes split the batch, `fsdp` also splits the state."""
+    devices = devices or jax.devices()
+    if len(devices) % fsdp:
+        raise ValueError(f"parallel.fsdp = {fsdp} does not divide the {len(devices)} devices")
+    return Mesh(np.asarray(devices).reshape(-1, fsdp), ("data", "fsdp"))
 
 
 def shard_by_shape(shape: tuple[int, ...], ways: int, smallest: int = 4096) -> PartitionSpec:
@@ -92,28 +94,25 @@ def _jit(mesh: Mesh) -> Parallel:
     return Parallel(None, layout, put_state, put_state, put_batch, lambda state: state, compile, mesh.size)
 
 
-def _pmap() -> Parallel:
-    devices = jax.local_device_count()
+def _pmap(devices) -> Parallel:
+    count = len(devices)
+    layout = functools.partial(jax.tree.map, lambda x: _on(x, jax.sharding.SingleDeviceSharding(devices[0])))
+    replicate = jax.pmap(lambda x: x, in_axes=None, axis_size=count, devices=devices)
+    first = jax.jit(lambda tree: jax.tree.map(lambda x: x[0], tree))
 
     def put_batch(batch):
-        return jax.tree.map(lambda x: np.asarray(x).reshape(devices, -1, *x.shape[1:]), batch)
+        return jax.tree.map(lambda x: np.asarray(x).reshape(count, -1, *x.shape[1:]), batch)
 
     def compile(step):
-        compiled = jax.pmap(step, AXIS, in_axes=(0, None, 0), donate_argnums=0)
+        compiled = jax.pmap(step, AXIS, in_axes=(0, None, 0), devices=devices, donate_argnums=0)
 
         def run(state, frozen, batch):
             state, metrics = compiled(state, frozen, batch)
-            return state, jax.tree.map(lambda x: x[0], metrics)
+            return state, {name: value[0] for name, value in metrics.items()}
 
         return run
 
-    replicate = jax.pmap(lambda x: x, in_axes=None, axis_size=devices)
-    first = jax.jit(lambda tree: jax.tree.map(lambda x: x[0], tree))
-    one = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    layout = functools.partial(jax.tree.map, lambda x: _on(x, one))
-    return Parallel(
-        AXIS, layout, replicate, lambda tree: jax.tree.map(jnp.asarray, tree), put_batch, first, compile, devices
-    )
+    return Parallel(AXIS, layout, replicate, lambda tree: jax.tree.map(jnp.asarray, tree), put_batch, first, compile, count)
 
 
 def _on(x, sharding) -> jax.ShapeDtypeStruct:

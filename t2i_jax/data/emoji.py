@@ -147,9 +147,7 @@ def draw(downloads: Path, resolution: int) -> list[dict]:
     for style, (_, spec, prefix) in STYLES.items():
         archive = npm.file_name(spec)
         before = len(drawn)
-        for file, content in tqdm(
-            npm.files(downloads / archive, prefix), f"emoji: {style}", unit=" files", disable=None
-        ):
+        for file, content in tqdm(npm.files(downloads / archive, prefix), f"emoji: {style}", unit=" files", disable=None):
             emoji = wanted.get(plain_code(PurePosixPath(file).stem))
             if emoji and (emoji.code, style) not in drawn:
                 image, said = pictures.decode(content, resolution), caption(emoji.label, style)
@@ -186,7 +184,8 @@ def make(config, split: str) -> source.Source:
         raise ValueError(f"emoji has no style {', '.join(map(repr, unknown))}: it has {', '.join(STYLES)}")
     if not _builder(config).data_path.exists():
         if npm.missing(PACKAGES, _downloads()):
-            raise FileNotFoundError("emoji is not prepared: run `python main.py prepare --data=emoji` first")
+            command = f"python main.py prepare --data=emoji --resolution={config.resolution}"
+            raise FileNotFoundError(f"emoji is not prepared: run `{command}` first")
         prepare(config)
     records = _builder(config).as_data_source(split)
     records = [r for r in records.__getitems__(range(len(records))) if r["style"].decode() in styles]

@@ -176,9 +176,7 @@ def _walk(folder):
             if not name.startswith("."):
                 path = Path(parent, name)
                 status = path.stat() if path.exists() else None  # a broken link has none
-                files[path.relative_to(folder).as_posix()] = (
-                    (status.st_size, status.st_mtime_ns) if status else (-1, -1)
-                )
+                files[path.relative_to(folder).as_posix()] = (status.st_size, status.st_mtime_ns) if status else (-1, -1)
     return files
 
 

@@ -53,8 +53,8 @@ def make(config, axis_name=None) -> Family:
         condition = encode_text(params, text, keys)
         logits = decoder.apply({"params": params["model"]["net"]}, condition, codes, keys)
         cross_entropy = optax.softmax_cross_entropy_with_integer_labels(logits, codes).mean(-1)
-        accuracy = (logits.argmax(-1) == codes).mean(-1)
-        return cross_entropy, (ctx.extra, {"token_accuracy": accuracy})
+        right = jnp.take_along_axis(logits, codes[..., None], -1)[..., 0] == logits.max(-1)
+        return cross_entropy, (ctx.extra, {"token_accuracy": right.mean(-1)})
 
     def sample(variables: Variables, inputs, keys, *, temperature, top_k, top_p, guidance):
         """Pictures uint8 [B, H, W, 3]. Guided logits are cond + (guidance - 1) * (cond - uncond)."""

@@ -135,8 +135,6 @@ def _modulation(condition, width, branches, gate_init, dtype):
     def bias_init(key, shape, dtype=jnp.float32):
         return jnp.repeat(jnp.asarray(start, dtype), width)
 
-    dense = nn.Dense(
-        len(start) * width, kernel_init=nn.initializers.zeros, bias_init=bias_init, dtype=dtype, name="modulation"
-    )
+    dense = nn.Dense(len(start) * width, kernel_init=nn.initializers.zeros, bias_init=bias_init, dtype=dtype, name="modulation")
     parts = jnp.split(dense(condition).astype(jnp.float32)[:, None], len(start), axis=-1)
     return parts[:branches], parts[branches : 2 * branches], parts[2 * branches :]

@@ -68,8 +68,10 @@ def _unit(x):
 
 
 def _nearest(x, centres):
-    # |x - c|^2 without the term that all codes share.
-    return jnp.argmin((centres**2).sum(1) - 2.0 * x @ centres.T, axis=-1).astype(jnp.int32)
+    # |x - c|^2 without the term that all codes share; two plain minima, because XLA does not vectorise argmin on CPU.
+    distance = (centres**2).sum(1) + x @ (-2.0 * centres.T)
+    first = jnp.where(distance == distance.min(-1, keepdims=True), jnp.arange(len(centres)), len(centres))
+    return first.min(-1).astype(jnp.int32)
 
 
 @jax.jit

@@ -10,7 +10,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from t2i_jax.models.layers import Dropout, sine_positions, sine_positions_2d
+from t2i_jax.models.attention import attend
+from t2i_jax.models.layers import Dense, Dropout, sine_positions, sine_positions_2d
 from t2i_jax.text.condition import TextCondition
 
 
@@ -27,16 +28,20 @@ class Attention(nn.Module):
     @nn.compact
     def __call__(self, x, mask, cache=None, position=None):
         width = x.shape[-1]
-        qkv = nn.Dense(3 * width, use_bias=False, dtype=self.dtype, name="qkv")(x)
-        q, k, v = jnp.split(qkv.reshape(*x.shape[:2], 3 * self.heads, width // self.heads), 3, axis=2)
-        q = nn.RMSNorm(dtype=self.dtype, name="q_norm")(q)
-        k = nn.RMSNorm(dtype=self.dtype, name="k_norm")(k)
+
+        def project(name):  # three products, not one: XLA on CPU copies the slices of a fused one
+            y = Dense(width, self.dtype, name=name)(x)
+            return y.reshape(*x.shape[:2], self.heads, width // self.heads)
+
+        q = nn.RMSNorm(dtype=self.dtype, name="query_norm")(project("query"))
+        k = nn.RMSNorm(dtype=self.dtype, name="key_norm")(project("key"))
+        v = project("value")
         if cache is not None:
             k = jax.lax.dynamic_update_slice(cache["k"], k.astype(cache["k"].dtype), (0, position, 0, 0))
             v = jax.lax.dynamic_update_slice(cache["v"], v.astype(cache["v"].dtype), (0, position, 0, 0))
             cache = {"k": k, "v": v}
-        y = jax.nn.dot_product_attention(q, k.astype(q.dtype), v.astype(q.dtype), mask=mask)
-        return nn.Dense(width, use_bias=False, dtype=self.dtype, name="out")(y.reshape(x.shape)), cache
+        y = attend(q, k, v, mask)
+        return Dense(width, self.dtype, name="out")(y.reshape(x.shape)), cache
 
 
 class Block(nn.Module):
@@ -54,8 +59,8 @@ class Block(nn.Module):
         y, cache = Attention(self.heads, self.dtype, name="attention")(y, mask, cache, position)
         x = x + Dropout(self.dropout, name="attention_dropout")(y, keys)
         y = nn.RMSNorm(dtype=self.dtype, name="mlp_norm")(x)
-        y = nn.gelu(nn.Dense(int(self.mlp_ratio * width), use_bias=False, dtype=self.dtype, name="mlp_in")(y))
-        y = nn.Dense(width, use_bias=False, dtype=self.dtype, name="mlp_out")(y)
+        y = nn.gelu(Dense(int(self.mlp_ratio * width), self.dtype, name="mlp_in")(y))
+        y = Dense(width, self.dtype, name="mlp_out")(y)
         return x + Dropout(self.dropout, name="mlp_dropout")(y, keys), cache
 
 
@@ -102,12 +107,12 @@ class PrefixDecoder(nn.Module):
     def setup(self):
         if self.width % self.heads:
             raise ValueError(f"model.width {self.width} is not a multiple of model.heads {self.heads}")
-        self.text_in = nn.Dense(self.width, use_bias=False, dtype=self.dtype)
+        self.text_in = Dense(self.width, self.dtype)
         init = nn.initializers.normal(self.embedding_scale)
         # One row more than there are codes: the last is the start of the picture.
         self.embed = nn.Embed(self.codes + 1, self.width, embedding_init=init, dtype=self.dtype)
         self.trunk = Transformer(self.depth, self.heads, self.mlp_ratio, self.dropout, self.dtype, self.remat)
-        self.head = nn.Dense(self.codes, use_bias=False, dtype=self.dtype)
+        self.head = Dense(self.codes, self.dtype)
 
     @property
     def length(self) -> int:

@@ -93,7 +93,7 @@ class UNet(nn.Module):
 
     multipliers: channels of each level over `width`.   blocks: residual blocks a level, on the way down and up.
     attention: the levels (0 is the finest) with a transformer block after each residual block; the middle has one.
-    cross_attention: whether those look at the text tokens; time, `text.pooled` and `text.vector` always scale the norms.
+    cross_attention: whether those look at the text tokens; time, `text.pooled` and `text.vector` always modulate.
     patch: side of the square of pixels that the first layer takes as channels (space to depth).
     dtype: of the computation; parameters and norms are float32. remat: recompute blocks in the backward pass.
     """
@@ -122,9 +122,7 @@ class UNet(nn.Module):
         def dense(features, name):
             return nn.Dense(features, dtype=self.dtype, name=name)
 
-        condition = dense(4 * self.width, "time_out")(
-            nn.silu(dense(4 * self.width, "time_in")(sine_time(t, self.width)))
-        )
+        condition = dense(4 * self.width, "time_out")(nn.silu(dense(4 * self.width, "time_in")(sine_time(t, self.width))))
         condition = condition + dense(4 * self.width, "pooled")(text.pooled)
         if text.vector is not None:
             condition = condition + dense(4 * self.width, "vector")(text.vector)
@@ -159,9 +157,7 @@ class UNet(nn.Module):
             if level > 0:
                 x = depth_to_space(dense(4 * self.width * self.multipliers[level - 1], f"up_{level}")(x), 2)
         x = nn.silu(_group_norm(x.shape[-1], self.dtype, "norm_out")(x))
-        conv = nn.Conv(
-            self.patch**2 * channels, (3, 3), kernel_init=nn.initializers.zeros, dtype=self.dtype, name="conv_out"
-        )
+        conv = nn.Conv(self.patch**2 * channels, (3, 3), kernel_init=nn.initializers.zeros, dtype=self.dtype, name="conv_out")
         return depth_to_space(conv(x), self.patch).astype(jnp.float32)
 
 

@@ -110,10 +110,7 @@ def test_a_table_may_spell_a_name_in_the_other_unicode_form(top):
 def test_jsonl(top, name, keys):
     for i in range(3):
         picture(top / "sub" / f"{i}.png", (i, i, i), "not this one")
-    rows = [
-        json.dumps(dict(zip(keys, (f"sub/{i}.png", f"say {i}\u2028é"), strict=True)), ensure_ascii=False)
-        for i in range(3)
-    ]
+    rows = [json.dumps(dict(zip(keys, (f"sub/{i}.png", f"say {i}\u2028é"), strict=True)), ensure_ascii=False) for i in range(3)]
     (top / name).write_bytes(b"\xef\xbb\xbf" + "\r\n\r\n".join(rows).encode())
     assert everything(top) == {f"say {i}\u2028é": (i, i, i) for i in range(3)}
 
@@ -121,9 +118,7 @@ def test_jsonl(top, name, keys):
 def test_csv_with_commas_quotes_and_newlines(top):
     for i in range(3):
         picture(top / f"{i}.png", (i, i, i))
-    text = (
-        '\ufefffile_name,text,more\r\n0.png,"a ""red"" cat, sitting",x\r\n1.png,"two\r\nlines",\r\n2.png,é\u2028ü,x\r\n'
-    )
+    text = '\ufefffile_name,text,more\r\n0.png,"a ""red"" cat, sitting",x\r\n1.png,"two\r\nlines",\r\n2.png,é\u2028ü,x\r\n'
     (top / "metadata.csv").write_bytes(text.encode())
     assert everything(top) == {'a "red" cat, sitting': (0,) * 3, "two\nlines": (1,) * 3, "é\u2028ü": (2,) * 3}
 
@@ -185,9 +180,7 @@ def test_what_cannot_be_used_is_skipped_counted_and_listed(top, data_dir):
     (top / ".hidden.png").write_text("of no interest")
     (top / "array.npy").write_bytes(b"\x93NUMPY")  # not pictures, and never opened
     (top / "object.pkl").write_bytes(b"cos\nsystem\n(S'exit'\ntR.")
-    by_name(
-        top, [{"file": "gone.png", "text": "x"}, {"file": "array.npy", "text": "x"}, {"file": "../x.png", "text": ""}]
-    )
+    by_name(top, [{"file": "gone.png", "text": "x"}, {"file": "array.npy", "text": "x"}, {"file": "../x.png", "text": ""}])
     s = folder.make(config(top, max_skipped=0.2), "train")
     assert len(everything(top, max_skipped=0.2)) == 30
     assert s.notes[0].startswith("7 files skipped, listed in ") and len(s.notes) == 8
@@ -234,9 +227,7 @@ def test_split_folders_are_the_splits_each_with_its_captions(top):
     with pytest.raises(ValueError, match="has no examples in split 'validation': it has train, test"):
         folder.make(config(top), "validation")
     picture(top / "val" / "c.png", (3, 3, 3), "x")
-    assert (
-        "  val/c.png: outside of train/, validation/, test/" in folder.make(config(top, max_skipped=0.5), "train").notes
-    )
+    assert "  val/c.png: outside of train/, validation/, test/" in folder.make(config(top, max_skipped=0.5), "train").notes
 
 
 def test_splits_by_hash_are_disjoint_fixed_and_of_the_right_size():
@@ -325,9 +316,7 @@ def test_what_is_missing_altogether_is_said(top, tmp_path):
     with pytest.raises(ValueError, match=r"has no pictures: they end in \.bmp"):
         folder.make(config(top), "train")
     picture(top / "a.png")
-    with pytest.raises(
-        ValueError, match=r"has no captions: they can be NAME\.txt beside NAME\.png, or one of captions\.jsonl"
-    ):
+    with pytest.raises(ValueError, match=r"has no captions: they can be NAME\.txt beside NAME\.png, or one of captions\.jsonl"):
         folder.make(config(top), "train")
 
 

@@ -50,9 +50,7 @@ def test_at_the_very_ends_nothing_divides_by_zero(name):
     for kind, to in PAIRS:
         assert jnp.isfinite(p.convert(kind, to, p.target(kind, x0, noise, c), x_t, c)).all()
     for to, truth in (("x0", x0), ("noise", noise)):  # the velocity is exact there
-        np.testing.assert_allclose(
-            p.convert("velocity", to, p.target("velocity", x0, noise, c), x_t, c), truth, atol=1e-5
-        )
+        np.testing.assert_allclose(p.convert("velocity", to, p.target("velocity", x0, noise, c), x_t, c), truth, atol=1e-5)
     for name in p.WEIGHTINGS:
         assert all(jnp.isfinite(p.weight(name, kind, c)).all() for kind in p.KINDS)
 

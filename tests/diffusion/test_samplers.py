@@ -33,9 +33,7 @@ def _sample(name, schedule, steps, x=NOISE, keys=None, start=1.0, end=0.0):
 
 
 def _exact(schedule, x, start=1.0, end=0.0):
-    (a, b), (v, w) = zip(
-        *((c.alpha, c.alpha**2 * STD**2 + c.sigma**2) for c in map(schedule, (start, end))), strict=True
-    )
+    (a, b), (v, w) = zip(*((c.alpha, c.alpha**2 * STD**2 + c.sigma**2) for c in map(schedule, (start, end))), strict=True)
     return b * MEAN + jnp.sqrt(w / v) * (x - a * MEAN)
 
 
