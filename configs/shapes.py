@@ -1,6 +1,6 @@
 """Captioned shapes drawn by an autoregressive transformer over a patch codebook.
 
-  python main.py train --config=configs/shapes.py --workdir=runs/shapes
+python main.py train --config=configs/shapes.py --workdir=runs/shapes
 """
 
 from t2i_jax.config import base
@@ -14,7 +14,9 @@ def get_config(arg=""):
     config.text = {"encoder": "transformer", "length": 12, "vocab_size": 512, "width": 128, "depth": 0}
     config.image_tokenizer = {"patch": 4, "codes": 1024, "fit_pictures": 4000}
     config.model = {"width": 128, "depth": 6, "heads": 4}
-    config.optim.update({"name": "muon", "learning_rate": 5e-3, "schedule": "linear", "warmup": 50, "b2": 0.98, "weight_decay": 0.0})
+    config.optim.update(
+        {"name": "muon", "learning_rate": 5e-3, "schedule": "linear", "warmup": 50, "b2": 0.98, "weight_decay": 0.0}
+    )
     config.sample = {"temperature": 0.5, "top_k": 0, "top_p": 1.0, "guidance": 1.5}
     config.train.update({"steps": 1500})
     if arg == "smoke":

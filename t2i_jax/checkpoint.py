@@ -61,8 +61,8 @@ def save(manager: ocp.CheckpointManager, state: TrainState, notes: dict, loss: f
 def restore(manager: ocp.CheckpointManager, abstract: TrainState, layout: Callable) -> Restored | None:
     """The newest checkpoint that can be read whole, or None if there is none at all.
 
-    `abstract` is the state as shapes; layout(shapes) says where they are to be laid. A checkpoint that cannot be read is moved to
-    `broken/` and the one before is tried; RuntimeError, listing the reasons, if none of several can be read.
+    `abstract` is the state as shapes; layout(shapes) says where they are to be laid. A checkpoint that cannot be read is
+    moved to `broken/` and the one before is tried; RuntimeError, listing the reasons, if none of several can be read.
     """
     steps, passed_over = sorted(manager.all_steps(), reverse=True), []
     for step in steps:
@@ -100,9 +100,7 @@ def restore_ema(workdir, which: str = "last") -> tuple[dict, int]:
         steps = manager.all_steps()
         step = {"last": manager.latest_step(), "best": manager.best_step()}.get(which, which)
         if step is None or int(step) not in steps:
-            raise FileNotFoundError(
-                f"{workdir} has no checkpoint {which!r}; there are {', '.join(map(str, steps)) or 'none'}"
-            )
+            raise FileNotFoundError(f"{workdir} has no checkpoint {which!r}; there are {', '.join(map(str, steps)) or 'none'}")
         device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         shapes = manager.item_metadata(int(step)).ema
         shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), shapes)
@@ -155,9 +153,7 @@ def _folder(workdir) -> Path:
 def _plain(state: TrainState) -> dict:
     """The state without the averages, which are an item of their own, and with the key as plain numbers."""
     rng = state.rng
-    data = (
-        jax.eval_shape(jax.random.key_data, rng) if isinstance(rng, jax.ShapeDtypeStruct) else jax.random.key_data(rng)
-    )
+    data = jax.eval_shape(jax.random.key_data, rng) if isinstance(rng, jax.ShapeDtypeStruct) else jax.random.key_data(rng)
     return {**state._asdict(), "rng": data, "ema": None}
 
 

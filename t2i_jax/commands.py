@@ -19,9 +19,9 @@ UserError = (ValueError, FileNotFoundError, RuntimeError)
 
 def prepare(args, overrides) -> None:
     """Fetch and prepare a data set."""
-    config = ConfigDict({"name": args.data, "resolution": args.resolution})
-    for override in overrides:
-        configs.set_value(config, *override.removeprefix("data.").split("=", 1))
+    config = ConfigDict({"data": {"name": args.data, "resolution": args.resolution, "path": ""}})
+    configs.override(config, overrides)
+    config = config.data
     make = make_of("data", args.data)
     fetch = getattr(sys.modules[make.__module__], "prepare", None)
     if fetch:
@@ -33,7 +33,8 @@ def prepare(args, overrides) -> None:
 def train(args, overrides) -> None:
     """Train, then score on `test`."""
     from t2i_jax import train as training  # these two import the input pipeline
-    from t2i_jax.evaluate import evaluate as score, summary
+    from t2i_jax.evaluate import evaluate as score
+    from t2i_jax.evaluate import summary
 
     _compile_cache()
     began = time.monotonic()
@@ -45,8 +46,7 @@ def train(args, overrides) -> None:
 def sample(args, overrides) -> None:
     """Draw pictures, or one picture again."""
     _compile_cache()
-    settings = dict(override.split("=", 1) for override in overrides)
-    pipe = pipeline.load(args.workdir, args.checkpoint, **settings)
+    pipe = pipeline.load(args.workdir, args.checkpoint, overrides)
     out = Path(args.out)
     if args.origin:
         image, same = pipe.redraw(args.origin)
@@ -63,12 +63,12 @@ def sample(args, overrides) -> None:
 
 def evaluate(args, overrides) -> None:
     """Score a run, or the parser itself."""
-    from t2i_jax.evaluate import evaluate as score, evaluate_truth, summary
+    from t2i_jax.evaluate import evaluate as score
+    from t2i_jax.evaluate import evaluate_truth, summary
 
     _compile_cache()
     if args.workdir:
-        settings = dict(override.split("=", 1) for override in overrides)
-        pipe = pipeline.load(args.workdir, args.checkpoint, **settings)
+        pipe = pipeline.load(args.workdir, args.checkpoint, overrides)
         print(summary(score(pipe, args.workdir, args.split, args.num), args.workdir))
     elif args.config:
         print(evaluate_truth(configs.load(args.config, overrides), args.split, args.num))

@@ -58,12 +58,17 @@ def load(spec: str, overrides: Sequence[str] = ()) -> ConfigDict:
     module = importlib.util.module_from_spec(module_spec)
     module_spec.loader.exec_module(module)
     config = module.get_config(arg) if arg else module.get_config()
-    for override in overrides:
-        key, equals, text = override.partition("=")
+    override(config, overrides)
+    return config.lock()
+
+
+def override(config: ConfigDict, overrides: Sequence[str]) -> None:
+    """Apply "a.b=value", ...; raises ValueError as `load` does."""
+    for text in overrides:
+        key, equals, value = text.partition("=")
         if not equals:
             raise ValueError(f"--config.{key} has no value: write --config.{key}=VALUE")
-        set_value(config, key, text)
-    return config.lock()
+        set_value(config, key, value)
 
 
 def set_value(config: ConfigDict, key: str, text: str) -> None:

@@ -54,7 +54,9 @@ def evaluate_truth(config, split: str = "test", num: int = 0) -> str:
     count = min(num or len(source.captions), len(source.captions))
     captions = list(source.captions[:count])
     if not alignment.can_score(captions):
-        raise ValueError(f"the captions of {config.data.name!r} have no grammar that the parser reads: only `shapes` can be scored")
+        raise ValueError(
+            f"the captions of {config.data.name!r} have no grammar that the parser reads: only `shapes` can be scored"
+        )
     images = source.read(np.arange(count))
     shuffled = [captions[i] for i in np.random.default_rng(0).permutation(count)]
     parts = [("true pictures, their own captions", captions), ("true pictures, shuffled captions", shuffled)]
@@ -66,13 +68,16 @@ def summary(report: dict, workdir) -> str:
     grid = Path(workdir) / "evaluation" / f"{report['split']}.png"
     if "drawn" not in report:
         return f"drawn: {grid} (these captions have no grammar, so no exact score)"
-    lines = [alignment.format_report(report["drawn"]), f"the parser itself, on the true pictures: {report['true']['value']:.4f}"]
+    lines = [
+        alignment.format_report(report["drawn"]),
+        f"the parser itself, on the true pictures: {report['true']['value']:.4f}",
+    ]
     if "reconstructed" in report:
         lines.append(f"the image tokenizer's reconstructions of them: {report['reconstructed']['value']:.4f}")
     exact, worst = report["drawn"]["exact"], report["drawn"]["worst_kind"]
     lines.append(
-        f"exact match on {report['split']}: {exact['value']:.3f} [{exact['low']:.3f}, {exact['high']:.3f}] of {exact['n']} captions, "
-        f"worst kind ({worst}) {report['drawn']['kinds'][worst]['value']:.3f}; pictures in {grid}"
+        f"exact match on {report['split']}: {exact['value']:.3f} [{exact['low']:.3f}, {exact['high']:.3f}] "
+        f"of {exact['n']} captions, worst kind ({worst}) {report['drawn']['kinds'][worst]['value']:.3f}; pictures in {grid}"
     )
     return "\n".join(lines)
 

@@ -47,9 +47,7 @@ def make(config, steps: int) -> optax.GradientTransformation:
 def _known(name: str, names, field: str) -> str:
     if name not in names:
         near = difflib.get_close_matches(name, names, 1)
-        raise ValueError(
-            f"{field} = {name!r}: it can be {', '.join(names)}" + (f"; did you mean {near[0]!r}?" if near else "")
-        )
+        raise ValueError(f"{field} = {name!r}: it can be {', '.join(names)}" + (f"; did you mean {near[0]!r}?" if near else ""))
     return name
 
 

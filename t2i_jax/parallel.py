@@ -1,4 +1,4 @@
-"""Where arrays lie and how a step is compiled: `jit` over a mesh, or `pmap` over the local devices. Both give the same numbers."""
+"""Where arrays lie and how a step is compiled: `jit` over a mesh, or `pmap` over local devices; the numbers are the same."""
 
 import functools
 import math
@@ -44,9 +44,7 @@ def make(config, devices=None) -> Parallel:
     """
     if config.mode == "pmap":
         if config.fsdp != 1:
-            raise ValueError(
-                "parallel.fsdp needs parallel.mode = 'jit': pmap keeps a whole copy of the state on each device"
-            )
+            raise ValueError("parallel.fsdp needs parallel.mode = 'jit': pmap keeps a whole copy of the state on each device")
         return _pmap(devices or jax.local_devices())
     if config.mode == "jit":
         return _jit(make_mesh(config.fsdp, devices))

@@ -96,8 +96,7 @@ class Pipeline:
             if name not in known:
                 near = difflib.get_close_matches(name, known, 1)
                 raise ValueError(
-                    f"no setting {name!r}: this model has {', '.join(known)}"
-                    + (f"; did you mean {near[0]!r}?" if near else "")
+                    f"no setting {name!r}: this model has {', '.join(known)}" + (f"; did you mean {near[0]!r}?" if near else "")
                 )
             known[name] = type(known[name])(value)
         return known
@@ -130,16 +129,15 @@ def compile_sampler(family: families.Family) -> Callable:
     return sampler
 
 
-def load(workdir, which: str | int = "last", **overrides) -> Pipeline:
+def load(workdir, which: str | int = "last", overrides: Sequence[str] = ()) -> Pipeline:
     """The model of a run folder, ready to draw: `load("runs/shapes")("a large red circle").images[0]`.
 
-    which: the checkpoint: "last", "best" (lowest validation loss) or a step. overrides: {"sample.temperature": 0.5}.
+    which: the checkpoint: "last", "best" (lowest validation loss) or a step. overrides: ("sample.temperature=0.5", ...).
     Raises FileNotFoundError if the folder is not a run or has no such checkpoint.
     """
     run = read_run(workdir)
     config = configs.from_json(json.dumps(run["config"]))
-    for key, value in overrides.items():
-        configs.set_value(config, key, str(value))
+    configs.override(config, overrides)
     family = families.make(config)
     ema, _ = checkpoint.restore_ema(workdir, which)
     frozen = jax.tree.map(jnp.asarray, checkpoint.load_frozen(workdir, run["frozen"]))
@@ -164,7 +162,5 @@ def read_metadata(path) -> dict:
         raise FileNotFoundError(f"no picture {path}")
     with Image.open(path) as image:
         if METADATA not in image.info:
-            raise ValueError(
-                f"{path} has no {METADATA} metadata: it was not drawn by this program, or was saved again without"
-            )
+            raise ValueError(f"{path} has no {METADATA} metadata: it was not drawn by this program, or was saved again without")
         return json.loads(image.info[METADATA])

@@ -17,9 +17,7 @@ def read_run(workdir) -> dict:
     """A run's `run.json`: its config, and the hashes of its data, tokenizer and frozen arrays."""
     path = Path(workdir) / "run.json"
     if not path.is_file():
-        raise FileNotFoundError(
-            f"{workdir} is not a run folder: it has no run.json (train with --workdir={workdir} first)"
-        )
+        raise FileNotFoundError(f"{workdir} is not a run folder: it has no run.json (train with --workdir={workdir} first)")
     return json.loads(path.read_text(encoding="utf-8"))
 
 

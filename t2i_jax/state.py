@@ -30,7 +30,7 @@ def create(family, optimizers, batch, seed: int) -> TrainState:
 
 
 def update_ema(ema, new, step, decay: float):
-    """ema * d + new * (1 - d) for the floats, with d = min(decay, (1 + step) / (10 + step)); other leaves are taken as they are.
+    """ema * d + new * (1 - d) with d = min(decay, (1 + step) / (10 + step)); leaves that are not floats are those of `new`.
 
     The warm-up keeps the random start out of the average of a short run.
     """

@@ -25,9 +25,7 @@ def curve(config, tiny_batch, mode, devices, fsdp=1):
     current = place.put_state(state.create(family, optimizers, example, 0))
     frozen = place.put_frozen(frozen)
     accumulate = config.train.accumulate
-    update = place.compile(
-        step.make_step(family, optimizers, ema_decay=0.99, accumulate=accumulate, axis_name=place.axis_name)
-    )
+    update = place.compile(step.make_step(family, optimizers, ema_decay=0.99, accumulate=accumulate, axis_name=place.axis_name))
     losses = []
     for number in range(STEPS):
         batch, _ = tiny_batch(config, 16, seed=number % 2)
@@ -53,7 +51,9 @@ def test_devices_and_modes_give_the_same_curve(name, smoke, tiny_batch):
 def test_accumulation_gives_the_same_curve(smoke, tiny_batch):
     config = smoke("shapes", "model.dropout=0.1", "caption_dropout=0.3")
     whole, _ = curve(config, tiny_batch, "jit", jax.devices()[:1])
-    parts, _ = curve(smoke("shapes", "model.dropout=0.1", "caption_dropout=0.3", "train.accumulate=4"), tiny_batch, "jit", jax.devices()[:1])
+    parts, _ = curve(
+        smoke("shapes", "model.dropout=0.1", "caption_dropout=0.3", "train.accumulate=4"), tiny_batch, "jit", jax.devices()[:1]
+    )
     np.testing.assert_allclose(parts, whole, rtol=1e-5)
 
 
@@ -73,7 +73,11 @@ def test_state_is_really_split():
 
 @pytest.mark.parametrize(
     ("settings", "message"),
-    [({"mode": "jitt", "fsdp": 1}, "jit, pmap"), ({"mode": "pmap", "fsdp": 2}, "jit"), ({"mode": "jit", "fsdp": 3}, "8 devices")],
+    [
+        ({"mode": "jitt", "fsdp": 1}, "jit, pmap"),
+        ({"mode": "pmap", "fsdp": 2}, "jit"),
+        ({"mode": "jit", "fsdp": 3}, "8 devices"),
+    ],
 )
 def test_bad_settings(settings, message):
     with pytest.raises(ValueError, match=message):

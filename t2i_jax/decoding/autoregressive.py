@@ -33,17 +33,15 @@ def choose(keys, logits, temperature=1.0, top_k=0, top_p=1.0):
 def generate(logits_of, carry, length: int, keys, temperature=1.0, top_k=0, top_p=1.0):
     """Draw `length` tokens int32 [B, length] in one compiled loop.
 
-    logits_of(carry, previous [B], i) -> (logits [B, V], carry); `previous` is the token before (0 at i = 0).
+    logits_of(carry, tokens [B, length], i) -> (logits [B, V], carry), where the tokens before i are drawn, the others 0.
     keys: one random key a row, [B]; a row's tokens depend on its own key only.
     """
 
     def step(state, i):
-        carry, previous = state
-        logits, carry = logits_of(carry, previous, i)
+        carry, tokens = state
+        logits, carry = logits_of(carry, tokens, i)
         step_keys = jax.vmap(lambda key: jax.random.fold_in(key, i))(keys)
-        token = choose(step_keys, logits, temperature, top_k, top_p)
-        return (carry, token), token
+        return (carry, tokens.at[:, i].set(choose(step_keys, logits, temperature, top_k, top_p))), None
 
-    start = jnp.zeros(keys.shape[:1], jnp.int32)
-    _, tokens = jax.lax.scan(step, (carry, start), jnp.arange(length))
-    return tokens.T
+    start = jnp.zeros((keys.shape[0], length), jnp.int32)
+    return jax.lax.scan(step, (carry, start), jnp.arange(length))[0][1]

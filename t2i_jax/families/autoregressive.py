@@ -64,8 +64,8 @@ def make(config, axis_name=None) -> Family:
         both = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), text, null)
         caches = decoder.apply(net, encode_text(params, both), method="prefill")
 
-        def logits_of(caches, previous, i):
-            twice = jnp.concatenate([previous, previous])
+        def logits_of(caches, codes, i):
+            twice = jnp.concatenate([codes, codes])
             logits, caches = decoder.apply(net, both["mask"], caches, twice, i, method="decode_step")
             cond, uncond = jnp.split(logits, 2)
             return cond + (guidance - 1.0) * (cond - uncond), caches

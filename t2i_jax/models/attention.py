@@ -1,10 +1,12 @@
-"""Bidirectional attention that the denoising networks share."""
+"""Attention, which all transformers here share."""
 
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+
+from t2i_jax.models.layers import Dense
 
 
 def attend(q, k, v, mask=None):
@@ -25,31 +27,39 @@ def attend(q, k, v, mask=None):
 
 
 class Attention(nn.Module):
-    """Multi-head attention of x [B, Q, width] over `context` [B, K, D] (x itself if None); mask bool [B, K].
+    """Multi-head attention of x [B, Q, width] over `context` [B, K, D] (x itself if None); gives (y [B, Q, width], cache).
 
-    qk_norm: RMS norm of queries and keys, a scale a channel of a head (arXiv 2302.05442, section 2).
+    mask: see `attend`. qk_norm: RMS norm of queries and keys, a scale a channel of a head (arXiv 2302.05442, section 2).
+    cache: {"k", "v"}, each [B, T, heads, D]: the new keys and values are written at `position`, and the queries look over
+    the whole of it; None gives None.
     """
 
     heads: int
     qk_norm: bool = True
+    use_bias: bool = True
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x, context=None, mask=None):
+    def __call__(self, x, context=None, mask=None, cache=None, position=None):
         context = x if context is None else context
         width = x.shape[-1]
         if width % self.heads:
             raise ValueError(f"an attention width of {width} is not a multiple of {self.heads} heads")
 
-        def project(name, x):  # three products: on CPU, a fused one took longer (its slices are copied)
-            x = nn.Dense(width, dtype=self.dtype, name=name)(x)
+        def project(name, x):  # three products, not one: XLA on CPU copies the slices of a fused one
+            x = Dense(width, use_bias=self.use_bias, dtype=self.dtype, name=name)(x)
             return x.reshape(*x.shape[:2], self.heads, width // self.heads)
 
         q, k, v = project("query", x), project("key", context), project("value", context)
         if self.qk_norm:
             q = nn.RMSNorm(dtype=self.dtype, name="query_norm")(q)
             k = nn.RMSNorm(dtype=self.dtype, name="key_norm")(k)
-        return nn.Dense(width, dtype=self.dtype, name="out")(attend(q, k, v, mask).reshape(x.shape))
+        if cache is not None:
+            k = jax.lax.dynamic_update_slice(cache["k"], k, (0, position, 0, 0))
+            v = jax.lax.dynamic_update_slice(cache["v"], v, (0, position, 0, 0))
+            cache = {"k": k, "v": v}
+        y = attend(q, k, v, mask).reshape(x.shape)
+        return Dense(width, use_bias=self.use_bias, dtype=self.dtype, name="out")(y), cache
 
 
 def layer_norm(x, epsilon=1e-6):

@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from t2i_jax.models.attention import Attention, layer_norm
-from t2i_jax.models.layers import Dropout, sine_positions_2d, sine_time
+from t2i_jax.models.layers import Dense, Dropout, sine_positions_2d, sine_time
 from t2i_jax.models.variants import fields_of
 from t2i_jax.text.condition import TextCondition
 
@@ -46,14 +46,14 @@ class Block(nn.Module):
             return x + gates[i].astype(self.dtype) * y
 
         def mlp(y):
-            y = nn.gelu(nn.Dense(int(self.mlp_ratio * width), dtype=self.dtype, name="mlp_in")(y))
-            return nn.Dense(width, dtype=self.dtype, name="mlp_out")(y)
+            y = nn.gelu(Dense(int(self.mlp_ratio * width), dtype=self.dtype, name="mlp_in")(y))
+            return Dense(width, dtype=self.dtype, name="mlp_out")(y)
 
-        attention = Attention(self.heads, self.qk_norm, self.dtype, name="attention")
-        x = add(x, 0, lambda y: attention(y, mask=None if self.cross else mask), "attention")
+        attention = Attention(self.heads, self.qk_norm, dtype=self.dtype, name="attention")
+        x = add(x, 0, lambda y: attention(y, mask=None if self.cross else mask)[0], "attention")
         if self.cross:
-            cross_attention = Attention(self.heads, self.qk_norm, self.dtype, name="cross_attention")
-            x = add(x, 2, lambda y: cross_attention(y, text, mask), "cross_attention")
+            cross_attention = Attention(self.heads, self.qk_norm, dtype=self.dtype, name="cross_attention")
+            x = add(x, 2, lambda y: cross_attention(y, text, mask)[0], "cross_attention")
         return add(x, 1, mlp, "mlp")
 
 
@@ -117,7 +117,7 @@ class DiT(nn.Module):
         return x.astype(jnp.float32)
 
     def _dense(self, name, features=None, **kwargs):
-        return nn.Dense(features or self.width, dtype=self.dtype, name=name, **kwargs)
+        return Dense(features or self.width, dtype=self.dtype, name=name, **kwargs)
 
 
 def make(config) -> DiT:
@@ -135,6 +135,6 @@ def _modulation(condition, width, branches, gate_init, dtype):
     def bias_init(key, shape, dtype=jnp.float32):
         return jnp.repeat(jnp.asarray(start, dtype), width)
 
-    dense = nn.Dense(len(start) * width, kernel_init=nn.initializers.zeros, bias_init=bias_init, dtype=dtype, name="modulation")
+    dense = Dense(len(start) * width, kernel_init=nn.initializers.zeros, bias_init=bias_init, dtype=dtype, name="modulation")
     parts = jnp.split(dense(condition).astype(jnp.float32)[:, None], len(start), axis=-1)
     return parts[:branches], parts[branches : 2 * branches], parts[2 * branches :]

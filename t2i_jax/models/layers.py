@@ -1,7 +1,7 @@
 """Small layers that several networks share."""
 
+import functools
 import zlib
-from typing import Any
 
 import flax.linen as nn
 import jax
@@ -33,16 +33,12 @@ def _matmul_backward(saved, dy):
 matmul.defvjp(_matmul_forward, _matmul_backward)
 
 
-class Dense(nn.Module):
-    """A linear layer without bias: float32 weights, computed in `dtype`."""
+def _dot_general(x, w, dimension_numbers, precision=None, preferred_element_type=None):
+    del dimension_numbers, precision, preferred_element_type  # a linear layer has only one way to multiply
+    return matmul(x, w)
 
-    features: int
-    dtype: Any = jnp.float32
 
-    @nn.compact
-    def __call__(self, x):
-        kernel = self.param("kernel", nn.initializers.lecun_normal(), (x.shape[-1], self.features))
-        return matmul(x.astype(self.dtype), kernel.astype(self.dtype))
+Dense = functools.partial(nn.Dense, dot_general=_dot_general)
 
 
 class Dropout(nn.Module):

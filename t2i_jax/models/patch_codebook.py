@@ -13,8 +13,9 @@ import numpy as np
 def fit(images: np.ndarray, patch: int, codes: int, seed: int = 0, iterations: int = 20) -> np.ndarray:
     """A codebook float32 [codes, patch * patch * 3] in [-1, 1] from uint8 images [N, H, W, 3].
 
-    Lloyd's k-means on the distinct patches, each weighted by the square root of how often it occurs, so that the rare edges
-    get codes beside the common background. Codes that lose all their patches are moved to the worst-served ones.
+    Lloyd's k-means, seeded by k-means++, on the distinct patches, each weighted by the square root of how often it occurs,
+    so that the rare edges get codes beside the common background. Codes that lose all their patches are moved to the
+    worst-served ones.
     Raises ValueError if there are fewer distinct patches than codes.
     """
     patches = np.asarray(_patches(jnp.asarray(images), patch)).reshape(-1, patch * patch * 3)
@@ -22,12 +23,10 @@ def fit(images: np.ndarray, patch: int, codes: int, seed: int = 0, iterations: i
     _, first, counts = np.unique(rows, return_index=True, return_counts=True)
     flat = patches[first]
     if len(flat) < codes:
-        raise ValueError(
-            f"a codebook of {codes} needs as many distinct patches; the {len(images)} pictures have {len(flat)}"
-        )
-    rng = np.random.default_rng(seed)
+        raise ValueError(f"a codebook of {codes} needs as many distinct patches; the {len(images)} pictures have {len(flat)}")
     points, weights = _unit(jnp.asarray(flat)), jnp.sqrt(jnp.asarray(counts, jnp.float32))
-    centres = points[np.sort(rng.choice(len(flat), codes, replace=False))]
+    few = np.random.default_rng(seed).permutation(len(flat))[: max(16384, codes)]
+    centres = _seeds(jax.random.key(seed), points[few], weights[few], codes)
     for _ in range(iterations):
         nearest, distance = _assign(points, centres)
         centres, mass = _means(points, weights, nearest, centres)
@@ -74,6 +73,20 @@ def _nearest(x, centres):
     return first.min(-1).astype(jnp.int32)
 
 
+@functools.partial(jax.jit, static_argnames="codes")
+def _seeds(key, points, weights, codes: int):
+    """k-means++: each next centre is a point drawn in proportion to its weight and squared distance to those before."""
+
+    def add(i, state):
+        centres, distance = state
+        chosen = points[jax.random.categorical(jax.random.fold_in(key, i), jnp.log(weights * distance))]
+        return centres.at[i].set(chosen), jnp.minimum(distance, ((points - chosen) ** 2).sum(1))
+
+    # Farther than any point from any other: the first centre is drawn by weight alone.
+    far = jnp.full(len(points), 4.0 * points.shape[1] + 1.0)
+    return jax.lax.fori_loop(0, codes, add, (jnp.zeros((codes, points.shape[1])), far))[0]
+
+
 @jax.jit
 def _assign(points, centres):
     chunks = jnp.array_split(points, max(1, len(points) // 16384))
@@ -81,7 +94,7 @@ def _assign(points, centres):
     return nearest, ((points - centres[nearest]) ** 2).sum(1)
 
 
-@functools.partial(jax.jit)
+@jax.jit
 def _means(points, weights, nearest, centres):
     mass = jax.ops.segment_sum(weights, nearest, len(centres))
     total = jax.ops.segment_sum(points * weights[:, None], nearest, len(centres))

@@ -9,43 +9,17 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from t2i_jax.models.attention import attend
+from t2i_jax.models.attention import Attention
 from t2i_jax.models.layers import Dense, Dropout, sine_positions, sine_positions_2d
 from t2i_jax.text.condition import TextCondition
 
 
-class Attention(nn.Module):
-    """Multi-head self-attention over x [B, S, width].
-
-    mask: bool, broadcastable to [B, 1, S, T]; True where a query may look. With `cache` ({"k", "v"}: [B, T, heads, D]) the new
-    keys and values are written at `position` and the queries look over the whole cache. Gives (y [B, S, width], cache).
-    """
-
-    heads: int
-    dtype: Any = jnp.float32
-
-    @nn.compact
-    def __call__(self, x, mask, cache=None, position=None):
-        width = x.shape[-1]
-
-        def project(name):  # three products, not one: XLA on CPU copies the slices of a fused one
-            y = Dense(width, self.dtype, name=name)(x)
-            return y.reshape(*x.shape[:2], self.heads, width // self.heads)
-
-        q = nn.RMSNorm(dtype=self.dtype, name="query_norm")(project("query"))
-        k = nn.RMSNorm(dtype=self.dtype, name="key_norm")(project("key"))
-        v = project("value")
-        if cache is not None:
-            k = jax.lax.dynamic_update_slice(cache["k"], k.astype(cache["k"].dtype), (0, position, 0, 0))
-            v = jax.lax.dynamic_update_slice(cache["v"], v.astype(cache["v"].dtype), (0, position, 0, 0))
-            cache = {"k": k, "v": v}
-        y = attend(q, k, v, mask)
-        return Dense(width, self.dtype, name="out")(y.reshape(x.shape)), cache
-
-
 class Block(nn.Module):
-    """Attention and a GELU network, each on a normalised residual branch. Same call as `Attention`, plus dropout keys [B]."""
+    """Attention and a GELU network, each on a normalised residual branch. Gives (x, cache).
+
+    x [B, S, width]; mask and cache as in `Attention`; keys [B] for dropout."""
 
     heads: int
     mlp_ratio: float = 4.0
@@ -56,11 +30,12 @@ class Block(nn.Module):
     def __call__(self, x, mask, keys=None, cache=None, position=None):
         width = x.shape[-1]
         y = nn.RMSNorm(dtype=self.dtype, name="attention_norm")(x)
-        y, cache = Attention(self.heads, self.dtype, name="attention")(y, mask, cache, position)
+        attention = Attention(self.heads, use_bias=False, dtype=self.dtype, name="attention")
+        y, cache = attention(y, mask=mask, cache=cache, position=position)
         x = x + Dropout(self.dropout, name="attention_dropout")(y, keys)
         y = nn.RMSNorm(dtype=self.dtype, name="mlp_norm")(x)
-        y = nn.gelu(Dense(int(self.mlp_ratio * width), self.dtype, name="mlp_in")(y))
-        y = Dense(width, self.dtype, name="mlp_out")(y)
+        y = nn.gelu(Dense(int(self.mlp_ratio * width), use_bias=False, dtype=self.dtype, name="mlp_in")(y))
+        y = Dense(width, use_bias=False, dtype=self.dtype, name="mlp_out")(y)
         return x + Dropout(self.dropout, name="mlp_dropout")(y, keys), cache
 
 
@@ -87,8 +62,22 @@ class Transformer(nn.Module):
         return nn.RMSNorm(dtype=self.dtype, name="norm")(x), new_caches
 
 
+NEIGHBOURS = ((0, -1), (-1, -1), (-1, 0), (-1, 1))  # (rows, columns) from a place to those drawn before it
+
+
+def neighbour_table(grid: tuple[int, int]) -> np.ndarray:
+    """Indices int32 [N, 4] of each place's NEIGHBOURS in row order; N stands for the outside."""
+    rows, columns = grid
+    y, x = np.mgrid[:rows, :columns].reshape(2, -1, 1) + np.array(NEIGHBOURS).T[:, None]
+    inside = (y >= 0) & (x >= 0) & (x < columns)
+    return np.where(inside, y * columns + x, rows * columns).astype(np.int32)
+
+
 class PrefixDecoder(nn.Module):
     """A decoder over [caption | image tokens]: bidirectional over the caption, causal over the image.
+
+    What goes in at an image place is not only the token before it but its four neighbours in the grid (left and the three
+    above): raster order puts the one above a whole row away, and a short training does not find it (docs/recipes.md).
 
     codes: size of the image vocabulary.   grid: (height, width) of the token grid, read in row order.
     """
@@ -107,12 +96,12 @@ class PrefixDecoder(nn.Module):
     def setup(self):
         if self.width % self.heads:
             raise ValueError(f"model.width {self.width} is not a multiple of model.heads {self.heads}")
-        self.text_in = Dense(self.width, self.dtype)
-        init = nn.initializers.normal(self.embedding_scale)
-        # One row more than there are codes: the last is the start of the picture.
-        self.embed = nn.Embed(self.codes + 1, self.width, embedding_init=init, dtype=self.dtype)
+        self.text_in = Dense(self.width, use_bias=False, dtype=self.dtype)
+        # A table for each neighbour, each with one row more than there are codes: the outside of the picture.
+        init = nn.initializers.normal(self.embedding_scale / len(NEIGHBOURS) ** 0.5)
+        self.embed = nn.Embed(len(NEIGHBOURS) * (self.codes + 1), self.width, embedding_init=init, dtype=self.dtype)
         self.trunk = Transformer(self.depth, self.heads, self.mlp_ratio, self.dropout, self.dtype, self.remat)
-        self.head = Dense(self.codes, self.dtype)
+        self.head = Dense(self.codes, use_bias=False, dtype=self.dtype)
 
     @property
     def length(self) -> int:
@@ -122,14 +111,17 @@ class PrefixDecoder(nn.Module):
     def _caption(self, text: TextCondition):
         return self.text_in(text.sequence) + sine_positions(text.sequence.shape[1], self.width).astype(self.dtype)
 
-    def _tokens(self, codes, positions):
-        return self.embed(codes) + positions.astype(self.dtype)
+    def _tokens(self, codes, table, positions):
+        """Inputs [B, n, width] of n places, from codes [B, N], their rows of `neighbour_table` and their positions."""
+        outside = jnp.full((codes.shape[0], 1), self.codes, codes.dtype)
+        near = jnp.concatenate([codes, outside], axis=1)[:, table]
+        near = near + jnp.arange(len(NEIGHBOURS)) * (self.codes + 1)
+        return self.embed(near).sum(2) + positions.astype(self.dtype)
 
     def __call__(self, text: TextCondition, codes, keys=None):
         """Teacher-forced logits float32 [B, N, codes] of image tokens `codes` int32 [B, N], each given those before it."""
-        batch, limit = codes.shape[0], text.mask.shape[1]
-        start = jnp.full((batch, 1), self.codes, codes.dtype)
-        image = self._tokens(jnp.concatenate([start, codes[:, :-1]], 1), sine_positions_2d(*self.grid, self.width))
+        limit = text.mask.shape[1]
+        image = self._tokens(codes, neighbour_table(self.grid), sine_positions_2d(*self.grid, self.width))
         x = jnp.concatenate([self._caption(text), image], axis=1)
         x, _ = self.trunk(x, prefix_mask(text.mask, self.length), keys)
         return self.head(x[:, limit:]).astype(jnp.float32)
@@ -142,12 +134,11 @@ class PrefixDecoder(nn.Module):
         mask = jnp.pad(text.mask, ((0, 0), (0, self.length)))[:, None, None, :]
         return self.trunk(self._caption(text), mask, None, caches, 0)[1]
 
-    def decode_step(self, text_mask, caches, previous, i):
-        """Logits float32 [B, codes] of token i, given the token before it int32 [B] (ignored at i = 0); and the new caches."""
+    def decode_step(self, text_mask, caches, codes, i):
+        """Logits float32 [B, codes] of token i, given int32 [B, N] of which those before i are drawn; and the new caches."""
         batch, limit = text_mask.shape
-        previous = jnp.where(i == 0, jnp.full((batch,), self.codes, previous.dtype), previous)
-        positions = jnp.asarray(sine_positions_2d(*self.grid, self.width))[i]
-        x = self._tokens(previous, positions)[:, None]
+        tables = (neighbour_table(self.grid), sine_positions_2d(*self.grid, self.width))
+        x = self._tokens(codes, *(jax.lax.dynamic_slice_in_dim(jnp.asarray(table), i, 1) for table in tables))
         image_mask = jnp.broadcast_to(jnp.arange(self.length) <= i, (batch, self.length))
         mask = jnp.concatenate([text_mask, image_mask], axis=1)[:, None, None, :]
         x, caches = self.trunk(x, mask, None, caches, limit + i)

@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from t2i_jax.models.attention import Attention, layer_norm
-from t2i_jax.models.layers import Dropout, sine_time
+from t2i_jax.models.layers import Dense, Dropout, sine_time
 from t2i_jax.models.variants import fields_of
 from t2i_jax.text.condition import TextCondition
 
@@ -48,13 +48,13 @@ class ResBlock(nn.Module):
     def __call__(self, x, condition, keys):
         y = nn.silu(_group_norm(x.shape[-1], self.dtype, "norm_in")(x))
         y = nn.Conv(self.channels, (3, 3), dtype=self.dtype, name="conv_in")(y)
-        modulation = nn.Dense(2 * self.channels, dtype=self.dtype, name="modulation")(condition)
+        modulation = Dense(2 * self.channels, dtype=self.dtype, name="modulation")(condition)
         scale, shift = jnp.split(modulation[:, None, None], 2, axis=-1)
         y = nn.silu(_group_norm(self.channels, self.dtype, "norm_out")(y) * (1 + scale) + shift)
         y = Dropout(self.dropout, name="dropout")(y, keys)
         y = nn.Conv(self.channels, (3, 3), kernel_init=nn.initializers.zeros, dtype=self.dtype, name="conv_out")(y)
         if x.shape[-1] != self.channels:
-            x = nn.Dense(self.channels, dtype=self.dtype, name="skip")(x)
+            x = Dense(self.channels, dtype=self.dtype, name="skip")(x)
         return x + y
 
 
@@ -75,13 +75,14 @@ class TransformerBlock(nn.Module):
             return h + Dropout(self.dropout, name=f"{name}_dropout")(y, keys)
 
         def mlp(y):
-            y = nn.gelu(nn.Dense(4 * channels, dtype=self.dtype, name="mlp_in")(y))
-            return nn.Dense(channels, kernel_init=nn.initializers.zeros, dtype=self.dtype, name="mlp_out")(y)
+            y = nn.gelu(Dense(4 * channels, dtype=self.dtype, name="mlp_in")(y))
+            return Dense(channels, kernel_init=nn.initializers.zeros, dtype=self.dtype, name="mlp_out")(y)
 
-        h = add(h, Attention(self.heads, dtype=self.dtype, name="attention"), "attention")
+        self_attention = Attention(self.heads, dtype=self.dtype, name="attention")
+        h = add(h, lambda y: self_attention(y)[0], "attention")
         if text is not None:
             cross_attention = Attention(self.heads, dtype=self.dtype, name="cross_attention")
-            h = add(h, lambda y: cross_attention(y, text, mask), "cross_attention")
+            h = add(h, lambda y: cross_attention(y, text, mask)[0], "cross_attention")
         return add(h, mlp, "mlp").reshape(x.shape)
 
 
@@ -120,7 +121,7 @@ class UNet(nn.Module):
             )
 
         def dense(features, name):
-            return nn.Dense(features, dtype=self.dtype, name=name)
+            return Dense(features, dtype=self.dtype, name=name)
 
         condition = dense(4 * self.width, "time_out")(nn.silu(dense(4 * self.width, "time_in")(sine_time(t, self.width))))
         condition = condition + dense(4 * self.width, "pooled")(text.pooled)

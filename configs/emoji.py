@@ -1,0 +1,30 @@
+"""Real emoji in three art styles, drawn from their names.
+
+python main.py prepare --data=emoji
+python main.py train --config=configs/emoji.py --workdir=runs/emoji
+"""
+
+from t2i_jax.config import base
+
+
+def get_config(arg=""):
+    """arg: "" for the experiment, "smoke" for a tiny one."""
+    config = base()
+    config.family = "autoregressive"
+    config.data = {"name": "emoji", "resolution": 32, "styles": ("fluent", "noto", "twemoji")}
+    config.text = {"encoder": "transformer", "length": 24, "vocab_size": 2048, "width": 128, "depth": 0}
+    config.image_tokenizer = {"patch": 4, "codes": 1024, "fit_pictures": 4031}
+    config.model = {"width": 192, "depth": 6, "heads": 6, "dropout": 0.1}
+    config.optim.update(
+        {"name": "muon", "learning_rate": 5e-3, "schedule": "linear", "warmup": 100, "b2": 0.98, "weight_decay": 0.01}
+    )
+    config.sample = {"temperature": 0.8, "top_k": 0, "top_p": 0.95, "guidance": 2.0}
+    config.train.update({"steps": 2600, "grid": 36})
+    if arg == "smoke":
+        config.image_tokenizer.update({"codes": 32, "fit_pictures": 16})
+        config.model.update({"width": 32, "depth": 2, "heads": 2})
+        config.text.width = 32
+        config.train.update({"steps": 6, "batch_size": 8, "log_every": 2, "eval_every": 4, "save_every": 3, "grid": 4})
+        config.train.validation_examples = 16
+        config.evaluate.update({"num": 16, "batch": 8})
+    return config

@@ -1,0 +1,42 @@
+"""Captioned shapes drawn by rectified flow.
+
+python main.py train --config=configs/shapes_flow.py --workdir=runs/shapes_flow
+"""
+
+from t2i_jax.config import base
+
+
+def get_config(arg=""):
+    """arg: "" for the experiment, "unet" for a U-Net in the transformer's place, "smoke" (or "unet_smoke") for a tiny one."""
+    config = base()
+    config.family = "flow"
+    config.data = {"name": "shapes", "resolution": 32, "scenes": 0}
+    config.text = {"encoder": "transformer", "length": 12, "vocab_size": 512, "width": 128, "depth": 0}
+    config.diffusion = {
+        "schedule": "rectified",
+        "parameterization": "x0",
+        "weighting": "velocity",
+        "time": "logit_normal",
+        "mean": 0.7,
+        "std": 1.0,
+        "shift": 1.0,
+    }
+    config.model = {"network": "dit", "patch": 4, "width": 128, "depth": 6, "heads": 4, "gate_init": 0.5, "dropout": 0.0}
+    config.optim.update(
+        {"name": "muon", "learning_rate": 5e-3, "schedule": "linear", "warmup": 50, "b2": 0.98, "weight_decay": 0.0}
+    )
+    config.sample = {"sampler": "heun", "steps": 16, "guidance": 2.0}
+    config.train.update({"steps": 1800})
+    if arg.startswith("unet"):
+        config.model = {"network": "unet", "width": 64, "dropout": 0.0}
+    if arg.endswith("smoke"):
+        config.data.scenes = 64
+        config.model.update({"width": 32, "heads": 2})
+        if config.model.network == "dit":
+            config.model.update({"depth": 2})
+        config.text.width = 32
+        config.sample.steps = 3
+        config.train.update({"steps": 6, "batch_size": 8, "log_every": 2, "eval_every": 4, "save_every": 3, "grid": 4})
+        config.train.validation_examples = 16
+        config.evaluate.update({"num": 16, "batch": 8})
+    return config

@@ -1,0 +1,64 @@
+"""Choosing tokens: closed forms of temperature, top-k and nucleus; the loop on a chain whose answer is known."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from t2i_jax.decoding.autoregressive import choose, filter_logits, generate
+
+P = np.array([0.5, 0.25, 0.15, 0.1])
+LOGITS = jnp.log(jnp.asarray(P, jnp.float32))
+
+
+@pytest.mark.parametrize(
+    ("temperature", "top_k", "top_p", "kept"),
+    [
+        (1.0, 0, 1.0, [1, 1, 1, 1]),
+        (1.0, 1, 1.0, [1, 0, 0, 0]),
+        (1.0, 3, 1.0, [1, 1, 1, 0]),
+        (1.0, 0, 0.5, [1, 0, 0, 0]),
+        (1.0, 0, 0.51, [1, 1, 0, 0]),
+        (1.0, 0, 0.9, [1, 1, 1, 0]),
+        (1.0, 2, 0.9, [1, 1, 0, 0]),
+        (1.0, 0, 0.0, [1, 0, 0, 0]),
+        (2.0, 0, 0.9, [1, 1, 1, 1]),  # the nucleus is that of the flattened distribution
+    ],
+)
+def test_filter_keeps_what_it_should(temperature, top_k, top_p, kept):
+    order = np.array([2, 0, 3, 1])  # not sorted already
+    out = np.asarray(filter_logits(LOGITS[order], temperature, top_k, top_p))
+    np.testing.assert_array_equal(np.isfinite(out), np.array(kept, bool)[order])
+    finite = np.isfinite(out)
+    np.testing.assert_allclose(out[finite], np.asarray(LOGITS[order])[finite] / temperature, rtol=1e-6)
+
+
+def test_frequencies_are_the_tempered_probabilities():
+    keys = jax.random.split(jax.random.key(0), 20000)
+    drawn = choose(keys, jnp.tile(LOGITS, (20000, 1)), temperature=0.5)
+    np.testing.assert_allclose(np.bincount(drawn, minlength=4) / 20000, P**2 / (P**2).sum(), atol=0.012)
+    assert (choose(keys[:50], jnp.tile(LOGITS, (50, 1)), temperature=0.0) == 0).all()
+
+
+def test_settings_are_traced():
+    compiled = jax.jit(choose)
+    keys = jax.random.split(jax.random.key(0), 3)
+    for settings in ((1.0, 0, 1.0), (0.5, 3, 0.9), (0.0, 1, 0.2)):
+        compiled(keys, jnp.tile(LOGITS, (3, 1)), *settings)
+    assert compiled._cache_size() == 1
+
+
+def test_generate_follows_a_chain():
+    """Token i + 1 is certain given token i: the drawn sequences must be walks of the cycle, whatever they start with."""
+
+    def logits_of(carry, tokens, i):
+        previous = tokens[:, i - 1]
+        assert tokens.shape[1] == 7
+        after = jax.nn.one_hot((previous + 1) % 5, 5) * 100.0
+        return jnp.where(i == 0, jnp.zeros_like(after), after), carry + 1
+
+    keys = jax.random.split(jax.random.key(1), 200)
+    drawn = np.asarray(generate(logits_of, jnp.int32(0), 7, keys))
+    np.testing.assert_array_equal(np.diff(drawn, axis=1) % 5, np.ones((200, 6)))
+    assert set(drawn[:, 0]) == set(range(5))
+    np.testing.assert_array_equal(generate(logits_of, jnp.int32(0), 7, keys[30:40]), drawn[30:40])

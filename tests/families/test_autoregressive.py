@@ -1,0 +1,93 @@
+"""The family learns, and draws what it learned: a toy whose answer is known."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from t2i_jax import state, step
+from t2i_jax.families import family as families
+from t2i_jax.families.family import Context, Variables
+from t2i_jax.models import patch_codebook
+from t2i_jax.models.layers import to_unit
+
+
+@pytest.fixture(scope="module")
+def toy():
+    """Two captions, two pictures: token 5 is a picture of bright and dark halves, token 6 the other way round."""
+    from t2i_jax import config as configs
+    from tests.conftest import ROOT
+
+    overrides = ["data.resolution=8", "image_tokenizer.codes=2", "caption_dropout=0.2"]
+    config = configs.load(f"{ROOT}/configs/shapes.py:smoke", overrides)
+    family = families.make(config)
+    codebook = np.stack([np.full(48, -0.5), np.full(48, 0.5)]).astype(np.float32)
+    length = config.text.length
+    null = {"tokens": np.eye(1, length, dtype=np.int32)[0], "mask": np.arange(length) < 1}
+    frozen = {"codebook": jnp.asarray(codebook), "null_text": {"transformer": null}}
+    codes = np.array([[0, 0, 1, 1], [1, 1, 0, 0]])
+    pictures = np.asarray(family.abilities["decode"](Variables({}, {}, frozen), {"codes": jnp.asarray(codes)}))
+    words = np.zeros((2, length), np.int32)
+    words[:, 0], words[:, 1] = (5, 6), 1
+    text = {"tokens": words, "mask": np.tile(np.arange(length) < 2, (2, 1))}
+    return config, family, frozen, codes, pictures, text
+
+
+def test_encode_decode_reconstruct(toy):
+    _, family, frozen, codes, pictures, _ = toy
+    variables = Variables({}, {}, frozen)
+    np.testing.assert_array_equal(family.abilities["encode"](variables, {"image": pictures}), codes)
+    np.testing.assert_array_equal(family.abilities["reconstruct"](variables, {"image": pictures}), pictures)
+
+
+def test_loss_is_the_mean_cross_entropy_of_the_tokens(toy):
+    _, family, frozen, _, pictures, text = toy
+    batch = {"image": pictures, "text": {"transformer": text}}
+    params, extra = family.init(jax.random.key(0), batch)
+    keys = jax.random.split(jax.random.key(1), 2)
+    ctx = Context(extra, frozen, None, 0, batch, keys, train=False)
+    loss, (_, metrics) = family.losses["model"](params, ctx)
+    # A head of zeros gives log 2 for every token.
+    params["model"]["net"]["head"]["kernel"] *= 0
+    uniform, _ = family.losses["model"](params, ctx)
+    np.testing.assert_allclose(uniform, np.log(2), rtol=1e-6)
+    assert loss.shape == (2,) and (metrics["token_accuracy"] <= 1).all()
+    flipped = {**batch, "image": pictures[::-1]}
+    other, _ = family.losses["model"](family.init(jax.random.key(0), batch)[0], ctx._replace(batch=flipped))
+    assert np.abs(other - loss).max() > 1e-4
+
+
+def test_learns_the_toy_and_captions_decide(toy):
+    _, family, frozen, _, pictures, text = toy
+    pick = np.arange(32) % 2
+    batch = {"image": pictures[pick], "text": {"transformer": jax.tree.map(lambda x: x[pick], text)}}
+    optimizers = {"model": optax.adam(1e-2)}
+    current = state.create(family, optimizers, batch, 0)
+    update = jax.jit(step.make_step(family, optimizers, ema_decay=0.5))
+    for _ in range(150):
+        current, metrics = update(current, frozen, batch)
+    assert metrics["loss"] < 0.1  # a fifth of the captions is dropped: about 0.2 * log(2) / 4 tokens must be left
+    variables = Variables(current.params, {}, frozen)
+    keys = jax.random.split(jax.random.key(2), 32)
+    settings = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "guidance": 3.0}
+    drawn = family.abilities["sample"](variables, {"text": batch["text"]}, keys, **settings)
+    np.testing.assert_array_equal(drawn, batch["image"])
+    null = frozen["null_text"]["transformer"]
+    empty = {"transformer": {k: np.broadcast_to(v, (32, *v.shape)) for k, v in null.items()}}
+    free = np.asarray(family.abilities["sample"](variables, {"text": empty}, keys, **settings))
+    bright = (free[:, 0, 0, 0] > 127).mean()
+    assert 0.2 < bright < 0.8  # without a caption, both pictures are drawn
+
+
+def test_codes_of_pictures_are_nearest(toy):
+    _, _, frozen, _, pictures, _ = toy
+    noisy = np.clip(pictures.astype(int) + np.random.default_rng(0).integers(-30, 30, pictures.shape), 0, 255).astype(np.uint8)
+    np.testing.assert_array_equal(
+        patch_codebook.encode(frozen["codebook"], to_unit(noisy)), patch_codebook.encode(frozen["codebook"], to_unit(pictures))
+    )
+
+
+def test_resolution_must_divide(smoke):
+    with pytest.raises(ValueError, match=r"data\.resolution 30 is not a multiple"):
+        families.make(smoke("shapes", "data.resolution=30"))

@@ -1,0 +1,34 @@
+"""What every family must be: each file of families/ keeps the contract."""
+
+import jax
+import numpy as np
+import pytest
+
+from t2i_jax.families import family as families
+
+
+def test_unknown_ability_lists_those_there_are(smoke):
+    family = families.make(smoke("shapes"))
+    with pytest.raises(ValueError, match="cannot 'caption'; it can decode, encode, reconstruct, sample"):
+        families.ability(family, "caption")
+
+
+@pytest.mark.parametrize("name", ["shapes", "shapes_flow"])
+def test_contract(name, smoke, tiny_batch):
+    config = smoke(name)
+    family = families.make(config)
+    assert set(family.abilities) <= set(families.ABILITIES)
+    assert set(family.static) <= set(family.settings["sample"])
+    batch, _ = tiny_batch(config)
+    params, _ = jax.eval_shape(family.init, jax.random.key(0), batch)
+    assert set(family.losses) <= set(params)
+    again, _ = jax.eval_shape(family.init, jax.random.key(0), jax.eval_shape(lambda: batch))
+    assert again == params  # shapes are enough to start from
+    assert all(x.dtype == np.float32 for x in jax.tree.leaves(params))
+
+
+def test_split_keys_are_all_different():
+    keys = jax.random.split(jax.random.key(0), 3)
+    parts = families.split_keys(keys, 4)
+    data = np.concatenate([jax.random.key_data(part) for part in parts])
+    assert len(np.unique(data, axis=0)) == 12
