@@ -13,12 +13,12 @@ def get_config(arg=""):
     config.data = {"name": "shapes", "resolution": 32, "scenes": 0}
     config.text = {"encoder": "transformer", "length": 12, "vocab_size": 512, "width": 128, "depth": 0}
     config.image_tokenizer = {"patch": 4, "codes": 1024, "fit_pictures": 4000}
-    config.model = {"width": 128, "depth": 6, "heads": 4}
+    config.model = {"width": 128, "depth": 6, "heads": 4, "dropout": 0.0, "dtype": "float32"}
     config.optim.update(
-        {"name": "muon", "learning_rate": 5e-3, "schedule": "linear", "warmup": 50, "b2": 0.98, "weight_decay": 0.0}
+        {"name": "muon", "learning_rate": 0.015, "schedule": "linear", "warmup": 100, "b2": 0.98, "weight_decay": 0.0}
     )
     config.sample = {"temperature": 0.5, "top_k": 0, "top_p": 1.0, "guidance": 1.5}
-    config.train.update({"steps": 1500})
+    config.train.update({"steps": 1750, "batch_size": 32, "eval_every": 875, "save_every": 875})
     if arg == "smoke":
         config.data.scenes = 64
         config.image_tokenizer.update({"codes": 64, "fit_pictures": 32})

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 
 def base() -> ConfigDict:
-    """What every experiment has, with its defaults; a config file sets what is its own. See docs/configs.md."""
+    """What every experiment has, with its defaults; a config file sets what is its own."""
     return ConfigDict(
         {
             "seed": 0,

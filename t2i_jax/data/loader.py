@@ -46,7 +46,9 @@ def batches(source: Source, text: dict, batch_size: int, seed: int, first: int, 
 
     With several processes each yields its own slice of the global batch. Raises RuntimeError if reading fails.
     """
+    # Quiet: TensorFlow only reads ahead here, and oneDNN announces itself twice.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     import tensorflow as tf
 
     tf.config.set_visible_devices([], "GPU")  # the accelerator is JAX's

@@ -65,6 +65,8 @@ class DiT(nn.Module):
 
     text_mode: "joint" (text tokens join the image's in self-attention, with the same weights) or "cross" (a
     cross-attention branch in each block). Time, `text.pooled` and `text.vector` modulate the norms.
+    overlap: each patch comes in together with its eight neighbours (a stem of stride `patch` and width 3 `patch`); the
+    paper's does not.
     gate_init: how open the residual gates start; 0 is adaLN-zero, where every block starts as the identity.
     dtype: of the computation; parameters, norms and softmax are float32. remat: recompute blocks in the backward pass.
     """
@@ -78,6 +80,7 @@ class DiT(nn.Module):
     dropout: float = 0.0
     qk_norm: bool = True
     gate_init: float = 0.0
+    overlap: bool = False
     dtype: Any = jnp.float32
     remat: bool = False
 
@@ -97,8 +100,12 @@ class DiT(nn.Module):
             condition = condition + self._dense("vector")(text.vector)
         condition = nn.silu(condition)
 
-        x = x.reshape(batch, grid[0], p, grid[1], p, channels).swapaxes(2, 3).reshape(batch, -1, p * p * channels)
-        x = self._dense("patch_in")(x) + sine_positions_2d(*grid, self.width).astype(self.dtype)
+        x = x.reshape(batch, grid[0], p, grid[1], p, channels).swapaxes(2, 3).reshape(batch, *grid, p * p * channels)
+        if self.overlap:
+            padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+            near = [padded[:, i : i + grid[0], j : j + grid[1]] for i in range(3) for j in range(3)]
+            x = jnp.concatenate(near, axis=-1)
+        x = self._dense("patch_in")(x.reshape(batch, -1, x.shape[-1])) + sine_positions_2d(*grid, self.width).astype(self.dtype)
         count, words, mask = x.shape[1], self._dense("text_in")(text.sequence), text.mask
         cross = self.text_mode == "cross"
         if not cross:

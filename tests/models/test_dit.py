@@ -113,6 +113,23 @@ def test_patches_go_back_where_they_came_from():
     np.testing.assert_array_equal(changed[0].any(-1), expected)
 
 
+def test_overlap_lets_a_patch_see_its_neighbours_and_no_further():
+    """At the stem: with no blocks, an output patch depends on nothing else, or on the eight patches around it."""
+    x, t = _images(1, 10)
+    text = _text(1)
+    for overlap, reach in ((False, 0), (True, 1)):
+        net = DiT(**{**TINY, "depth": 0}, overlap=overlap)
+        params = _random(net, x, t, text)
+        change = np.abs(net.apply(params, x.at[:, 4:6, 4:6].add(1.0), t, text) - net.apply(params, x, t, text))
+        touched = change.reshape(5, 2, 5, 2, 3).max((1, 3, 4)) > 1e-6
+        expected = np.zeros((5, 5), bool)
+        expected[2 - reach : 3 + reach, 2 - reach : 3 + reach] = True
+        np.testing.assert_array_equal(touched, expected)
+    wider = 8 * 2 * 2 * 3 * 16
+    count = [_count(jax.eval_shape(DiT(**TINY, overlap=o).init, jax.random.key(0), x, t, text)["params"]) for o in (0, 1)]
+    assert count[1] - count[0] == wider
+
+
 def test_gates_start_where_asked():
     (x, t), text = _images(), _text()
     params = jax.jit(DiT(**{**TINY, "depth": 1, "gate_init": 0.25}).init)(jax.random.key(0), x, t, text)["params"]

@@ -1,0 +1,60 @@
+"""Attention against the textbook formula, its mask and its cache."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from t2i_jax.models.attention import Attention, attend, layer_norm
+
+RNG = np.random.default_rng(0)
+Q, K, V = (jnp.asarray(RNG.normal(size=(2, n, 3, 4)), jnp.float32) for n in (5, 7, 7))
+
+
+def textbook(q, k, v, mask):
+    logits = np.einsum("bqhd,bkhd->bhqk", q, k) / 2.0
+    logits = np.where(mask, logits, -np.inf)
+    weights = np.exp(logits - logits.max(-1, keepdims=True))
+    return np.einsum("bhqk,bkhd->bqhd", weights / weights.sum(-1, keepdims=True), v)
+
+
+@pytest.mark.parametrize("shape", [(2, 7), (2, 1, 5, 7), (1, 1, 1, 7)])
+def test_attend(shape):
+    mask = RNG.random(shape) < 0.6
+    mask[..., 0] = True
+    full = mask[:, None, None, :] if mask.ndim == 2 else mask
+    np.testing.assert_allclose(attend(Q, K, V, jnp.asarray(mask)), textbook(Q, K, V, full), atol=1e-5)
+    np.testing.assert_allclose(attend(Q, K, V), textbook(Q, K, V, True), atol=1e-5)
+    np.testing.assert_allclose(attend(Q, K, V), jax.nn.dot_product_attention(Q, K, V), atol=1e-5)
+
+
+def test_nothing_to_see_gives_zeros_and_finite_gradients():
+    mask = jnp.zeros((2, 7), bool)
+    np.testing.assert_array_equal(attend(Q, K, V, mask), np.zeros(Q.shape))
+    grads = jax.grad(lambda q: attend(q, K, V, mask).sum())(Q)
+    assert np.isfinite(grads).all()
+
+
+def test_cache_goes_on_where_it_stopped():
+    module = Attention(2)
+    x = jnp.asarray(RNG.normal(size=(2, 6, 8)), jnp.float32)
+    causal = jnp.tril(jnp.ones((6, 6), bool))[None, None]
+    params = module.init(jax.random.key(0), x)
+    whole, none = module.apply(params, x, mask=causal)
+    assert none is None
+    cache = {name: jnp.zeros((2, 6, 2, 4)) for name in "kv"}
+    first, cache = module.apply(params, x[:, :4], mask=causal[:, :, :4], cache=cache, position=0)
+    second, _ = module.apply(params, x[:, 4:], mask=causal[:, :, 4:], cache=cache, position=4)
+    np.testing.assert_allclose(np.concatenate([first, second], 1), whole, atol=1e-5)
+
+
+def test_width_must_divide():
+    with pytest.raises(ValueError, match="width of 8 is not a multiple of 3 heads"):
+        Attention(3).init(jax.random.key(0), jnp.zeros((1, 2, 8)))
+
+
+def test_layer_norm():
+    x = jnp.asarray(RNG.normal(3.0, 5.0, (4, 64)), jnp.float32)
+    y = np.asarray(layer_norm(x))
+    np.testing.assert_allclose(y.mean(-1), 0, atol=1e-5)
+    np.testing.assert_allclose(y.std(-1), 1, rtol=1e-4)

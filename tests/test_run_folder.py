@@ -1,0 +1,61 @@
+"""A run's folder: made once, found again, and refused to another config."""
+
+import json
+
+import numpy as np
+import pytest
+
+from t2i_jax import run_folder
+from t2i_jax.data import source as sources
+from t2i_jax.families import family as families
+
+
+@pytest.fixture
+def opened(smoke, tmp_path):
+    config = smoke("shapes")
+    training = sources.load(config.data, "train")
+    return config, training, tmp_path / "run", run_folder.open_run(config, tmp_path / "run", families.make(config), training)
+
+
+def test_made_once_and_found_again(opened):
+    config, training, workdir, (tokenizer, frozen) = opened
+    assert frozen["codebook"].shape == (64, 48)
+    assert frozen["null_text"]["transformer"]["tokens"].shape == (12,)
+
+    def fail(source):
+        raise AssertionError("fitted again")
+
+    family = families.make(config)._replace(make_frozen=fail)
+    again, frozen_again = run_folder.open_run(config, workdir, family, training)
+    assert again.to_str() == tokenizer.to_str()
+    np.testing.assert_array_equal(frozen_again["codebook"], frozen["codebook"])
+
+
+def test_what_may_and_what_may_not_change(opened, smoke):
+    _, training, workdir, _ = opened
+    run = run_folder.read_run(workdir)
+    free = ["sample.temperature=0.1", "evaluate.num=3", "parallel.mode=pmap", "train.save_every=1"]
+    run_folder.refuse_changes(run, smoke("shapes", *free), training, workdir)
+    with pytest.raises(ValueError, match=r"config\.seed is 1, the run has 0") as error:
+        run_folder.refuse_changes(run, smoke("shapes", "seed=1", "model.depth=3"), training, workdir)
+    assert "config.model.depth is 3" in str(error.value) and "nothing was changed" in str(error.value)
+    with pytest.raises(ValueError, match=r"config\.family is 'flow'"):
+        run_folder.refuse_changes(run, smoke("shapes_flow"), training, workdir)
+
+
+def test_init_from_takes_tokenizer_and_frozen_arrays_along(opened, smoke, tmp_path):
+    _, training, workdir, (tokenizer, frozen) = opened
+    config = smoke("shapes", "seed=5", f"init_from={workdir}")
+    again, frozen_again = run_folder.open_run(config, tmp_path / "second", families.make(config), training)
+    assert again.to_str() == tokenizer.to_str()
+    np.testing.assert_array_equal(frozen_again["codebook"], frozen["codebook"])
+
+
+def test_an_unfinished_folder_is_made_anew(opened):
+    """run.json is written last: without it, nothing in the folder counts."""
+    config, training, workdir, _ = opened
+    (workdir / "run.json").unlink()
+    (workdir / "tokenizer.json").write_text("{")
+    tokenizer, _ = run_folder.open_run(config, workdir, families.make(config), training)
+    assert tokenizer.get_vocab_size() > 258
+    assert json.loads((workdir / "run.json").read_text())["data"] == training.fingerprint
