@@ -11,7 +11,7 @@ def get_config(arg=""):
     config = base()
     config.family = "autoregressive"
     config.data = {"name": "shapes", "resolution": 32, "scenes": 0}
-    config.text = {"encoder": "transformer", "length": 12, "vocab_size": 512, "width": 128, "depth": 0}
+    config.text = {"encoder": "transformer", "length": 12, "vocab_size": 512, "width": 128, "depth": 0, "window": 2}
     config.image_tokenizer = {"patch": 4, "codes": 1024, "fit_pictures": 4000}
     config.model = {"width": 128, "depth": 6, "heads": 4, "dropout": 0.0, "dtype": "float32"}
     config.optim.update(

@@ -11,7 +11,7 @@ def get_config(arg=""):
     config = base()
     config.family = "flow"
     config.data = {"name": "shapes", "resolution": 32, "scenes": 0}
-    config.text = {"encoder": "transformer", "length": 12, "vocab_size": 512, "width": 128, "depth": 0}
+    config.text = {"encoder": "transformer", "length": 12, "vocab_size": 512, "width": 128, "depth": 0, "window": 2}
     config.diffusion = {
         "schedule": "rectified",
         "parameterization": "x0",
@@ -21,18 +21,37 @@ def get_config(arg=""):
         "std": 1.0,
         "shift": 1.0,
     }
-    config.model = {"network": "dit", "patch": 4, "width": 128, "depth": 6, "heads": 4, "gate_init": 0.5, "overlap": True, "dropout": 0.0}
+    config.model = {
+        "network": "dit",
+        "patch": 4,
+        "width": 128,
+        "depth": 6,
+        "heads": 4,
+        "gate_init": 0.5,
+        "overlap": True,
+        "dropout": 0.0,
+    }
     config.optim.update(
         {"name": "muon", "learning_rate": 0.012, "schedule": "linear", "warmup": 50, "b2": 0.98, "weight_decay": 0.0}
     )
     config.sample = {"sampler": "heun", "steps": 16, "guidance": 2.0}
     config.train.update({"steps": 1800})
     if arg.startswith("unet"):
-        config.model = {"network": "unet", "width": 64, "heads": 4, "multipliers": (1, 2, 2), "attention": (1, 2), "blocks": 2, "dropout": 0.0}
+        config.model = {
+            "network": "unet",
+            "width": 64,
+            "heads": 4,
+            "multipliers": (1, 2, 2),
+            "attention": (1, 2),
+            "blocks": 2,
+            "dropout": 0.0,
+        }
     if arg.endswith("smoke"):
         config.data.scenes = 64
         config.model.update({"width": 32, "heads": 2})
-        config.model.update({"depth": 2} if config.model.network == "dit" else {"multipliers": (1, 2), "attention": (1,), "blocks": 1})
+        config.model.update(
+            {"depth": 2} if config.model.network == "dit" else {"multipliers": (1, 2), "attention": (1,), "blocks": 1}
+        )
         config.text.width = 32
         config.sample.steps = 3
         config.train.update({"steps": 6, "batch_size": 8, "log_every": 2, "eval_every": 4, "save_every": 3, "grid": 4})

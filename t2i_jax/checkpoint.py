@@ -1,8 +1,9 @@
 """Orbax behind one small door: save, restore with fall-back, and the frozen tree beside it. Nothing here reads a pickle."""
 
+import contextlib
 import hashlib
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,8 +19,8 @@ from safetensors.numpy import save_file
 from t2i_jax.state import TrainState
 
 
-class SaveError(RuntimeError):
-    """A checkpoint could not be written."""
+class SaveError(OSError):
+    """A checkpoint could not be written; those before it are whole."""
 
 
 class Restored(NamedTuple):
@@ -31,7 +32,8 @@ class Restored(NamedTuple):
     passed_over: list[str]
 
 
-def open_manager(workdir) -> ocp.CheckpointManager:
+@contextlib.contextmanager
+def open_manager(workdir) -> Iterator[ocp.CheckpointManager]:
     """Checkpoints of a run: asynchronous, atomic; keeps the last two and the one of the lowest validation loss."""
     logging.set_verbosity(logging.ERROR)  # Orbax reports every file it touches
     keep = [
@@ -44,18 +46,33 @@ def open_manager(workdir) -> ocp.CheckpointManager:
         preservation_policy=preservation_policy.AnyPreservationPolicy(keep),
         cleanup_tmp_directories=True,
     )
-    return ocp.CheckpointManager(_folder(workdir), options=options, item_names=("train", "ema", "notes"))
+    manager = ocp.CheckpointManager(_folder(workdir), options=options, item_names=("train", "ema", "notes"))
+    try:
+        yield manager
+    except BaseException:
+        with contextlib.suppress(Exception):  # closing waits for a save that may fail too; the first error is what counts
+            manager.close()
+        raise
+    _write(manager.close)
 
 
 def save(manager: ocp.CheckpointManager, state: TrainState, notes: dict, loss: float | None = None) -> None:
-    """Start saving `state` at its own step; returns before it is on disk. `loss` (validation) ranks it for `best`."""
+    """Start saving `state` at its own step; returns before it is on disk. `loss` (validation) ranks it for `best`.
+
+    Raises SaveError if this or the save before it failed.
+    """
     step = int(state.step)
     if step in manager.all_steps():
         return
     parts = ocp.args.Composite(
         train=ocp.args.StandardSave(_plain(state)), ema=ocp.args.StandardSave(state.ema), notes=ocp.args.JsonSave(notes)
     )
-    manager.save(step, args=parts, metrics=None if loss is None else {"loss": loss})
+    _write(lambda: manager.save(step, args=parts, metrics=None if loss is None else {"loss": loss}))
+
+
+def wait(manager: ocp.CheckpointManager) -> None:
+    """Return when everything is on disk. Raises SaveError if it could not be written."""
+    _write(manager.wait_until_finished)
 
 
 def restore(manager: ocp.CheckpointManager, abstract: TrainState, layout: Callable) -> Restored | None:
@@ -108,6 +125,12 @@ def restore_ema(workdir, which: str = "last") -> tuple[dict, int]:
         return got.ema, int(step)
 
 
+def last_whole(workdir) -> int | None:
+    """The step of the newest checkpoint that was written to its end, as the disk has it; None if there is none."""
+    with ocp.CheckpointManager(_folder(workdir), options=ocp.CheckpointManagerOptions(read_only=True)) as manager:
+        return manager.latest_step()
+
+
 def save_frozen(workdir, tree: dict) -> str:
     """Write a tree of arrays to `frozen/HASH.safetensors`, once; gives the hash (of names, types, shapes and bytes)."""
     flat = {name: np.ascontiguousarray(value) for name, value in flatten_dict(tree, sep="/").items()}
@@ -140,6 +163,13 @@ def tree_hash(tree) -> str:
         value = np.ascontiguousarray(value)
         digest.update(f"{name} {value.dtype} {value.shape}".encode() + value.tobytes())
     return digest.hexdigest()[:16]
+
+
+def _write(action: Callable) -> None:
+    try:
+        action()
+    except Exception as error:  # the libraries below raise many kinds for one full disk
+        raise SaveError(_first_line(error)) from error
 
 
 def _loss(metrics) -> float:

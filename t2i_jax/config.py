@@ -18,7 +18,15 @@ def base() -> ConfigDict:
             "init_from": "",  # another run's folder: start from its averaged weights
             "caption_dropout": 0.1,  # how often a caption is replaced by the empty one, for guidance
             "ema_decay": 0.999,
-            "text": {"encoder": "transformer", "length": 16, "vocab_size": 1024, "width": 128, "depth": 2, "heads": 4},
+            "text": {
+                "encoder": "transformer",
+                "length": 16,
+                "vocab_size": 1024,
+                "width": 128,
+                "depth": 2,
+                "heads": 4,
+                "window": 0,
+            },
             "optim": {
                 "name": "adamw",
                 "learning_rate": 1e-3,

@@ -87,13 +87,12 @@ def train(config, workdir) -> Pipeline:
                     writers.flush()
                     checkpoint.save(manager, place.take(current), {"pending": pending}, loss)
                 if stop and not last:
-                    manager.wait_until_finished()
+                    checkpoint.wait(manager)
                     raise Stopped(f"{stop[0]}: saved at step {number}; the same command goes on from there")
-            manager.wait_until_finished()
+            checkpoint.wait(manager)
         except OSError as error:
-            raise Stopped(
-                f"{workdir} could not be written ({error}); the last good checkpoint is of step {manager.latest_step()}"
-            ) from error
+            good = checkpoint.last_whole(workdir)
+            raise Stopped(f"{workdir} could not be written ({error}); the last good checkpoint is of step {good}") from error
         finally:
             writers.close()
     ema = place.take(current).ema
@@ -158,7 +157,7 @@ def finite(pending: list[dict], number: int, manager) -> list[dict]:
     for i, row in enumerate(rows):
         bad = [name for name, value in row.items() if not math.isfinite(value)]
         if bad:
-            manager.wait_until_finished()
+            checkpoint.wait(manager)
             raise Stopped(
                 f"{bad[0]} is {row[bad[0]]} at step {number - len(rows) + i + 1}; the last good checkpoint is of step "
                 f"{manager.latest_step()}. A smaller optim.learning_rate or optim.clip may help."

@@ -1,5 +1,6 @@
 """What a run reports, and where: a progress bar, metrics.jsonl, timing.jsonl, TensorBoard."""
 
+import contextlib
 import json
 import os
 import sys
@@ -57,11 +58,11 @@ class Writers:
             os.fsync(file.fileno())
 
     def close(self) -> None:
-        self.flush()
+        """Close everything; whatever was to be kept had been flushed, so that a full disk is no news here."""
         self.bar.close()
-        for file in self.files.values():
-            file.close()
-        self.tensorboard.close()
+        for close in (*(file.close for file in self.files.values()), self.tensorboard.close):
+            with contextlib.suppress(OSError):
+                close()
 
     def _line(self, name: str, values: dict) -> None:
         self.files[name].write(json.dumps(values) + "\n")

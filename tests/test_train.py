@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -128,8 +129,6 @@ def test_resuming_something_else_is_refused_before_touching_anything(never_kille
 
 
 def test_another_tokenizer_is_refused(never_killed, tmp_path):
-    import shutil
-
     workdir = tmp_path / "copy"
     shutil.copytree(never_killed, workdir)
     (workdir / "tokenizer.json").write_text((workdir / "tokenizer.json").read_text() + " ")
@@ -171,22 +170,23 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(smok
     assert step == 4 and all(np.isfinite(x).all() for x in jax.tree.leaves(ema["params"]))
 
 
-def test_a_full_disk_ends_the_run_and_names_path_and_step(tmp_path):
+def test_a_full_disk_ends_the_run_and_names_path_and_step(never_killed, tmp_path):
     """RLIMIT_FSIZE stands in for the full disk: no file may grow beyond 12 KiB, which metrics fit in and weights do not."""
     workdir = tmp_path / "run"
-    subprocess.run(command(workdir, "train.steps=4"), env=quiet_environment(), check=True, capture_output=True)
-    (workdir / "run.json").write_text((workdir / "run.json").read_text().replace('"steps": 4', '"steps": 8'))
+    shutil.copytree(never_killed, workdir)
+    (workdir / "run.json").write_text((workdir / "run.json").read_text().replace('"steps": 40', '"steps": 44'))
     script = (
         "import resource, sys, t2i_jax.commands, tensorflow; sys.path.insert(0, sys.argv[1]); import main;"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (12288, 12288)); main.main(sys.argv[2:])"
     )
-    arguments = command(workdir, "train.steps=8")[2:]
+    arguments = command(workdir, "train.steps=44", *STEPS[1:])[2:]
     result = subprocess.run(
         [sys.executable, "-c", script, str(ROOT), *arguments], env=quiet_environment(), capture_output=True, text=True
     )
     assert result.returncode != 0
-    assert str(workdir) in result.stderr and "last good checkpoint is of step 4" in result.stderr
-    assert checkpoint.restore_ema(workdir)[1] == 4
+    last = result.stderr.strip().splitlines()[-1]
+    assert str(workdir) in last and "last good checkpoint is of step 40" in last
+    assert checkpoint.restore_ema(workdir)[1] == 40
 
 
 def test_batch_must_divide(smoke, tmp_path):

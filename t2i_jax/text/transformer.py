@@ -5,18 +5,23 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
-from t2i_jax.models.layers import sine_positions
+from t2i_jax.models.layers import Dense, sine_positions
 from t2i_jax.models.transformer import Transformer
 from t2i_jax.text.condition import TextCondition
 
 
 class TextTransformer(nn.Module):
-    """Tokens int32 [B, L] and mask bool [B, L] -> TextCondition with vectors of `width`; `pooled` is the masked mean."""
+    """Tokens int32 [B, L] and mask bool [B, L] -> TextCondition with vectors of `width`; `pooled` is the masked mean.
+
+    window: each word is first mixed, by one linear layer, with so many words before and after it, so that a phrase such as
+    "large red ring" is one thing from the start; attention alone learns that late (docs/recipes.md). 0 for none.
+    """
 
     vocab_size: int
     width: int = 128
     depth: int = 2
     heads: int = 4
+    window: int = 0
     mlp_ratio: float = 4.0
     dropout: float = 0.0
     embedding_scale: float = 0.5
@@ -26,6 +31,10 @@ class TextTransformer(nn.Module):
     def __call__(self, tokens, mask, keys=None) -> TextCondition:
         init = nn.initializers.normal(self.embedding_scale)
         x = nn.Embed(self.vocab_size, self.width, embedding_init=init, dtype=self.dtype, name="embed")(tokens)
+        if self.window:
+            words = jnp.pad(jnp.where(mask[..., None], x, 0), ((0, 0), (self.window, self.window), (0, 0)))
+            near = [words[:, i : i + tokens.shape[1]] for i in range(2 * self.window + 1)]
+            x = x + Dense(self.width, use_bias=False, dtype=self.dtype, name="window")(jnp.concatenate(near, axis=-1))
         if self.depth:
             x = x + sine_positions(tokens.shape[1], self.width).astype(self.dtype)
             trunk = Transformer(self.depth, self.heads, self.mlp_ratio, self.dropout, self.dtype, name="trunk")

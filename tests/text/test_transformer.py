@@ -38,3 +38,15 @@ def test_depth_0_is_word_embeddings_and_their_mean():
     np.testing.assert_array_equal(out.sequence, table[TOKENS])
     np.testing.assert_allclose(out.pooled[0], table[TOKENS[0, :4]].mean(0), rtol=1e-5)
     np.testing.assert_array_equal(out.mask, MASK)
+
+
+def test_window_reaches_as_far_as_it_says():
+    config = configs.base()
+    config.text.update({"vocab_size": 300, "width": 16, "depth": 0, "window": 2})
+    module = make_encoder(config.text)
+    tokens, mask = jnp.arange(2, 12)[None], jnp.arange(10)[None] < 9
+    params = module.init(jax.random.key(0), tokens, mask)
+    change = np.abs(module.apply(params, tokens.at[0, 4].set(99), mask).sequence - module.apply(params, tokens, mask).sequence)
+    np.testing.assert_array_equal(change[0].max(-1) > 1e-6, abs(np.arange(10) - 4) <= 2)
+    padded = module.apply(params, tokens.at[0, 9].set(99), mask).sequence
+    np.testing.assert_array_equal(padded[0, :9], module.apply(params, tokens, mask).sequence[0, :9])
