@@ -15,10 +15,10 @@ def get_config(arg=""):
     config.image_tokenizer = {"patch": 4, "codes": 1024, "fit_pictures": 4000}
     config.model = {"width": 128, "depth": 6, "heads": 4, "dropout": 0.0, "dtype": "float32"}
     config.optim.update(
-        {"name": "muon", "learning_rate": 0.015, "schedule": "linear", "warmup": 100, "b2": 0.98, "weight_decay": 0.0}
+        {"name": "muon", "learning_rate": 0.02, "schedule": "linear", "warmup": 100, "b2": 0.98, "weight_decay": 0.0}
     )
-    config.sample = {"temperature": 0.5, "top_k": 0, "top_p": 1.0, "guidance": 1.5}
-    config.train.update({"steps": 1750, "batch_size": 32, "eval_every": 875, "save_every": 875})
+    config.sample = {"temperature": 0.7, "top_k": 0, "top_p": 0.9, "guidance": 2.0}
+    config.train.update({"steps": 1700, "batch_size": 32, "eval_every": 850, "save_every": 850})
     if arg == "smoke":
         config.data.scenes = 64
         config.image_tokenizer.update({"codes": 64, "fit_pictures": 32})
