@@ -17,7 +17,7 @@ def get_config(arg=""):
     config.optim.update(
         {"name": "muon", "learning_rate": 0.02, "schedule": "linear", "warmup": 100, "b2": 0.98, "weight_decay": 0.0}
     )
-    config.sample = {"temperature": 0.7, "top_k": 0, "top_p": 0.9, "guidance": 2.0}
+    config.sample = {"temperature": 0.5, "top_k": 0, "top_p": 0.95, "guidance": 2.0}
     config.train.update({"steps": 1700, "batch_size": 32, "eval_every": 850, "save_every": 850})
     if arg == "smoke":
         config.data.scenes = 64
