@@ -17,7 +17,7 @@ MODES = ("jit", "pmap")
 class Parallel(NamedTuple):
     """One way of running a step.
 
-    axis_name: for `families.make` and `make_step`; None under jit.
+    axis_name: for `families.load` and `make_step`; None under jit.
     layout: shapes of a state -> the same, saying where a checkpoint's arrays are to be laid.
     put_state, put_frozen, put_batch: host (or single-device) tree -> where the step wants it.
     take: a state as the step gives it -> a plain tree of global arrays, for checkpoints and evaluation.
@@ -95,8 +95,11 @@ def _jit(mesh: Mesh) -> Parallel:
 def _pmap(devices) -> Parallel:
     count = len(devices)
     layout = functools.partial(jax.tree.map, lambda x: _on(x, jax.sharding.SingleDeviceSharding(devices[0])))
-    replicate = jax.pmap(lambda x: x, in_axes=None, axis_size=count, devices=devices)
+    copy = jax.pmap(lambda _, tree: tree, in_axes=(0, None), devices=devices)
     first = jax.jit(lambda tree: jax.tree.map(lambda x: x[0], tree))
+
+    def put_state(tree):
+        return copy(np.arange(count), tree)
 
     def put_batch(batch):
         return jax.tree.map(lambda x: np.asarray(x).reshape(count, -1, *x.shape[1:]), batch)
@@ -110,7 +113,7 @@ def _pmap(devices) -> Parallel:
 
         return run
 
-    return Parallel(AXIS, layout, replicate, lambda tree: jax.tree.map(jnp.asarray, tree), put_batch, first, compile, count)
+    return Parallel(AXIS, layout, put_state, lambda tree: jax.tree.map(jnp.asarray, tree), put_batch, first, compile, count)
 
 
 def _on(x, sharding) -> jax.ShapeDtypeStruct:

@@ -138,7 +138,7 @@ def load(workdir, which: str | int = "last", overrides: Sequence[str] = ()) -> P
     run = read_run(workdir)
     config = configs.from_json(json.dumps(run["config"]))
     configs.override(config, overrides)
-    family = families.make(config)
+    family = families.load(config)
     ema, _ = checkpoint.restore_ema(workdir, which)
     frozen = jax.tree.map(jnp.asarray, checkpoint.load_frozen(workdir, run["frozen"]))
     variables = families.Variables(ema["params"], ema.get("extra") or {}, frozen)

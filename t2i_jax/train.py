@@ -32,7 +32,7 @@ def train(config, workdir) -> Pipeline:
     workdir, size, steps = Path(workdir), config.train.batch_size, config.train.steps
     place = parallel.make(config.parallel)
     check_sizes(config, place.devices)
-    family = families.make(config, place.axis_name)
+    family = families.load(config, place.axis_name)
     training, validation = (sources.load(config.data, split) for split in ("train", "validation"))
     tokenizer, frozen = open_run(config, workdir, family, training)
     encoder, length = config.text.encoder, config.text.length
@@ -55,7 +55,7 @@ def train(config, workdir) -> Pipeline:
             )
         )
         report_model(config, current, place, first)
-        plain = family if place.axis_name is None else families.make(config)  # validation and samples are not pmapped
+        plain = family if place.axis_name is None else families.load(config)  # validation and samples are not pmapped
         measure, sampler = jax.jit(step.make_measure(plain)), compile_sampler(plain)
         held_out = loader.tokenise(validation, tokenizer, encoder, length)[0]
         stop = catch_signals()

@@ -15,7 +15,7 @@ STEPS = 20
 def curve(config, tiny_batch, mode, devices, fsdp=1):
     """Losses of STEPS steps on the same batches."""
     place = parallel.make(ConfigDict({"mode": mode, "fsdp": fsdp}), devices)
-    family = families.make(config, place.axis_name)
+    family = families.load(config, place.axis_name)
     optimizers = {player: optim.make(config.optim, STEPS) for player in family.losses}
     example, frozen = tiny_batch(config, 16)
     if config.family == "autoregressive":
@@ -40,7 +40,7 @@ def test_devices_and_modes_give_the_same_curve(name, smoke, tiny_batch):
     """To 1e-5 relative over 20 steps, with dropout and dropped captions."""
     config = smoke(name, "model.dropout=0.1", "caption_dropout=0.3", "optim.learning_rate=0.003")
     one, weights = curve(config, tiny_batch, "jit", jax.devices()[:1])
-    assert one[-1] < one[0]
+    assert np.ptp(one) > 1e-2
     for mode, fsdp in (("jit", 1), ("jit", 4), ("pmap", 1)):
         losses, there = curve(config, tiny_batch, mode, jax.devices(), fsdp)
         np.testing.assert_allclose(losses, one, rtol=1e-5, err_msg=f"{mode}, fsdp {fsdp}")

@@ -14,7 +14,7 @@ from t2i_jax.families import family as families
 def opened(smoke, tmp_path):
     config = smoke("shapes")
     training = sources.load(config.data, "train")
-    return config, training, tmp_path / "run", run_folder.open_run(config, tmp_path / "run", families.make(config), training)
+    return config, training, tmp_path / "run", run_folder.open_run(config, tmp_path / "run", families.load(config), training)
 
 
 def test_made_once_and_found_again(opened):
@@ -25,7 +25,7 @@ def test_made_once_and_found_again(opened):
     def fail(source):
         raise AssertionError("fitted again")
 
-    family = families.make(config)._replace(make_frozen=fail)
+    family = families.load(config)._replace(make_frozen=fail)
     again, frozen_again = run_folder.open_run(config, workdir, family, training)
     assert again.to_str() == tokenizer.to_str()
     np.testing.assert_array_equal(frozen_again["codebook"], frozen["codebook"])
@@ -46,7 +46,7 @@ def test_what_may_and_what_may_not_change(opened, smoke):
 def test_init_from_takes_tokenizer_and_frozen_arrays_along(opened, smoke, tmp_path):
     _, training, workdir, (tokenizer, frozen) = opened
     config = smoke("shapes", "seed=5", f"init_from={workdir}")
-    again, frozen_again = run_folder.open_run(config, tmp_path / "second", families.make(config), training)
+    again, frozen_again = run_folder.open_run(config, tmp_path / "second", families.load(config), training)
     assert again.to_str() == tokenizer.to_str()
     np.testing.assert_array_equal(frozen_again["codebook"], frozen["codebook"])
 
@@ -56,6 +56,6 @@ def test_an_unfinished_folder_is_made_anew(opened):
     config, training, workdir, _ = opened
     (workdir / "run.json").unlink()
     (workdir / "tokenizer.json").write_text("{")
-    tokenizer, _ = run_folder.open_run(config, workdir, families.make(config), training)
+    tokenizer, _ = run_folder.open_run(config, workdir, families.load(config), training)
     assert tokenizer.get_vocab_size() > 258
     assert json.loads((workdir / "run.json").read_text())["data"] == training.fingerprint

@@ -40,14 +40,14 @@ def one_step(accumulate=1):
 def test_players_in_turn(accumulate):
     after, metrics = one_step(accumulate)
     # first: 0 - 0.5 * 2 * (0 - 0.75); second sees 0.75 at once: 0 - 0.5 * 2 * (0 - 0.75)
-    np.testing.assert_allclose([after.params["first"], after.params["second"]], [0.75, 0.75])
-    np.testing.assert_allclose(metrics["first/loss"], 0.75)
-    np.testing.assert_allclose(metrics["first/value"], 0.75)
-    np.testing.assert_allclose(metrics["first/grad_norm"], 1.5)
-    np.testing.assert_allclose(metrics["second/loss"], 0.75**2)
+    np.testing.assert_allclose([after.params["first"], after.params["second"]], [0.75, 0.75], rtol=1e-6)
+    np.testing.assert_allclose(metrics["first/loss"], 0.75, rtol=1e-6)
+    np.testing.assert_allclose(metrics["first/value"], 0.75, rtol=1e-6)
+    np.testing.assert_allclose(metrics["first/grad_norm"], 1.5, rtol=1e-6)
+    np.testing.assert_allclose(metrics["second/loss"], 0.75**2, rtol=1e-6)
     assert after.extra["calls"] == 2 * accumulate and after.step == 1
     d = min(0.5, 1 / 10)  # of the average's warm-up, at step 0
-    np.testing.assert_allclose(after.ema["params"]["first"], (1 - d) * 0.75)
+    np.testing.assert_allclose(after.ema["params"]["first"], (1 - d) * 0.75, rtol=1e-6)
 
 
 def test_example_keys_depend_on_step_and_place_only():

@@ -138,7 +138,7 @@ def test_another_tokenizer_is_refused(never_killed, tmp_path):
 
 def test_init_from_starts_with_the_other_runs_weights(never_killed, smoke):
     config = smoke("shapes")
-    family = families.make(config)
+    family = families.load(config)
     ema, _ = checkpoint.restore_ema(never_killed)
     fresh = state.TrainState(0, jax.tree.map(np.zeros_like, ema["params"]), {}, {}, {"params": None, "extra": {}}, None)
     started = train.start_from(never_killed, fresh)
@@ -152,7 +152,7 @@ def test_init_from_starts_with_the_other_runs_weights(never_killed, smoke):
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(smoke, tmp_path, monkeypatch):
     config = smoke("shapes", "train.log_every=1", "train.save_every=2")
-    real = families.make
+    real = families.load
 
     def poisoned(config, axis_name=None):
         family = real(config, axis_name)
@@ -163,7 +163,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(smok
 
         return family._replace(losses={"model": loss})
 
-    monkeypatch.setattr(families, "make", poisoned)
+    monkeypatch.setattr(families, "load", poisoned)
     with pytest.raises(train.Stopped, match="loss is nan at step 5; the last good checkpoint is of step 4"):
         train.train(config, tmp_path / "run")
     ema, step = checkpoint.restore_ema(tmp_path / "run")
@@ -184,8 +184,8 @@ def test_a_full_disk_ends_the_run_and_names_path_and_step(never_killed, tmp_path
         [sys.executable, "-c", script, str(ROOT), *arguments], env=quiet_environment(), capture_output=True, text=True
     )
     assert result.returncode != 0
-    last = result.stderr.strip().splitlines()[-1]
-    assert str(workdir) in last and "last good checkpoint is of step 40" in last
+    (said,) = [line for line in result.stderr.splitlines() if line.startswith("train: ")]
+    assert str(workdir) in said and "last good checkpoint is of step 40" in said
     assert checkpoint.restore_ema(workdir)[1] == 40
 
 

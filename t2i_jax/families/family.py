@@ -61,7 +61,7 @@ class Family(NamedTuple):
     make_frozen: Callable = lambda source: {}
 
 
-def make(config, axis_name: str | None = None) -> Family:
+def load(config, axis_name: str | None = None) -> Family:
     """The family that `config.family` names. `axis_name` is the pmap axis for operations across examples, or None."""
     return make_of("families", config.family)(config, axis_name)
 

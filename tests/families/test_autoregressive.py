@@ -21,7 +21,7 @@ def toy():
 
     overrides = ["data.resolution=8", "image_tokenizer.codes=2", "caption_dropout=0.2"]
     config = configs.load(f"{ROOT}/configs/shapes.py:smoke", overrides)
-    family = families.make(config)
+    family = families.load(config)
     codebook = np.stack([np.full(48, -0.5), np.full(48, 0.5)]).astype(np.float32)
     length = config.text.length
     null = {"tokens": np.eye(1, length, dtype=np.int32)[0], "mask": np.arange(length) < 1}
@@ -90,4 +90,4 @@ def test_codes_of_pictures_are_nearest(toy):
 
 def test_resolution_must_divide(smoke):
     with pytest.raises(ValueError, match=r"data\.resolution 30 is not a multiple"):
-        families.make(smoke("shapes", "data.resolution=30"))
+        families.load(smoke("shapes", "data.resolution=30"))

@@ -8,7 +8,7 @@ from t2i_jax.families import family as families
 
 
 def test_unknown_ability_lists_those_there_are(smoke):
-    family = families.make(smoke("shapes"))
+    family = families.load(smoke("shapes"))
     with pytest.raises(ValueError, match="cannot 'caption'; it can decode, encode, reconstruct, sample"):
         families.ability(family, "caption")
 
@@ -16,7 +16,7 @@ def test_unknown_ability_lists_those_there_are(smoke):
 @pytest.mark.parametrize("name", ["shapes", "shapes_flow"])
 def test_contract(name, smoke, tiny_batch):
     config = smoke(name)
-    family = families.make(config)
+    family = families.load(config)
     assert set(family.abilities) <= set(families.ABILITIES)
     assert set(family.static) <= set(family.settings["sample"])
     batch, _ = tiny_batch(config)
