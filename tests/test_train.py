@@ -35,15 +35,9 @@ def quiet_environment():
 
 
 def finish(workdir):
-    """Run the command to its end.
-
-    A save that fails (seen once, when saves follow within milliseconds) ends the run with an error; the same command must
-    then go on, so it is given once more, and what the first said is shown.
-    """
-    first = subprocess.run(command(workdir, *STEPS), env=quiet_environment(), capture_output=True, text=True)
-    if first.returncode:
-        print(first.stdout[-2000:], first.stderr[-4000:])
-        subprocess.run(command(workdir, *STEPS), env=quiet_environment(), check=True, capture_output=True)
+    """Run the command to its end; what it said is shown if it fails."""
+    result = subprocess.run(command(workdir, *STEPS), env=quiet_environment(), capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-4000:]
 
 
 def everything(workdir):
