@@ -4,7 +4,7 @@ python main.py prepare --data=emoji
 python main.py train --config=configs/emoji.py --workdir=runs/emoji
 """
 
-from t2i_jax.config import base
+from t2i_jax.config import base, make_tiny
 
 
 def get_config(arg=""):
@@ -21,10 +21,7 @@ def get_config(arg=""):
     config.sample = {"temperature": 0.8, "top_k": 0, "top_p": 0.95, "guidance": 2.0}
     config.train.update({"steps": 2600, "grid": 36})
     if arg == "smoke":
+        make_tiny(config)
         config.image_tokenizer.update({"codes": 32, "fit_pictures": 16})
         config.model.update({"width": 32, "depth": 2, "heads": 2})
-        config.text.width = 32
-        config.train.update({"steps": 6, "batch_size": 8, "log_every": 2, "eval_every": 4, "save_every": 3, "grid": 4})
-        config.train.validation_examples = 16
-        config.evaluate.update({"num": 16, "batch": 8})
     return config

@@ -3,7 +3,7 @@
 python main.py train --config=configs/folder.py --config.data.path=DIR --workdir=runs/mine
 """
 
-from t2i_jax.config import base
+from t2i_jax.config import base, make_tiny
 
 
 def get_config(arg=""):
@@ -20,11 +20,8 @@ def get_config(arg=""):
     config.sample = {"temperature": 0.8, "top_k": 0, "top_p": 0.95, "guidance": 2.0}
     config.train.update({"steps": 2000, "grid": 16})
     if arg == "smoke":
+        make_tiny(config)
         config.data.resolution = 32
         config.image_tokenizer.update({"codes": 16, "fit_pictures": 16})
         config.model.update({"width": 32, "depth": 2, "heads": 2})
-        config.text.width = 32
-        config.train.update({"steps": 6, "batch_size": 8, "log_every": 2, "eval_every": 4, "save_every": 3, "grid": 4})
-        config.train.validation_examples = 16
-        config.evaluate.update({"num": 8, "batch": 8})
     return config

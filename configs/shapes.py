@@ -3,7 +3,7 @@
 python main.py train --config=configs/shapes.py --workdir=runs/shapes
 """
 
-from t2i_jax.config import base
+from t2i_jax.config import base, make_tiny
 
 
 def get_config(arg=""):
@@ -20,11 +20,8 @@ def get_config(arg=""):
     config.sample = {"temperature": 0.5, "top_k": 0, "top_p": 0.95, "guidance": 2.0}
     config.train.update({"steps": 1700, "batch_size": 32, "eval_every": 850, "save_every": 850})
     if arg == "smoke":
+        make_tiny(config)
         config.data.scenes = 64
         config.image_tokenizer.update({"codes": 64, "fit_pictures": 32})
         config.model.update({"width": 32, "depth": 2, "heads": 2})
-        config.text.width = 32
-        config.train.update({"steps": 6, "batch_size": 8, "log_every": 2, "eval_every": 4, "save_every": 3, "grid": 4})
-        config.train.validation_examples = 16
-        config.evaluate.update({"num": 16, "batch": 8})
     return config

@@ -3,7 +3,7 @@
 python main.py train --config=configs/shapes_flow.py --workdir=runs/shapes_flow
 """
 
-from t2i_jax.config import base
+from t2i_jax.config import base, make_tiny
 
 
 def get_config(arg=""):
@@ -47,14 +47,11 @@ def get_config(arg=""):
             "dropout": 0.0,
         }
     if arg.endswith("smoke"):
+        make_tiny(config)
         config.data.scenes = 64
         config.model.update({"width": 32, "heads": 2})
         config.model.update(
             {"depth": 2} if config.model.network == "dit" else {"multipliers": (1, 2), "attention": (1,), "blocks": 1}
         )
-        config.text.width = 32
         config.sample.steps = 3
-        config.train.update({"steps": 6, "batch_size": 8, "log_every": 2, "eval_every": 4, "save_every": 3, "grid": 4})
-        config.train.validation_examples = 16
-        config.evaluate.update({"num": 16, "batch": 8})
     return config

@@ -1,6 +1,7 @@
 """Orbax behind one small door: save, restore with fall-back, and the frozen tree beside it. Nothing here reads a pickle."""
 
 import contextlib
+import copy
 import hashlib
 import shutil
 from collections.abc import Callable, Iterator
@@ -65,7 +66,9 @@ def save(manager: ocp.CheckpointManager, state: TrainState, notes: dict, loss: f
     if step in manager.all_steps():
         return
     parts = ocp.args.Composite(
-        train=ocp.args.StandardSave(_plain(state)), ema=ocp.args.StandardSave(state.ema), notes=ocp.args.JsonSave(notes)
+        train=ocp.args.StandardSave(_plain(state)),
+        ema=ocp.args.StandardSave(state.ema),
+        notes=ocp.args.JsonSave(copy.deepcopy(notes)),  # written later, by when the caller may have added to them
     )
     _write(lambda: manager.save(step, args=parts, metrics=None if loss is None else {"loss": loss}))
 

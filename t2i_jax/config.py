@@ -54,6 +54,14 @@ def base() -> ConfigDict:
     )
 
 
+def make_tiny(config: ConfigDict) -> None:
+    """What every config's "smoke" setting has in common: a few steps on small batches; networks and data are its own."""
+    config.text.width = 32
+    config.train.update({"steps": 6, "batch_size": 8, "log_every": 2, "eval_every": 4, "save_every": 3, "grid": 4})
+    config.train.validation_examples = 16
+    config.evaluate.update({"num": 16, "batch": 8})
+
+
 def load(spec: str, overrides: Sequence[str] = ()) -> ConfigDict:
     """The config of "FILE.py" or "FILE.py:arg", with overrides "a.b=value" applied, locked.
 

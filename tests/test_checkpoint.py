@@ -51,6 +51,16 @@ def test_round_trip(tmp_path):
     assert_same(got.state, state_at(3))
 
 
+def test_notes_are_those_of_the_moment_of_saving(tmp_path):
+    """They are written in the background, while the loop goes on filling the list that they were taken from."""
+    pending = [{"loss": 1.0}] * 50_000
+    with checkpoint.open_manager(tmp_path) as manager:
+        checkpoint.save(manager, state_at(3), {"pending": pending})
+        pending.append({"loss": jnp.float32(2.0)})
+        checkpoint.wait(manager)
+    assert restored(tmp_path).notes == {"pending": [{"loss": 1.0}] * 50_000}
+
+
 def test_keeps_the_last_two_and_the_best(tmp_path):
     saved(tmp_path, (1, 0.5), (2, 0.3), (3, 0.4), (4, None))
     saved(tmp_path, (5, 0.6))  # another process goes on
