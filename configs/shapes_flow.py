@@ -51,7 +51,7 @@ def get_config(arg=""):
         config.data.scenes = 64
         config.model.update({"width": 32, "heads": 2})
         config.model.update(
-            {"depth": 2} if config.model.network == "dit" else {"multipliers": (1, 2), "attention": (1,), "blocks": 1}
+            {"depth": 2} if config.model.network == "dit" else {"multipliers": (1, 1), "attention": (1,), "blocks": 1}
         )
-        config.sample.steps = 3
+        config.sample.update({"sampler": "euler", "steps": 3})
     return config

@@ -26,7 +26,7 @@ def make(config, steps: int) -> optax.GradientTransformation:
     """Clipping by global norm (`config.clip`, 0 for none), then AdamW or Muon with decoupled weight decay on matrices.
 
     Muon (kellerjordan.github.io/posts/muon, arXiv 2502.16982 for the scale) takes the kernels, seen as input x output
-    matrices; embeddings, the output head, norms and biases go to AdamW at `config.adam_scale` of the rate.
+    matrices; tables of tokens, norms and biases go to AdamW at `config.adam_scale` times the rate.
     """
     rate = learning_rate(config, steps)
     if _known(config.name, OPTIMIZERS, "optim.name") == "adamw":
@@ -58,7 +58,7 @@ def _is_matrix(params):
 def _muon_dimensions(params):
     def dimensions(path, x):
         names = [getattr(p, "key", str(p)) for p in path]
-        if names[-1] != "kernel" or x.ndim < 2 or "head" in names:
+        if names[-1] != "kernel" or x.ndim < 2:
             return None
         return MuonDimensionNumbers(tuple(range(x.ndim - 1)), x.ndim - 1)
 

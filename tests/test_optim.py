@@ -34,11 +34,11 @@ def test_adamw_is_optax_adamw_on_matrices_and_spares_vectors():
     np.testing.assert_allclose(updates["bias"], np.zeros(2))
 
 
-def test_muon_takes_kernels_and_leaves_embeddings_and_heads():
+def test_muon_takes_kernels_and_leaves_tables():
     params = {
         "block": {"kernel": jnp.ones((16, 8))},
         "conv": {"kernel": jnp.ones((3, 3, 4, 8))},
-        "head": {"kernel": jnp.ones((8, 8))},
+        "decoder": {"head": jnp.ones((8, 8))},
         "embed": {"embedding": jnp.ones((8, 8))},
         "norm": {"scale": jnp.ones(8)},
     }
@@ -52,7 +52,7 @@ def test_muon_takes_kernels_and_leaves_embeddings_and_heads():
         assert values.max() / values.min() < 2.0
         np.testing.assert_allclose(values.mean(), 0.2 * rows**0.5, rtol=0.3)
     # The first update of Adam is the sign of the gradient.
-    for name, leaf in (("head", "kernel"), ("embed", "embedding"), ("norm", "scale")):
+    for name, leaf in (("decoder", "head"), ("embed", "embedding"), ("norm", "scale")):
         sign = optax.adamw(1.0, 0.9, 0.99, weight_decay=0.0, nesterov=True)
         expected, _ = sign.update(grads[name], sign.init(params[name]), params[name])
         np.testing.assert_allclose(updates[name][leaf], expected[leaf], rtol=1e-4)

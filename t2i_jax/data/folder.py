@@ -10,7 +10,7 @@ in UTF-8. If a picture has both, the one file is right; several rows of a pictur
 links to folders are not looked at.
 
 Subfolders train/, validation/ and test/ are the splits, if there is one of them (each may have its own captions file);
-otherwise a hash of the name puts 1/20 into validation and 1/20 into test.
+otherwise a hash of the name puts 1/20 into validation and 1/20 into test. A split without its folder is taken from train/ so.
 
 The first use decodes every picture once and writes an index of the valid ones to data_dir()/folder; it is written
 again when a name, a size or a time in the folder changes. What is skipped is said, and too much of it is an error.
@@ -39,7 +39,7 @@ TABLES = ("captions.jsonl", "metadata.jsonl", "captions.csv", "metadata.csv")
 FILE_KEYS, TEXT_KEYS = ("file_name", "image", "file"), ("text", "caption")
 LAYOUTS = f"NAME.txt beside NAME.png, or one of {', '.join(TABLES)} at the top with file_name and text"
 CACHE_BYTES = 2**30  # a split that decodes to less stays in memory
-INDEX_VERSION = 1  # raise it when what counts as valid changes
+INDEX_VERSION = 2  # raise it when what counts as valid changes
 BLOCK = 1024  # pictures scanned between two looks at whether to stop
 
 
@@ -82,11 +82,17 @@ def make(config, split: str) -> source.Source:
 def assign(files: list[str]) -> dict[str, str]:
     """{file: split} for names relative to the folder: by subfolder if one is named as a split, else by hash.
 
-    By hash, 1/20 of three or more are validation and 1/20 test, at least one each; of fewer, all are train. With
-    subfolders, what is outside of them has no split and is left out.
+    With subfolders, what is outside of them has no split and is left out, and a split that has none is taken from train/.
     """
-    if any(file.split("/")[0] in SPLITS and "/" in file for file in files):
-        return {file: file.split("/")[0] for file in files if file.split("/")[0] in SPLITS and "/" in file}
+    named = {file: file.split("/")[0] for file in files if file.split("/")[0] in SPLITS and "/" in file}
+    if not named:
+        return _by_hash(files)
+    taken = _by_hash([file for file, split in named.items() if split == "train"])
+    return named | {file: split for file, split in taken.items() if split not in named.values()}
+
+
+def _by_hash(files: list[str]) -> dict[str, str]:
+    """{file: split}: 1/20 of three or more are validation and 1/20 test, at least one each; of fewer, all are train."""
     chance = {file: hashlib.sha256(_bytes(_nfc(file))).digest() for file in files}
     ordered = sorted(files, key=lambda file: (chance[file], file))
     share = [int.from_bytes(chance[file][:8]) / 2**64 for file in ordered]

@@ -31,13 +31,12 @@ def make(config, axis_name=None) -> Family:
     def init(rng, batch):
         text = batch["text"][name]
         rng_text, rng_net = jax.random.split(rng)
-        tokens, mask = (
-            jnp.zeros((1, *text["tokens"].shape[1:]), jnp.int32),
-            jnp.ones((1, *text["mask"].shape[1:]), bool),
-        )
+        length = text["tokens"].shape[1]
+        tokens, mask = jnp.zeros((1, length), jnp.int32), jnp.ones((1, length), bool)
         text_params = encoder.init(rng_text, tokens, mask)["params"]
         condition = encoder.apply({"params": text_params}, tokens, mask)
-        net_params = decoder.init(rng_net, condition, jnp.zeros((1, decoder.length), jnp.int32))["params"]
+        codes, codebook = jnp.zeros((1, decoder.length), jnp.int32), jnp.zeros((tokenizer.codes, 3 * patch**2))
+        net_params = decoder.init(rng_net, condition, codes, codebook)["params"]
         return {"model": {"text": text_params, "net": net_params}}, {}
 
     def encode_text(params, text, keys=None):
@@ -49,9 +48,10 @@ def make(config, axis_name=None) -> Family:
         if ctx.train:
             drop_keys, keys = split_keys(ctx.keys, 2)
             text = drop_captions(text, ctx.frozen["null_text"][name], drop_keys, config.caption_dropout)
-        codes = patch_codebook.encode(ctx.frozen["codebook"], to_unit(ctx.batch["image"]))
+        codebook = ctx.frozen["codebook"]
+        codes = patch_codebook.encode(codebook, to_unit(ctx.batch["image"]))
         condition = encode_text(params, text, keys)
-        logits = decoder.apply({"params": params["model"]["net"]}, condition, codes, keys)
+        logits = decoder.apply({"params": params["model"]["net"]}, condition, codes, codebook, keys)
         cross_entropy = optax.softmax_cross_entropy_with_integer_labels(logits, codes).mean(-1)
         right = jnp.take_along_axis(logits, codes[..., None], -1)[..., 0] == logits.max(-1)
         return cross_entropy, (ctx.extra, {"token_accuracy": right.mean(-1)})
@@ -59,19 +59,20 @@ def make(config, axis_name=None) -> Family:
     def sample(variables: Variables, inputs, keys, *, temperature, top_k, top_p, guidance):
         """Pictures uint8 [B, H, W, 3]. Guided logits are cond + (guidance - 1) * (cond - uncond)."""
         params, net = variables.params, {"params": variables.params["model"]["net"]}
+        codebook = variables.frozen["codebook"]
         text = inputs["text"][name]
         null = null_like(text, variables.frozen["null_text"][name])
         both = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), text, null)
-        caches = decoder.apply(net, encode_text(params, both), method="prefill")
+        carry = decoder.apply(net, encode_text(params, both), codebook, method="prefill")
 
-        def logits_of(caches, codes, i):
+        def logits_of(carry, codes, i):
             twice = jnp.concatenate([codes, codes])
-            logits, caches = decoder.apply(net, both["mask"], caches, twice, i, method="decode_step")
+            logits, carry = decoder.apply(net, both["mask"], carry, twice, i, method="decode_step")
             cond, uncond = jnp.split(logits, 2)
-            return cond + (guidance - 1.0) * (cond - uncond), caches
+            return cond + (guidance - 1.0) * (cond - uncond), carry
 
-        codes = generate(logits_of, caches, decoder.length, keys, temperature, top_k, top_p)
-        return from_unit(patch_codebook.decode(variables.frozen["codebook"], codes, grid))
+        codes = generate(logits_of, carry, decoder.length, keys, temperature, top_k, top_p)
+        return from_unit(patch_codebook.decode(codebook, codes, grid))
 
     def encode(variables: Variables, inputs, rng=None):
         """Image tokens int32 [B, N] of uint8 pictures."""

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from t2i_jax.models.attention import Attention
-from t2i_jax.models.layers import Dense, Dropout, sine_positions, sine_positions_2d
+from t2i_jax.models.layers import Dense, Dropout, matmul, sine_positions, sine_positions_2d
 from t2i_jax.text.condition import TextCondition
 
 
@@ -62,11 +62,12 @@ class Transformer(nn.Module):
         return nn.RMSNorm(dtype=self.dtype, name="norm")(x), new_caches
 
 
-NEIGHBOURS = ((0, -1), (-1, -1), (-1, 0), (-1, 1))  # (rows, columns) from a place to those drawn before it
+# (rows, columns) from a place to those before it in a window of five columns: two to the left and the two rows above.
+NEIGHBOURS = tuple((y, x) for y in (-2, -1, 0) for x in (-2, -1, 0, 1, 2) if (y, x) < (0, 0))
 
 
 def neighbour_table(grid: tuple[int, int]) -> np.ndarray:
-    """Indices int32 [N, 4] of each place's NEIGHBOURS in row order; N stands for the outside."""
+    """Indices int32 [N, 12] of each place's NEIGHBOURS in row order; N stands for the outside."""
     rows, columns = grid
     y, x = np.mgrid[:rows, :columns].reshape(2, -1, 1) + np.array(NEIGHBOURS).T[:, None]
     inside = (y >= 0) & (x >= 0) & (x < columns)
@@ -76,8 +77,10 @@ def neighbour_table(grid: tuple[int, int]) -> np.ndarray:
 class PrefixDecoder(nn.Module):
     """A decoder over [caption | image tokens]: bidirectional over the caption, causal over the image.
 
-    What goes in at an image place is not only the token before it but its four neighbours in the grid (left and the three
-    above): raster order puts the one above a whole row away, and a short training does not find it (docs/recipes.md).
+    Two things make it learn in minutes (docs/recipes.md). A token's vectors, at the input and at the output, are a learned
+    row plus a small network of its code's entry in the codebook: codes that look alike are alike from the start. And what
+    goes in at a place is not the token before it alone but a window of NEIGHBOURS, mixed by one linear layer: raster order
+    puts the token above a whole row away.
 
     codes: size of the image vocabulary.   grid: (height, width) of the token grid, read in row order.
     """
@@ -96,53 +99,67 @@ class PrefixDecoder(nn.Module):
     def setup(self):
         if self.width % self.heads:
             raise ValueError(f"model.width {self.width} is not a multiple of model.heads {self.heads}")
-        self.text_in = Dense(self.width, use_bias=False, dtype=self.dtype)
-        # A table for each neighbour, each with one row more than there are codes: the outside of the picture.
-        init = nn.initializers.normal(self.embedding_scale / len(NEIGHBOURS) ** 0.5)
-        self.embed = nn.Embed(len(NEIGHBOURS) * (self.codes + 1), self.width, embedding_init=init, dtype=self.dtype)
+
+        def dense(features, use_bias=False):
+            return Dense(features, use_bias=use_bias, dtype=self.dtype)
+
+        self.text_in = dense(self.width)
+        self.look, self.look_in, self.look_out = dense(2 * self.width, True), dense(self.width), dense(self.width)
+        # One row more than there are codes: the outside of the picture.
+        self.embed = self.param("embed", nn.initializers.normal(self.embedding_scale), (self.codes + 1, self.width))
+        self.head = self.param("head", nn.initializers.zeros, (self.codes, self.width))
+        self.near = dense(self.width)
         self.trunk = Transformer(self.depth, self.heads, self.mlp_ratio, self.dropout, self.dtype, self.remat)
-        self.head = Dense(self.codes, use_bias=False, dtype=self.dtype)
 
     @property
     def length(self) -> int:
         """How many tokens a picture has."""
         return self.grid[0] * self.grid[1]
 
+    def _tables(self, codebook):
+        """Input vectors [codes + 1, width] and output vectors [width, codes] of the codes, from codebook [codes, D]."""
+        look = nn.gelu(self.look((codebook - codebook.mean(0)) / (codebook.std() + 1e-6)))
+        embed = self.embed + jnp.pad(self.look_in(look), ((0, 1), (0, 0)))
+        return embed.astype(self.dtype), (self.head + self.look_out(look) * self.width**-0.5).T.astype(self.dtype)
+
     def _caption(self, text: TextCondition):
         return self.text_in(text.sequence) + sine_positions(text.sequence.shape[1], self.width).astype(self.dtype)
 
-    def _tokens(self, codes, table, positions):
+    def _tokens(self, embed, codes, table, positions):
         """Inputs [B, n, width] of n places, from codes [B, N], their rows of `neighbour_table` and their positions."""
         outside = jnp.full((codes.shape[0], 1), self.codes, codes.dtype)
-        near = jnp.concatenate([codes, outside], axis=1)[:, table]
-        near = near + jnp.arange(len(NEIGHBOURS)) * (self.codes + 1)
-        return self.embed(near).sum(2) + positions.astype(self.dtype)
+        near = embed[jnp.concatenate([codes, outside], axis=1)[:, table]]
+        return self.near(near.reshape(*near.shape[:2], -1)) + positions.astype(self.dtype)
 
-    def __call__(self, text: TextCondition, codes, keys=None):
-        """Teacher-forced logits float32 [B, N, codes] of image tokens `codes` int32 [B, N], each given those before it."""
-        limit = text.mask.shape[1]
-        image = self._tokens(codes, neighbour_table(self.grid), sine_positions_2d(*self.grid, self.width))
+    def __call__(self, text: TextCondition, codes, codebook, keys=None):
+        """Teacher-forced logits float32 [B, N, codes] of image tokens `codes` int32 [B, N], each given those before it.
+
+        codebook: float [codes, D], what each code stands for.
+        """
+        limit, (embed, head) = text.mask.shape[1], self._tables(codebook)
+        image = self._tokens(embed, codes, neighbour_table(self.grid), sine_positions_2d(*self.grid, self.width))
         x = jnp.concatenate([self._caption(text), image], axis=1)
         x, _ = self.trunk(x, prefix_mask(text.mask, self.length), keys)
-        return self.head(x[:, limit:]).astype(jnp.float32)
+        return matmul(x[:, limit:], head).astype(jnp.float32)
 
-    def prefill(self, text: TextCondition):
-        """Run the caption once; gives the caches that `decode_step` goes on from."""
+    def prefill(self, text: TextCondition, codebook):
+        """Run the caption once; gives what `decode_step` goes on from: (tables, caches)."""
         batch, limit = text.mask.shape
         shape = (batch, limit + self.length, self.heads, self.width // self.heads)
         caches = [{"k": jnp.zeros(shape, self.dtype), "v": jnp.zeros(shape, self.dtype)} for _ in range(self.depth)]
         mask = jnp.pad(text.mask, ((0, 0), (0, self.length)))[:, None, None, :]
-        return self.trunk(self._caption(text), mask, None, caches, 0)[1]
+        return self._tables(codebook), self.trunk(self._caption(text), mask, None, caches, 0)[1]
 
-    def decode_step(self, text_mask, caches, codes, i):
-        """Logits float32 [B, codes] of token i, given int32 [B, N] of which those before i are drawn; and the new caches."""
+    def decode_step(self, text_mask, carry, codes, i):
+        """Logits float32 [B, codes] of token i, given int32 [B, N] of which those before i are drawn; and the new carry."""
+        (embed, head), caches = carry
         batch, limit = text_mask.shape
-        tables = (neighbour_table(self.grid), sine_positions_2d(*self.grid, self.width))
-        x = self._tokens(codes, *(jax.lax.dynamic_slice_in_dim(jnp.asarray(table), i, 1) for table in tables))
+        places = (neighbour_table(self.grid), sine_positions_2d(*self.grid, self.width))
+        x = self._tokens(embed, codes, *(jax.lax.dynamic_slice_in_dim(jnp.asarray(rows), i, 1) for rows in places))
         image_mask = jnp.broadcast_to(jnp.arange(self.length) <= i, (batch, self.length))
         mask = jnp.concatenate([text_mask, image_mask], axis=1)[:, None, None, :]
         x, caches = self.trunk(x, mask, None, caches, limit + i)
-        return self.head(x[:, 0]).astype(jnp.float32), caches
+        return matmul(x[:, 0], head).astype(jnp.float32), ((embed, head), caches)
 
 
 def prefix_mask(text_mask, length: int):

@@ -230,6 +230,15 @@ def test_split_folders_are_the_splits_each_with_its_captions(top):
     assert "  val/c.png: outside of train/, validation/, test/" in folder.make(config(top, max_skipped=0.5), "train").notes
 
 
+def test_a_split_without_a_folder_is_taken_from_train():
+    files = [f"train/{i}.png" for i in range(40)] + [f"test/{i}.png" for i in range(3)]
+    splits = folder.assign(files)
+    assert {file for file, split in splits.items() if split == "test"} == set(files[40:])
+    validation = [file for file, split in splits.items() if split == "validation"]
+    assert 1 <= len(validation) < 10 and all(file.startswith("train/") for file in validation)
+    assert set(folder.assign(files[:40]).values()) == set(folder.SPLITS)
+
+
 def test_splits_by_hash_are_disjoint_fixed_and_of_the_right_size():
     files = [f"{i}.png" for i in range(4000)]
     splits = folder.assign(files)

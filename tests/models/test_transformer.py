@@ -10,6 +10,7 @@ from t2i_jax.models.transformer import PrefixDecoder, neighbour_table, prefix_ma
 from t2i_jax.text.condition import TextCondition
 
 LENGTH, CODES, GRID = 5, 17, (3, 4)
+BOOK = jnp.asarray(np.random.default_rng(1).normal(size=(CODES, 6)), jnp.float32)  # what the codes look like
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +21,10 @@ def model():
     text = TextCondition(jnp.asarray(sequence), jnp.zeros((4, 8)), jnp.asarray(mask))
     codes = jnp.asarray(rng.integers(0, CODES, (4, 12)), jnp.int32)
     decoder = PrefixDecoder(codes=CODES, grid=GRID, width=16, depth=2, heads=2)
-    return decoder, decoder.init(jax.random.key(0), text, codes), text, codes
+    params = decoder.init(jax.random.key(0), text, codes, BOOK)
+    # The learned rows of the output start at zero; here they are to be seen.
+    params["params"]["head"] = jnp.asarray(0.1 * rng.normal(size=(CODES, 16)), jnp.float32)
+    return decoder, params, text, codes
 
 
 def test_prefix_mask_by_hand():
@@ -30,32 +34,36 @@ def test_prefix_mask_by_hand():
 
 
 def test_neighbour_table_by_hand():
-    table = neighbour_table((2, 3))
-    outside = 6
-    np.testing.assert_array_equal(table[0], [outside] * 4)
-    np.testing.assert_array_equal(table[2], [1, outside, outside, outside])
-    np.testing.assert_array_equal(table[3], [outside, outside, 0, 1])
-    np.testing.assert_array_equal(table[4], [3, 0, 1, 2])
-    np.testing.assert_array_equal(table[5], [4, 1, 2, outside])
+    out = 6
+    expected = [  # two rows above, the row above, the two to the left
+        [[out] * 5, [out] * 5, [out, out]],
+        [[out] * 5, [out] * 5, [out, 0]],
+        [[out] * 5, [out] * 5, [0, 1]],
+        [[out] * 5, [out, out, 0, 1, 2], [out, out]],
+        [[out] * 5, [out, 0, 1, 2, out], [out, 3]],
+        [[out] * 5, [0, 1, 2, out, out], [3, 4]],
+    ]
+    np.testing.assert_array_equal(neighbour_table((2, 3)), [sum(row, []) for row in expected])
+    np.testing.assert_array_equal(neighbour_table((3, 3))[7], [out + 3, 0, 1, 2, out + 3, out + 3, 3, 4, 5, out + 3, out + 3, 6])
 
 
 def test_later_tokens_and_padding_have_no_influence(model):
     decoder, params, text, codes = model
-    logits = decoder.apply(params, text, codes)
-    changed = decoder.apply(params, text, codes.at[:, 6:].add(1) % CODES)
+    logits = decoder.apply(params, text, codes, BOOK)
+    changed = decoder.apply(params, text, codes.at[:, 6:].add(1) % CODES, BOOK)
     np.testing.assert_allclose(changed[:, :7], logits[:, :7], atol=1e-5)
     assert np.abs(changed[:, 7:] - logits[:, 7:]).max() > 1e-3
     padded = text._replace(sequence=jnp.where(text.mask[..., None], text.sequence, 100.0))
-    np.testing.assert_allclose(decoder.apply(params, padded, codes), logits, atol=1e-5)
+    np.testing.assert_allclose(decoder.apply(params, padded, codes, BOOK), logits, atol=1e-5)
     other = text._replace(sequence=text.sequence.at[:, 0].add(1.0))
-    assert np.abs(decoder.apply(params, other, codes) - logits).max(axis=(1, 2)).min() > 1e-3
+    assert np.abs(decoder.apply(params, other, codes, BOOK) - logits).max(axis=(1, 2)).min() > 1e-3
 
 
 def test_cached_logits_agree_with_full_recomputation(model):
     """Teacher-forced, to 1e-5 in float32."""
     decoder, params, text, codes = model
-    full = decoder.apply(params, text, codes)
-    caches = decoder.apply(params, text, method="prefill")
+    full = decoder.apply(params, text, codes, BOOK)
+    caches = decoder.apply(params, text, BOOK, method="prefill")
     for i in range(decoder.length):
         before = jnp.where(jnp.arange(12) < i, codes, 0)
         logits, caches = decoder.apply(params, text.mask, caches, before, i, method="decode_step")
@@ -68,12 +76,12 @@ def test_greedy_tokens_are_equal_wherever_the_margin_is_clear(model):
     def cached(caches, tokens, i):
         return decoder.apply(params, text.mask, caches, tokens, i, method="decode_step")
 
-    caches = decoder.apply(params, text, method="prefill")
+    caches = decoder.apply(params, text, BOOK, method="prefill")
     keys = jax.random.split(jax.random.key(0), 4)
     drawn = np.asarray(jax.jit(lambda c: generate(cached, c, decoder.length, keys, temperature=0.0))(caches))
     clear = 0
     for i in range(decoder.length):
-        logits = np.asarray(decoder.apply(params, text, jnp.asarray(drawn)))[:, i]
+        logits = np.asarray(decoder.apply(params, text, jnp.asarray(drawn), BOOK))[:, i]
         best = np.sort(logits, axis=-1)
         decided = best[:, -1] - best[:, -2] > 1e-4
         np.testing.assert_array_equal(drawn[decided, i], logits.argmax(-1)[decided])
@@ -85,23 +93,33 @@ def test_parameter_count(model):
     _decoder, params, _, _ = model
     w, d = 16, 8  # width; width of a text vector
     block = 4 * w * w + 2 * (w // 2) + 2 * w * 4 * w + 2 * w
-    expected = d * w + 4 * (CODES + 1) * w + 2 * block + w + w * CODES
+    look = BOOK.shape[1] * 2 * w + 2 * w + 2 * (2 * w * w)
+    expected = d * w + look + (CODES + 1) * w + CODES * w + 12 * w * w + 2 * block + w
     assert sum(x.size for x in jax.tree.leaves(params)) == expected
 
 
 def test_bfloat16_computes_near_float32_with_float32_weights(model):
     decoder, params, text, codes = model
     half = decoder.clone(dtype=jnp.bfloat16)
-    assert all(x.dtype == jnp.float32 for x in jax.tree.leaves(half.init(jax.random.key(0), text, codes)))
-    difference = np.abs(half.apply(params, text, codes) - decoder.apply(params, text, codes))
+    assert all(x.dtype == jnp.float32 for x in jax.tree.leaves(half.init(jax.random.key(0), text, codes, BOOK)))
+    difference = np.abs(half.apply(params, text, codes, BOOK) - decoder.apply(params, text, codes, BOOK))
     assert 0 < difference.max() < 0.3
+
+
+def test_codes_that_look_alike_are_alike_from_the_start(model):
+    """At the start, the logits of two codes with the same entry in the codebook are equal."""
+    decoder, _, text, codes = model
+    book = BOOK.at[3].set(BOOK[11])
+    logits = decoder.apply(decoder.init(jax.random.key(0), text, codes, book), text, codes, book)
+    np.testing.assert_allclose(logits[..., 3], logits[..., 11], atol=1e-6)
+    assert np.abs(logits[..., 3] - logits[..., 4]).max() > 1e-2
 
 
 def test_remat_changes_nothing(model):
     decoder, params, text, codes = model
 
     def total(module):
-        return jax.grad(lambda p: (module.apply(p, text, codes) ** 2).mean())(params)
+        return jax.grad(lambda p: (module.apply(p, text, codes, BOOK) ** 2).mean())(params)
 
     plain, again = total(decoder), total(decoder.clone(remat=True))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), plain, again)
@@ -110,4 +128,4 @@ def test_remat_changes_nothing(model):
 def test_width_must_divide(model):
     _, _, text, codes = model
     with pytest.raises(ValueError, match="not a multiple"):
-        PrefixDecoder(codes=CODES, grid=GRID, width=16, depth=1, heads=3).init(jax.random.key(0), text, codes)
+        PrefixDecoder(codes=CODES, grid=GRID, width=16, depth=1, heads=3).init(jax.random.key(0), text, codes, BOOK)
