@@ -36,15 +36,15 @@ def test_prefix_mask_by_hand():
 def test_neighbour_table_by_hand():
     out = 6
     expected = [  # two rows above, the row above, the two to the left
-        [[out] * 5, [out] * 5, [out, out]],
-        [[out] * 5, [out] * 5, [out, 0]],
-        [[out] * 5, [out] * 5, [0, 1]],
-        [[out] * 5, [out, out, 0, 1, 2], [out, out]],
-        [[out] * 5, [out, 0, 1, 2, out], [out, 3]],
-        [[out] * 5, [0, 1, 2, out, out], [3, 4]],
+        [*[out] * 5, *[out] * 5, out, out],
+        [*[out] * 5, *[out] * 5, out, 0],
+        [*[out] * 5, *[out] * 5, 0, 1],
+        [*[out] * 5, out, out, 0, 1, 2, out, out],
+        [*[out] * 5, out, 0, 1, 2, out, out, 3],
+        [*[out] * 5, 0, 1, 2, out, out, 3, 4],
     ]
-    np.testing.assert_array_equal(neighbour_table((2, 3)), [sum(row, []) for row in expected])
-    np.testing.assert_array_equal(neighbour_table((3, 3))[7], [out + 3, 0, 1, 2, out + 3, out + 3, 3, 4, 5, out + 3, out + 3, 6])
+    np.testing.assert_array_equal(neighbour_table((2, 3)), expected)
+    np.testing.assert_array_equal(neighbour_table((3, 3))[7], [9, 0, 1, 2, 9, 9, 3, 4, 5, 9, 9, 6])
 
 
 def test_later_tokens_and_padding_have_no_influence(model):
