@@ -13,12 +13,21 @@ def get_config(arg=""):
     config.data = {"name": "shapes", "resolution": 32, "scenes": 0}
     config.text = {"encoder": "transformer", "length": 12, "vocab_size": 512, "width": 128, "depth": 0, "window": 2}
     config.image_tokenizer = {"patch": 4, "codes": 1024, "fit_pictures": 4000}
-    config.model = {"width": 128, "depth": 6, "heads": 4, "dropout": 0.0, "dtype": "float32"}
+    config.model = {"width": 128, "depth": 4, "heads": 4, "dropout": 0.0, "dtype": "float32"}
     config.optim.update(
-        {"name": "muon", "learning_rate": 0.02, "schedule": "linear", "warmup": 100, "b2": 0.98, "weight_decay": 0.0}
+        {
+            "name": "muon",
+            "learning_rate": 0.02,
+            "schedule": "linear",
+            "warmup": 100,
+            "b2": 0.98,
+            "weight_decay": 0.0,
+            "adam_scale": 3.0,
+        }
     )
-    config.sample = {"temperature": 0.5, "top_k": 0, "top_p": 0.95, "guidance": 2.0}
-    config.train.update({"steps": 1700, "batch_size": 32, "eval_every": 850, "save_every": 850})
+    config.ema_decay = 0.99
+    config.sample = {"temperature": 1.0, "top_k": 0, "top_p": 0.9, "guidance": 1.5}
+    config.train.update({"steps": 3000, "batch_size": 32, "eval_every": 1500, "save_every": 1500})
     if arg == "smoke":
         make_tiny(config)
         config.data.scenes = 64

@@ -32,10 +32,19 @@ def get_config(arg=""):
         "dropout": 0.0,
     }
     config.optim.update(
-        {"name": "muon", "learning_rate": 0.012, "schedule": "linear", "warmup": 50, "b2": 0.98, "weight_decay": 0.0}
+        {
+            "name": "muon",
+            "learning_rate": 0.012,
+            "schedule": "linear",
+            "warmup": 50,
+            "b2": 0.98,
+            "weight_decay": 0.0,
+            "adam_scale": 3.0,
+        }
     )
-    config.sample = {"sampler": "heun", "steps": 16, "guidance": 2.0}
-    config.train.update({"steps": 1800})
+    config.ema_decay = 0.99
+    config.sample = {"sampler": "dpmpp_2m", "steps": 20, "guidance": 2.0}
+    config.train.update({"steps": 3200, "batch_size": 32, "eval_every": 1600, "save_every": 800})
     if arg.startswith("unet"):
         config.model = {
             "network": "unet",

@@ -81,7 +81,7 @@ def train(config, workdir) -> Pipeline:
                     losses = validate(measure, ema, frozen, validation, held_out, config)
                     writers.write(number, losses)
                     loss = sum(value for name, value in losses.items() if name.endswith("loss"))
-                    save_grid(pipeline_of(ema), validation, number, workdir, writers)
+                    save_grid(pipeline_of(ema), training, validation, number, workdir, writers)
                 if number % config.train.save_every == 0 or last or stop:
                     pending = finite(pending, number, manager)
                     writers.flush()
@@ -140,9 +140,10 @@ def validate(measure, ema, frozen, source, text, config) -> dict[str, float]:
     return {f"validation/{name}": value / count for name, value in sums.items()}
 
 
-def save_grid(pipe: Pipeline, source, number: int, workdir: Path, writers: Writers) -> None:
-    """Draw the first validation captions to grids/STEP.png and TensorBoard."""
-    captions = list(source.captions[: pipe.config.train.grid])
+def save_grid(pipe: Pipeline, training, validation, number: int, workdir: Path, writers: Writers) -> None:
+    """Draw captions spread over the training set, and as many of validation below them, to grids/STEP.png and TensorBoard."""
+    half = max(pipe.config.train.grid // 2, 1)
+    captions = [c for source in (training, validation) for c in source.captions[:: max(len(source.captions) // half, 1)][:half]]
     images, _ = pipe.draw(captions, seed=0)
     page = sheet(images, captions)
     path = workdir / "grids" / f"{number:07d}.png"
