@@ -30,6 +30,7 @@ def get_config(arg=""):
         "gate_init": 0.5,
         "overlap": True,
         "dropout": 0.0,
+        "dtype": "float32",
     }
     config.optim.update(
         {
@@ -54,6 +55,7 @@ def get_config(arg=""):
             "attention": (1, 2),
             "blocks": 2,
             "dropout": 0.0,
+            "dtype": "float32",
         }
     if arg.endswith("smoke"):
         make_tiny(config)
@@ -62,5 +64,5 @@ def get_config(arg=""):
         config.model.update(
             {"depth": 2} if config.model.network == "dit" else {"multipliers": (1, 1), "attention": (1,), "blocks": 1}
         )
-        config.sample.update({"sampler": "euler", "steps": 3})
+        config.sample.steps = 3
     return config

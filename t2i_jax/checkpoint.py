@@ -82,7 +82,7 @@ def restore(manager: ocp.CheckpointManager, abstract: TrainState, layout: Callab
     """The newest checkpoint that can be read whole, or None if there is none at all.
 
     `abstract` is the state as shapes; layout(shapes) says where they are to be laid. A checkpoint that cannot be read is
-    moved to `broken/` and the one before is tried; RuntimeError, listing the reasons, if none of several can be read.
+    moved to `broken/` and the one before is tried; RuntimeError, listing the reasons, if there are some and none can be read.
     """
     steps, passed_over = sorted(manager.all_steps(), reverse=True), []
     for step in steps:

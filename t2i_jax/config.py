@@ -36,7 +36,7 @@ def base() -> ConfigDict:
                 "clip": 1.0,
                 "b1": 0.9,
                 "b2": 0.99,
-                "adam_scale": 1.0,  # under muon: the rate of embeddings, norms and biases, as a part of the matrices'
+                "adam_scale": 1.0,  # under muon: the rate of tables, norms and biases, times that of the matrices
             },
             "train": {
                 "steps": 1000,

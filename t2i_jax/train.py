@@ -3,6 +3,7 @@
 import functools
 import math
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -58,7 +59,7 @@ def train(config, workdir) -> Pipeline:
         plain = family if place.axis_name is None else families.load(config)  # validation and samples are not pmapped
         measure, sampler = jax.jit(step.make_measure(plain)), compile_sampler(plain)
         held_out = loader.tokenise(validation, tokenizer, encoder, length)[0]
-        stop = catch_signals()
+        stop, release = catch_signals()
         writers = Writers(workdir, first, steps, size)
         batches = loader.batches(training, text, size, config.seed, first, steps)
 
@@ -71,7 +72,7 @@ def train(config, workdir) -> Pipeline:
                 current, metrics = update(current, frozen_there, batch)
                 pending.append(metrics)
                 writers.bar.update()
-                last, loss = number == steps, None
+                last, stopping, loss = number == steps, bool(stop), None
                 if number % config.train.log_every == 0 or last:
                     pending = finite(pending, number, manager)
                     writers.progress(number, {k: float(np.mean([row[k] for row in pending])) for k in pending[0]})
@@ -82,11 +83,11 @@ def train(config, workdir) -> Pipeline:
                     writers.write(number, losses)
                     loss = sum(value for name, value in losses.items() if name.endswith("loss"))
                     save_grid(pipeline_of(ema), training, validation, number, workdir, writers)
-                if number % config.train.save_every == 0 or last or stop:
+                if number % config.train.save_every == 0 or last or stopping:
                     pending = finite(pending, number, manager)
                     writers.flush()
                     checkpoint.save(manager, place.take(current), {"pending": pending}, loss)
-                if stop and not last:
+                if stopping and not last:
                     checkpoint.wait(manager)
                     raise Stopped(f"{stop[0]}: saved at step {number}; the same command goes on from there")
             checkpoint.wait(manager)
@@ -94,6 +95,7 @@ def train(config, workdir) -> Pipeline:
             good = checkpoint.last_whole(workdir)
             raise Stopped(f"{workdir} could not be written ({error}); the last good checkpoint is of step {good}") from error
         finally:
+            release()
             writers.close()
     ema = place.take(current).ema
     return pipeline_of(ema, checkpoint.tree_hash(jax.tree.map(np.asarray, ema["params"])))
@@ -141,11 +143,11 @@ def validate(measure, ema, frozen, source, text, config) -> dict[str, float]:
 
 
 def save_grid(pipe: Pipeline, training, validation, number: int, workdir: Path, writers: Writers) -> None:
-    """Draw captions spread over the training set, and as many of validation below them, to grids/STEP.png and TensorBoard."""
+    """Draw a row of captions spread over the training set, and one of validation, to grids/STEP.png and TensorBoard."""
     half = max(pipe.config.train.grid // 2, 1)
     captions = [c for source in (training, validation) for c in source.captions[:: max(len(source.captions) // half, 1)][:half]]
     images, _ = pipe.draw(captions, seed=0)
-    page = sheet(images, captions)
+    page = sheet(images, captions, columns=min(half, len(training.captions)))
     path = workdir / "grids" / f"{number:07d}.png"
     path.parent.mkdir(exist_ok=True)
     page.save(path)
@@ -166,17 +168,21 @@ def finite(pending: list[dict], number: int, manager) -> list[dict]:
     return rows
 
 
-def catch_signals() -> list[str]:
-    """A list that a first SIGTERM or Ctrl-C fills with its name; a second one stops at once."""
-    stop = []
+def catch_signals() -> tuple[list[str], Callable[[], None]]:
+    """A list that a first SIGTERM or Ctrl-C fills with its name, and what puts things back; a second one stops at once."""
+    stop, before = [], {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
 
     def note(number, frame):
         stop.append(signal.Signals(number).name)
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
+    def release():
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    for number in before:
         signal.signal(number, note)
-    return stop
+    return stop, release
 
 
 def check_sizes(config, devices: int) -> None:

@@ -43,10 +43,6 @@ class Writers:
         shown = {name: f"{value:.4g}" for name, value in values.items() if name.endswith("loss")}
         self.bar.set_postfix({**shown, "img/s": f"{speed:.0f}"}, refresh=False)
 
-    def say(self, line: str) -> None:
-        """A line for the person watching, above the bar."""
-        self.bar.write(line)
-
     def image(self, name: str, step: int, image) -> None:
         """A uint8 picture [H, W, 3] for TensorBoard."""
         self.tensorboard.add_image(name, image, step, dataformats="HWC")

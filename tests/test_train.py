@@ -15,6 +15,7 @@ import pytest
 
 from t2i_jax import checkpoint, state, train
 from t2i_jax import config as configs
+from t2i_jax.data import source as sources
 from t2i_jax.families import family as families
 from t2i_jax.pipeline import read_run
 from tests.conftest import ROOT
@@ -66,7 +67,7 @@ STEPS = ("train.steps=40", "train.save_every=5", "train.eval_every=20", "train.l
 @pytest.fixture(scope="module")
 def never_killed(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("run") / "whole"
-    subprocess.run(command(workdir, *STEPS), env=quiet_environment(), check=True, capture_output=True)
+    finish(workdir)
     return workdir
 
 
@@ -79,11 +80,12 @@ def kill_when(workdir, condition, number=signal.SIGKILL):
     reader = threading.Thread(target=lambda: lines.append(process.stdout.read()))
     reader.start()
     deadline = time.monotonic() + 120
-    while process.poll() is None and not condition() and time.monotonic() < deadline:
+    while not (met := condition()) and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.002)
     process.send_signal(number)
     process.wait()
     reader.join()
+    assert met, f"the run ended before its moment came: {lines[0].decode()[-2000:]}"
     return process.returncode, lines[0].decode()
 
 
@@ -98,8 +100,10 @@ def test_killed_three_times_and_resumed_is_the_same_run(never_killed, tmp_path):
 
     assert kill_when(workdir, lambda: lines() >= 1)[0] == -signal.SIGKILL
 
+    left = {p.name for p in folder.iterdir()} if folder.exists() else set()
+
     def saving():
-        return folder.exists() and any("tmp" in p.name for p in folder.iterdir())
+        return folder.exists() and any("tmp" in p.name and p.name not in left for p in folder.iterdir())
 
     assert kill_when(workdir, saving)[0] == -signal.SIGKILL
     after = int(rng.integers(4, 9))
@@ -142,9 +146,7 @@ def test_another_tokenizer_is_refused(never_killed, tmp_path):
         train.train(configs.load(f"{ROOT}/configs/shapes.py:smoke", STEPS), workdir)
 
 
-def test_init_from_starts_with_the_other_runs_weights(never_killed, smoke):
-    config = smoke("shapes")
-    family = families.load(config)
+def test_init_from_starts_with_the_other_runs_weights(never_killed):
     ema, _ = checkpoint.restore_ema(never_killed)
     fresh = state.TrainState(0, jax.tree.map(np.zeros_like, ema["params"]), {}, {}, {"params": None, "extra": {}}, None)
     started = train.start_from(never_killed, fresh)
@@ -153,7 +155,15 @@ def test_init_from_starts_with_the_other_runs_weights(never_killed, smoke):
     wrong = fresh._replace(params={"model": {"net": {"x": np.zeros(3)}}})
     with pytest.raises(ValueError, match="do not fit this model"):
         train.start_from(never_killed, wrong)
-    assert family.losses.keys() == {"model"}
+
+
+def test_signal_handlers_are_put_back():
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    stop, release = train.catch_signals()
+    signal.raise_signal(signal.SIGTERM)
+    assert stop == ["SIGTERM"]
+    release()
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
 
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(smoke, tmp_path, monkeypatch):
@@ -199,6 +209,28 @@ def test_batch_must_divide(smoke, tmp_path):
     with pytest.raises(ValueError, match=r"8 devices x train\.accumulate 1: the nearest that does is 16"):
         train.train(smoke("shapes", "train.batch_size=12"), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_the_grid_has_a_row_of_training_captions_and_one_of_validation(smoke, tmp_path):
+    asked = []
+
+    class Pipe:
+        config = smoke("shapes", "train.grid=6")
+
+        def draw(self, captions, seed):
+            asked.extend(captions)
+            return np.zeros((len(captions), 8, 8, 3), np.uint8), []
+
+    class Log:
+        def image(self, name, step, page):
+            self.shape = page.shape
+
+    captions = [f"t{i}" for i in range(30)], ["v0", "v1", "v2", "v3"]
+    training, validation = (sources.Source(c, None, "") for c in captions)
+    log = Log()
+    train.save_grid(Pipe(), training, validation, 5, tmp_path, log)
+    assert asked == ["t0", "t10", "t20", "v0", "v1", "v2"]
+    assert log.shape[1] == 3 * (128 + 8) + 8 and (tmp_path / "grids" / "0000005.png").is_file()
 
 
 def test_metrics_are_means_since_the_last_line_and_nothing_else(never_killed):

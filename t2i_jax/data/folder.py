@@ -24,7 +24,7 @@ import json
 import os
 import posixpath
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -39,7 +39,7 @@ TABLES = ("captions.jsonl", "metadata.jsonl", "captions.csv", "metadata.csv")
 FILE_KEYS, TEXT_KEYS = ("file_name", "image", "file"), ("text", "caption")
 LAYOUTS = f"NAME.txt beside NAME.png, or one of {', '.join(TABLES)} at the top with file_name and text"
 CACHE_BYTES = 2**30  # a split that decodes to less stays in memory
-INDEX_VERSION = 2  # raise it when what counts as valid changes
+INDEX_VERSION = 2  # raise it when what counts as valid changes, or which split it is in
 BLOCK = 1024  # pictures scanned between two looks at whether to stop
 
 
@@ -79,16 +79,18 @@ def make(config, split: str) -> source.Source:
     return source.Source(captions, read, mark, _notes(index, captions, split, home))
 
 
-def assign(files: list[str]) -> dict[str, str]:
+def assign(files: list[str], there: Collection[str] | None = None) -> dict[str, str]:
     """{file: split} for names relative to the folder: by subfolder if one is named as a split, else by hash.
 
-    With subfolders, what is outside of them has no split and is left out, and a split that has none is taken from train/.
+    With subfolders, what is outside of them has no split and is left out, and a split that is not one of `there` (by
+    default, of those that have files) is taken from train/.
     """
     named = {file: file.split("/")[0] for file in files if file.split("/")[0] in SPLITS and "/" in file}
     if not named:
         return _by_hash(files)
+    there = set(named.values()) if there is None else there
     taken = _by_hash([file for file, split in named.items() if split == "train"])
-    return named | {file: split for file, split in taken.items() if split not in named.values()}
+    return named | {file: split for file, split in taken.items() if split not in there}
 
 
 def _by_hash(files: list[str]) -> dict[str, str]:
@@ -192,7 +194,7 @@ def _scan(folder, files, resolution):
     wanted = [file for file in files if file in captions or posixpath.splitext(file)[1].lower() in pictures.SUFFIXES]
     if not any(posixpath.splitext(file)[1].lower() in pictures.SUFFIXES for file in wanted):
         raise ValueError(f"{folder} has no pictures: they end in {', '.join(sorted(pictures.SUFFIXES))}")
-    splits, present = assign(wanted), set(files)
+    present, subfolders = set(files), {file.split("/")[0] for file in wanted if "/" in file} & set(SPLITS)
     skipped = [(file, "named in a captions file, but not there") for file in captions if file not in present]
     good = []
     if not captions and not any(posixpath.splitext(file)[0] + ".txt" in present for file in wanted):
@@ -201,7 +203,7 @@ def _scan(folder, files, resolution):
     def examine(file):
         """(sha256, captions) of a valid picture; of another, why it is skipped."""
         beside = posixpath.splitext(file)[0] + ".txt"
-        if file not in splits:
+        if subfolders and file.split("/")[0] not in subfolders:
             return f"outside of {'/, '.join(SPLITS)}/"
         if file not in captions and beside not in present:
             return "no caption"
@@ -227,7 +229,7 @@ def _scan(folder, files, resolution):
                 else:
                     good.append((file, *found))
                 bar.update()
-    splits = assign([file for file, _, _ in good])
+    splits = assign([file for file, _, _ in good], subfolders)
     examples = [(file, sha256, text, splits[file]) for file, sha256, said in good for text in said]
     return Index(sorted(examples), sorted(skipped))
 

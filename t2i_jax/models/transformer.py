@@ -22,7 +22,6 @@ class Block(nn.Module):
     x [B, S, width]; mask and cache as in `Attention`; keys [B] for dropout."""
 
     heads: int
-    mlp_ratio: float = 4.0
     dropout: float = 0.0
     dtype: Any = jnp.float32
 
@@ -34,7 +33,7 @@ class Block(nn.Module):
         y, cache = attention(y, mask=mask, cache=cache, position=position)
         x = x + Dropout(self.dropout, name="attention_dropout")(y, keys)
         y = nn.RMSNorm(dtype=self.dtype, name="mlp_norm")(x)
-        y = nn.gelu(Dense(int(self.mlp_ratio * width), use_bias=False, dtype=self.dtype, name="mlp_in")(y))
+        y = nn.gelu(Dense(4 * width, use_bias=False, dtype=self.dtype, name="mlp_in")(y))
         y = Dense(width, use_bias=False, dtype=self.dtype, name="mlp_out")(y)
         return x + Dropout(self.dropout, name="mlp_dropout")(y, keys), cache
 
@@ -44,7 +43,6 @@ class Transformer(nn.Module):
 
     depth: int
     heads: int
-    mlp_ratio: float = 4.0
     dropout: float = 0.0
     dtype: Any = jnp.float32
     remat: bool = False
@@ -56,7 +54,7 @@ class Transformer(nn.Module):
         # Unrolled: a scan over layers was a fifth slower in the backward pass on CPU.
         for i in range(self.depth):
             cache = None if caches is None else caches[i]
-            layer = block(self.heads, self.mlp_ratio, self.dropout, self.dtype, name=f"block_{i}")
+            layer = block(self.heads, self.dropout, self.dtype, name=f"block_{i}")
             x, cache = layer(x, mask, keys, cache, position)
             new_caches.append(cache)
         return nn.RMSNorm(dtype=self.dtype, name="norm")(x), new_caches
@@ -90,9 +88,7 @@ class PrefixDecoder(nn.Module):
     width: int = 128
     depth: int = 6
     heads: int = 4
-    mlp_ratio: float = 4.0
     dropout: float = 0.0
-    embedding_scale: float = 0.5
     dtype: Any = jnp.float32
     remat: bool = False
 
@@ -106,29 +102,30 @@ class PrefixDecoder(nn.Module):
         self.text_in = dense(self.width)
         self.look, self.look_in, self.look_out = dense(2 * self.width, True), dense(self.width), dense(self.width)
         # One row more than there are codes: the outside of the picture.
-        self.embed = self.param("embed", nn.initializers.normal(self.embedding_scale), (self.codes + 1, self.width))
+        self.embed = self.param("embed", nn.initializers.normal(0.5), (self.codes + 1, self.width))
         self.head = self.param("head", nn.initializers.zeros, (self.codes, self.width))
         self.near = dense(self.width)
-        self.trunk = Transformer(self.depth, self.heads, self.mlp_ratio, self.dropout, self.dtype, self.remat)
+        self.trunk = Transformer(self.depth, self.heads, self.dropout, self.dtype, self.remat)
 
     @property
     def length(self) -> int:
         """How many tokens a picture has."""
         return self.grid[0] * self.grid[1]
 
-    def _tables(self, codebook):
+    def _vectors(self, codebook):
         """Input vectors [codes + 1, width] and output vectors [width, codes] of the codes, from codebook [codes, D]."""
         look = nn.gelu(self.look((codebook - codebook.mean(0)) / (codebook.std() + 1e-6)))
         embed = self.embed + jnp.pad(self.look_in(look), ((0, 1), (0, 0)))
-        return embed.astype(self.dtype), (self.head + self.look_out(look) * self.width**-0.5).T.astype(self.dtype)
+        return embed, (self.head + self.look_out(look) * self.width**-0.5).T.astype(self.dtype)
 
     def _caption(self, text: TextCondition):
         return self.text_in(text.sequence) + sine_positions(text.sequence.shape[1], self.width).astype(self.dtype)
 
-    def _tokens(self, embed, codes, table, positions):
+    def _tokens(self, embed, codes, neighbours, positions):
         """Inputs [B, n, width] of n places, from codes [B, N], their rows of `neighbour_table` and their positions."""
         outside = jnp.full((codes.shape[0], 1), self.codes, codes.dtype)
-        near = embed[jnp.concatenate([codes, outside], axis=1)[:, table]]
+        # Cast after the look-up: its gradient is a sum over thousands of places, which bfloat16 would not hold.
+        near = embed[jnp.concatenate([codes, outside], axis=1)[:, neighbours]].astype(self.dtype)
         return self.near(near.reshape(*near.shape[:2], -1)) + positions.astype(self.dtype)
 
     def __call__(self, text: TextCondition, codes, codebook, keys=None):
@@ -136,19 +133,19 @@ class PrefixDecoder(nn.Module):
 
         codebook: float [codes, D], what each code stands for.
         """
-        limit, (embed, head) = text.mask.shape[1], self._tables(codebook)
+        limit, (embed, head) = text.mask.shape[1], self._vectors(codebook)
         image = self._tokens(embed, codes, neighbour_table(self.grid), sine_positions_2d(*self.grid, self.width))
         x = jnp.concatenate([self._caption(text), image], axis=1)
         x, _ = self.trunk(x, prefix_mask(text.mask, self.length), keys)
         return matmul(x[:, limit:], head).astype(jnp.float32)
 
     def prefill(self, text: TextCondition, codebook):
-        """Run the caption once; gives what `decode_step` goes on from: (tables, caches)."""
+        """Run the caption once; gives what `decode_step` goes on from: (vectors, caches)."""
         batch, limit = text.mask.shape
         shape = (batch, limit + self.length, self.heads, self.width // self.heads)
         caches = [{"k": jnp.zeros(shape, self.dtype), "v": jnp.zeros(shape, self.dtype)} for _ in range(self.depth)]
         mask = jnp.pad(text.mask, ((0, 0), (0, self.length)))[:, None, None, :]
-        return self._tables(codebook), self.trunk(self._caption(text), mask, None, caches, 0)[1]
+        return self._vectors(codebook), self.trunk(self._caption(text), mask, None, caches, 0)[1]
 
     def decode_step(self, text_mask, carry, codes, i):
         """Logits float32 [B, codes] of token i, given int32 [B, N] of which those before i are drawn; and the new carry."""

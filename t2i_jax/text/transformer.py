@@ -22,14 +22,12 @@ class TextTransformer(nn.Module):
     depth: int = 2
     heads: int = 4
     window: int = 0
-    mlp_ratio: float = 4.0
     dropout: float = 0.0
-    embedding_scale: float = 0.5
     dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, tokens, mask, keys=None) -> TextCondition:
-        init = nn.initializers.normal(self.embedding_scale)
+        init = nn.initializers.normal(0.5)
         x = nn.Embed(self.vocab_size, self.width, embedding_init=init, dtype=self.dtype, name="embed")(tokens)
         if self.window:
             words = jnp.pad(jnp.where(mask[..., None], x, 0), ((0, 0), (self.window, self.window), (0, 0)))
@@ -37,7 +35,7 @@ class TextTransformer(nn.Module):
             x = x + Dense(self.width, use_bias=False, dtype=self.dtype, name="window")(jnp.concatenate(near, axis=-1))
         if self.depth:
             x = x + sine_positions(tokens.shape[1], self.width).astype(self.dtype)
-            trunk = Transformer(self.depth, self.heads, self.mlp_ratio, self.dropout, self.dtype, name="trunk")
+            trunk = Transformer(self.depth, self.heads, self.dropout, self.dtype, name="trunk")
             x, _ = trunk(x, mask[:, None, None, :], keys)
         weight = mask[..., None].astype(x.dtype)
         pooled = (x * weight).sum(1) / jnp.maximum(weight.sum(1), 1)

@@ -239,6 +239,15 @@ def test_a_split_without_a_folder_is_taken_from_train():
     assert set(folder.assign(files[:40]).values()) == set(folder.SPLITS)
 
 
+def test_a_split_folder_without_usable_pictures_is_not_filled_from_train(top):
+    for i in range(30):
+        picture(top / "train" / f"{i}.png", (i, i, i), "beside")
+    picture(top / "test" / "b.png", (2, 2, 2))  # no caption
+    assert len(folder.make(config(top), "validation").captions) >= 1
+    with pytest.raises(ValueError, match="has no examples in split 'test': it has train, validation"):
+        folder.make(config(top), "test")
+
+
 def test_splits_by_hash_are_disjoint_fixed_and_of_the_right_size():
     files = [f"{i}.png" for i in range(4000)]
     splits = folder.assign(files)

@@ -63,22 +63,22 @@ def test_cached_logits_agree_with_full_recomputation(model):
     """Teacher-forced, to 1e-5 in float32."""
     decoder, params, text, codes = model
     full = decoder.apply(params, text, codes, BOOK)
-    caches = decoder.apply(params, text, BOOK, method="prefill")
+    carry = decoder.apply(params, text, BOOK, method="prefill")
     for i in range(decoder.length):
         before = jnp.where(jnp.arange(12) < i, codes, 0)
-        logits, caches = decoder.apply(params, text.mask, caches, before, i, method="decode_step")
+        logits, carry = decoder.apply(params, text.mask, carry, before, i, method="decode_step")
         np.testing.assert_allclose(logits, full[:, i], atol=1e-5)
 
 
 def test_greedy_tokens_are_equal_wherever_the_margin_is_clear(model):
     decoder, params, text, _ = model
 
-    def cached(caches, tokens, i):
-        return decoder.apply(params, text.mask, caches, tokens, i, method="decode_step")
+    def cached(carry, tokens, i):
+        return decoder.apply(params, text.mask, carry, tokens, i, method="decode_step")
 
-    caches = decoder.apply(params, text, BOOK, method="prefill")
+    carry = decoder.apply(params, text, BOOK, method="prefill")
     keys = jax.random.split(jax.random.key(0), 4)
-    drawn = np.asarray(jax.jit(lambda c: generate(cached, c, decoder.length, keys, temperature=0.0))(caches))
+    drawn = np.asarray(jax.jit(lambda c: generate(cached, c, decoder.length, keys, temperature=0.0))(carry))
     clear = 0
     for i in range(decoder.length):
         logits = np.asarray(decoder.apply(params, text, jnp.asarray(drawn), BOOK))[:, i]
@@ -104,6 +104,14 @@ def test_bfloat16_computes_near_float32_with_float32_weights(model):
     assert all(x.dtype == jnp.float32 for x in jax.tree.leaves(half.init(jax.random.key(0), text, codes, BOOK)))
     difference = np.abs(half.apply(params, text, codes, BOOK) - decoder.apply(params, text, codes, BOOK))
     assert 0 < difference.max() < 0.3
+
+    def gradient_of_the_table(module):
+        wide = [jnp.tile(x, (64,) + (1,) * (x.ndim - 1)) for x in (*text[:3], codes)]  # many places share a row
+        loss = lambda p: (module.apply(p, TextCondition(*wide[:3]), wide[3], BOOK) ** 2).sum()  # noqa: E731
+        return jax.grad(loss)(params)["params"]["embed"]
+
+    exact, rounded = gradient_of_the_table(decoder), gradient_of_the_table(half)
+    assert np.abs(rounded - exact).max() < 0.05 * np.abs(exact).max()
 
 
 def test_codes_that_look_alike_are_alike_from_the_start(model):
