@@ -200,7 +200,9 @@ def test_a_full_disk_ends_the_run_and_names_path_and_step(never_killed, tmp_path
         [sys.executable, "-c", script, str(ROOT), *arguments], env=quiet_environment(), capture_output=True, text=True
     )
     assert result.returncode != 0
-    (said,) = [line for line in result.stderr.splitlines() if line.startswith("train: ")]
+    said = [line for line in result.stderr.splitlines() if line.startswith("train: ")]
+    assert len(said) == 1, result.stderr[-4000:]
+    (said,) = said
     assert str(workdir) in said and "last good checkpoint is of step 40" in said
     assert checkpoint.restore_ema(workdir)[1] == 40
 

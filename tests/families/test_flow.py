@@ -9,9 +9,12 @@ import optax
 import pytest
 from ml_collections import ConfigDict
 
+from t2i_jax import config as configs
+from t2i_jax.families import family as families
 from t2i_jax.families import flow
 from t2i_jax.families.family import Context, Variables, split_keys
 from t2i_jax.models.layers import to_unit
+from tests.conftest import ROOT
 
 NULL = {"transformer": {"tokens": np.array([1, 0, 0]), "mask": np.array([True, False, False])}}
 FROZEN = {"null_text": NULL}
@@ -123,3 +126,22 @@ def test_bad_fields():
         flow.make(_config(diffusion={"parameterization": "epsilon"}))
     with pytest.raises(ValueError, match=r"'resnet' in models: there are dit, unet"):
         flow.make(_config(model={"network": "resnet"}))
+
+
+@pytest.mark.parametrize("arg", ["unet", "unet_smoke"])
+def test_the_u_net_takes_the_transformers_place(arg, tiny_batch):
+    config = configs.load(f"{ROOT}/configs/shapes_flow.py:{arg}")
+    family = families.load(config)
+    batch, frozen = tiny_batch(config, 4)
+
+    params, extra = jax.eval_shape(family.init, jax.random.key(0), batch)
+    if arg == "unet_smoke":
+        params, extra = jax.jit(family.init)(jax.random.key(0), batch)
+
+    def loss(params):
+        ctx = Context(extra, frozen, None, 0, batch, jax.random.split(jax.random.key(1), 4))
+        return family.losses["model"](params, ctx)[0]
+
+    assert jax.eval_shape(loss, params).shape == (4,)
+    if arg == "unet_smoke":
+        assert np.isfinite(jax.jit(loss)(params)).all()

@@ -21,7 +21,7 @@ def model():
     text = TextCondition(jnp.asarray(sequence), jnp.zeros((4, 8)), jnp.asarray(mask))
     codes = jnp.asarray(rng.integers(0, CODES, (4, 12)), jnp.int32)
     decoder = PrefixDecoder(codes=CODES, grid=GRID, width=16, depth=2, heads=2)
-    params = decoder.init(jax.random.key(0), text, codes, BOOK)
+    params = jax.jit(decoder.init)(jax.random.key(0), text, codes, BOOK)
     # The learned rows of the output start at zero; here they are to be seen.
     params["params"]["head"] = jnp.asarray(0.1 * rng.normal(size=(CODES, 16)), jnp.float32)
     return decoder, params, text, codes
@@ -64,9 +64,10 @@ def test_cached_logits_agree_with_full_recomputation(model):
     decoder, params, text, codes = model
     full = decoder.apply(params, text, codes, BOOK)
     carry = decoder.apply(params, text, BOOK, method="prefill")
+    step = jax.jit(lambda carry, before, i: decoder.apply(params, text.mask, carry, before, i, method="decode_step"))
     for i in range(decoder.length):
         before = jnp.where(jnp.arange(12) < i, codes, 0)
-        logits, carry = decoder.apply(params, text.mask, carry, before, i, method="decode_step")
+        logits, carry = step(carry, before, i)
         np.testing.assert_allclose(logits, full[:, i], atol=1e-5)
 
 
@@ -108,7 +109,7 @@ def test_bfloat16_computes_near_float32_with_float32_weights(model):
     def gradient_of_the_table(module):
         wide = [jnp.tile(x, (64,) + (1,) * (x.ndim - 1)) for x in (*text[:3], codes)]  # many places share a row
         loss = lambda p: (module.apply(p, TextCondition(*wide[:3]), wide[3], BOOK) ** 2).sum()  # noqa: E731
-        return jax.grad(loss)(params)["params"]["embed"]
+        return jax.jit(jax.grad(loss))(params)["params"]["embed"]
 
     exact, rounded = gradient_of_the_table(decoder), gradient_of_the_table(half)
     assert np.abs(rounded - exact).max() < 0.05 * np.abs(exact).max()
@@ -127,7 +128,7 @@ def test_remat_changes_nothing(model):
     decoder, params, text, codes = model
 
     def total(module):
-        return jax.grad(lambda p: (module.apply(p, text, codes, BOOK) ** 2).mean())(params)
+        return jax.jit(jax.grad(lambda p: (module.apply(p, text, codes, BOOK) ** 2).mean()))(params)
 
     plain, again = total(decoder), total(decoder.clone(remat=True))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), plain, again)
