@@ -1,0 +1,37 @@
+"""Files of named arrays, and whether they fit."""
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from t2i_jax.convert import weights
+
+
+def test_read(tmp_path):
+    file = tmp_path / "a.safetensors"
+    save_file({"x": np.arange(3, dtype=np.float16), "y": np.ones((2, 1), np.float32)}, file)
+    arrays = weights.read(file)
+    assert set(arrays) == {"x", "y"}
+    np.testing.assert_array_equal(arrays["x"], [0, 1, 2])
+    with pytest.raises(ValueError, match=r"a.safetensors has no 'z': it is of another network \(it has 2 arrays: x, y, "):
+        arrays["z"]
+    with pytest.raises(FileNotFoundError, match=r"no file .*b\.safetensors"):
+        weights.read(tmp_path / "b.safetensors")
+    (tmp_path / "b.pth").write_bytes(b"not a state dict")
+    with pytest.raises(ValueError, match=r"b\.pth"):  # every other suffix is read as torch.save writes it
+        weights.read(tmp_path / "b.pth")
+
+
+def test_fit():
+    network = {"a": {"kernel": np.zeros((2, 3))}, "b": np.zeros(4)}
+    params = {"a": {"kernel": np.full((2, 3), 7, np.float16)}, "b": np.arange(4)}
+    found = weights.fit(params, network, "FILE")
+    assert found["a"]["kernel"].dtype == found["b"].dtype == np.float32
+    np.testing.assert_array_equal(found["b"], [0, 1, 2, 3])
+    for changed, message in (
+        ({**params, "b": np.zeros((4, 1))}, r"of \['b'\] it has one of shape \(4, 1\), the network one of shape \(4,\)"),
+        ({"a": params["a"]}, r"of \['b'\] it has none, the network one of shape \(4,\)"),
+        ({**params, "c": np.zeros(1)}, r"of \['c'\] it has one of shape \(1,\), the network none"),
+    ):
+        with pytest.raises(ValueError, match="FILE does not fit: " + message):
+            weights.fit(changed, network, "FILE")
