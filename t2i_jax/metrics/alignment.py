@@ -108,6 +108,13 @@ def score_picture(image: np.ndarray, caption: str) -> dict[str, bool | None]:
     return _judge(read_picture(image), parse_caption(caption))
 
 
+def related(first: Read, second: Read, relation: str) -> bool:
+    """Whether `first` is so placed to `second`: FAR apart in the direction of the relation, and less far across it."""
+    axis, sign = RELATIONS[relation]
+    away = (first.x - second.x, first.y - second.y)
+    return sign * away[axis] >= FAR and sign * away[axis] > abs(away[1 - axis])
+
+
 def score(images: Sequence[np.ndarray], captions: Sequence[str], seed: int = 0) -> dict:
     """Reads all pictures, uint8 [N, R, R, 3]; a report in plain data.
 
@@ -122,11 +129,21 @@ def score(images: Sequence[np.ndarray], captions: Sequence[str], seed: int = 0) 
     rng = np.random.default_rng(seed)
     atoms = {atom: [j[atom] for j in judged if j[atom] is not None] for atom in ATOMS}
     kinds = {kind: [j["exact"] for j, e in zip(judged, expected, strict=True) if e.kind == kind] for kind in KINDS}
-    report = {"n": len(judged), "exact": _interval([j["exact"] for j in judged], rng)}
-    report["atoms"] = {atom: _interval(values, rng) for atom, values in atoms.items() if values}
-    report["kinds"] = {kind: _interval(values, rng) for kind, values in kinds.items() if values}
+    report = {"n": len(judged), "exact": interval([j["exact"] for j in judged], rng)}
+    report["atoms"] = {atom: interval(values, rng) for atom, values in atoms.items() if values}
+    report["kinds"] = {kind: interval(values, rng) for kind, values in kinds.items() if values}
     report["worst_kind"] = min(report["kinds"], key=lambda kind: report["kinds"][kind]["value"])
     return report
+
+
+def interval(values: Sequence[bool], rng: np.random.Generator) -> dict:
+    """{"value", "low", "high", "n"}: the mean of n truths and its 95 % bootstrap interval (1,000 resamples).
+
+    To resample n truths is to draw from a binomial.
+    """
+    n, mean = len(values), float(np.mean(values))
+    low, high = np.percentile(rng.binomial(n, mean, 1000) / n, (2.5, 97.5))
+    return {"value": mean, "low": float(low), "high": float(high), "n": n}
 
 
 def format_report(report: dict) -> str:
@@ -246,16 +263,4 @@ def _related(seen, asked):
 
     pairs = list(permutations(seen, 2))
     most = max(map(agree, pairs), default=0)
-    axis, sign = RELATIONS[asked.relation]
-    for first, second in (pair for pair in pairs if most and agree(pair) == most):
-        away = (first.x - second.x, first.y - second.y)
-        if sign * away[axis] >= FAR and sign * away[axis] > abs(away[1 - axis]):
-            return True
-    return False
-
-
-def _interval(values, rng):
-    """The mean of truths and its bootstrap interval: resampling n of them is drawing from a binomial."""
-    n, mean = len(values), float(np.mean(values))
-    low, high = np.percentile(rng.binomial(n, mean, 1000) / n, (2.5, 97.5))
-    return {"value": mean, "low": float(low), "high": float(high), "n": n}
+    return any(related(*pair, asked.relation) for pair in pairs if most and agree(pair) == most)
