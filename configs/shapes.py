@@ -11,7 +11,7 @@ def get_config(arg=""):
     config = base()
     config.family = "autoregressive"
     config.data = {"name": "shapes", "resolution": 32, "scenes": 0}
-    config.text = {"encoder": "transformer", "length": 12, "vocab_size": 512, "width": 128, "depth": 0, "window": 2}
+    config.text.update({"encoder": "transformer", "length": 12, "vocab_size": 512, "width": 128, "depth": 0, "window": 2})
     config.image_tokenizer = {"patch": 4, "codes": 1024, "fit_pictures": 4000}
     config.model = {"width": 128, "depth": 4, "heads": 4, "dropout": 0.0, "dtype": "float32"}
     config.optim.update(
@@ -19,7 +19,6 @@ def get_config(arg=""):
             "name": "muon",
             "learning_rate": 0.02,
             "schedule": "linear",
-            "warmup": 100,
             "b2": 0.98,
             "weight_decay": 0.0,
             "adam_scale": 3.0,

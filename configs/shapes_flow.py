@@ -7,11 +7,13 @@ from t2i_jax.config import base, make_tiny
 
 
 def get_config(arg=""):
-    """arg: "" for the experiment, "unet" for a U-Net in the transformer's place, "smoke" (or "unet_smoke") for a tiny one."""
+    """arg: "" for the experiment, "small" for a third of the parameters, "unet" for a U-Net in the transformer's place,
+    "smoke" (or "unet_smoke") for a tiny one.
+    """
     config = base()
     config.family = "flow"
     config.data = {"name": "shapes", "resolution": 32, "scenes": 0}
-    config.text = {"encoder": "transformer", "length": 12, "vocab_size": 512, "width": 128, "depth": 0, "window": 2}
+    config.text.update({"encoder": "transformer", "length": 12, "vocab_size": 512, "width": 128, "depth": 0, "window": 2})
     config.diffusion = {
         "schedule": "rectified",
         "parameterization": "x0",
@@ -46,6 +48,8 @@ def get_config(arg=""):
     config.ema_decay = 0.99
     config.sample = {"sampler": "dpmpp_2m", "steps": 20, "guidance": 2.0}
     config.train.update({"steps": 3200, "batch_size": 32, "eval_every": 1600, "save_every": 800})
+    if arg == "small":
+        config.model.update({"width": 96, "depth": 4, "heads": 3})
     if arg.startswith("unet"):
         config.model = {
             "network": "unet",

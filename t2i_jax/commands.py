@@ -1,5 +1,6 @@
 """What each command of main.py does, given its arguments and the config overrides."""
 
+import importlib
 import os
 import sys
 import time
@@ -18,7 +19,11 @@ UserError = (ValueError, FileNotFoundError, RuntimeError)
 
 
 def prepare(args, overrides) -> None:
-    """Fetch and prepare a data set."""
+    """Fetch and prepare a data set, or published weights."""
+    if args.weights:
+        _fetcher(args.weights)(args.archives)
+        print(f"{args.weights}: ready in {data_dir()}")
+        return
     config = ConfigDict({"data": {"name": args.data, "resolution": args.resolution, "path": ""}})
     configs.override(config, overrides)
     config = config.data
@@ -39,7 +44,7 @@ def train(args, overrides) -> None:
     _compile_cache()
     began = time.monotonic()
     pipe = training.train(configs.load(args.config, overrides), args.workdir)
-    report = score(pipe, args.workdir, "test")
+    report = score(pipe, args.workdir)
     print(f"{summary(report, args.workdir)}\n{(time.monotonic() - began) / 60:.1f} minutes in all")
 
 
@@ -65,15 +70,36 @@ def evaluate(args, overrides) -> None:
     """Score a run, or the parser itself."""
     from t2i_jax.evaluate import evaluate as score
     from t2i_jax.evaluate import evaluate_truth, summary
+    from t2i_jax.measures import MEASURES
 
     _compile_cache()
     if args.workdir:
         pipe = pipeline.load(args.workdir, args.checkpoint, overrides)
-        print(summary(score(pipe, args.workdir, args.split, args.num), args.workdir))
+        measures = args.measure.split(",") if args.measure else tuple(MEASURES)
+        print(summary(score(pipe, args.workdir, args.split, args.num, args.seed, measures), args.workdir))
     elif args.config:
         print(evaluate_truth(configs.load(args.config, overrides), args.split, args.num))
     else:
         raise ValueError("evaluate needs --workdir=RUN (score a run) or --config=FILE.py (score the parser on true pictures)")
+
+
+def compare(args, overrides) -> None:
+    """Measure runs and configs alike, in one report."""
+    from t2i_jax.compare import compare as measure_all
+
+    _compile_cache()
+    budget = (args.minutes, args.pictures)
+    print(measure_all(args.subjects, args.out, *budget, args.split, args.num, args.seed, overrides))
+
+
+def _fetcher(name: str):
+    """The `prepare` of t2i_jax/features/NAME.py or t2i_jax/text/NAME.py. ValueError, naming those there are."""
+    root = Path(__file__).parent
+    files = [f for folder in ("features", "text") for f in sorted((root / folder).glob("*.py"))]
+    found = {f.stem: f.parent.name for f in files if "\ndef prepare(" in f.read_text(encoding="utf-8")}
+    if name not in found:
+        raise ValueError(f"there are no weights {name!r} to fetch: there are {', '.join(found)}")
+    return importlib.import_module(f"t2i_jax.{found[name]}.{name}").prepare
 
 
 def _compile_cache() -> None:

@@ -19,13 +19,14 @@ def base() -> ConfigDict:
             "caption_dropout": 0.1,  # how often a caption is replaced by the empty one, for guidance
             "ema_decay": 0.999,
             "text": {
-                "encoder": "transformer",
+                "encoder": "transformer",  # a file of t2i_jax/text; each uses the fields that it has
                 "length": 16,
                 "vocab_size": 1024,
                 "width": 128,
                 "depth": 2,
                 "heads": 4,
                 "window": 0,
+                "frozen": True,  # of a pretrained encoder ("minilm")
             },
             "optim": {
                 "name": "adamw",
@@ -45,10 +46,17 @@ def base() -> ConfigDict:
                 "log_every": 50,
                 "eval_every": 500,  # validation loss and a grid of samples
                 "save_every": 500,
+                "score_every": 0,  # draw and score this often (0: only at the end)
+                "score_examples": 256,  # of validation
                 "validation_examples": 512,
                 "grid": 16,
             },
-            "evaluate": {"num": 1000, "batch": 64},  # how many captions are drawn for a score, at once
+            "evaluate": {
+                "num": 1000,  # captions drawn for a score
+                "batch": 64,  # at once
+                "extractor": "efficientnet_lite0",  # of features, a file of t2i_jax/features
+                "extractor_path": "",  # where its weights are; "" for those of `main.py prepare --weights=NAME`
+            },
             "parallel": {"mode": "jit", "fsdp": 1},
         }
     )
@@ -58,7 +66,7 @@ def make_tiny(config: ConfigDict) -> None:
     """What every config's "smoke" setting has in common: a few steps on small batches; networks and data are its own."""
     config.text.width = 32
     config.train.update({"steps": 6, "batch_size": 8, "log_every": 2, "eval_every": 4, "save_every": 3, "grid": 4})
-    config.train.validation_examples = 16
+    config.train.update({"validation_examples": 16, "score_examples": 8})
     config.evaluate.update({"num": 16, "batch": 8})
 
 
@@ -122,14 +130,19 @@ def to_json(config: ConfigDict) -> str:
 
 
 def from_json(text: str) -> ConfigDict:
-    """The inverse of `to_json` (tuples come back as tuples: JSON lists become tuples)."""
+    """The inverse of `to_json`, locked. What an earlier version did not write yet gets the default of `base`.
+
+    Tuples come back as tuples: JSON lists become tuples.
+    """
 
     def tuples(value):
         if isinstance(value, dict):
             return {key: tuples(leaf) for key, leaf in value.items()}
         return tuple(map(tuples, value)) if isinstance(value, list) else value
 
-    return ConfigDict(tuples(json.loads(text))).lock()
+    given, defaults = tuples(json.loads(text)), base().to_dict()
+    settings = ("text", "optim", "train", "evaluate", "parallel")  # the other sections are whole in each config file
+    return ConfigDict({**given, **{name: {**defaults[name], **given.get(name, {})} for name in settings}}).lock()
 
 
 def _parse(text: str, old):

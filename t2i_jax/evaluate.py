@@ -1,48 +1,126 @@
 """Scores of a trained run, and of the ruler itself on true pictures."""
 
+import importlib.metadata
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import jax
 import numpy as np
-from tqdm import tqdm
 
 from t2i_jax.data import source as sources
 from t2i_jax.grid import sheet
-from t2i_jax.metrics import alignment
+from t2i_jax.measures import MEASURES, Trial, draw, features, load_extractor
+from t2i_jax.metrics import alignment, cost, fidelity
 from t2i_jax.pipeline import Pipeline
 
+SHOWN = 24  # pictures in the grid
+KEPT = 64  # pictures in pictures.npz
 
-def evaluate(pipe: Pipeline, workdir, split: str = "test", num: int = 0, seed: int = 0) -> dict:
-    """Draw one picture for each of the first `num` captions of a split, score them, and write what came out.
 
-    Writes `evaluation/SPLIT.json` and `evaluation/SPLIT.png` in `workdir`; gives the report. Captions that the exact parser
-    cannot read (real pictures have no grammar) are drawn and not scored.
+def evaluate(
+    pipe: Pipeline, workdir, split: str = "test", num: int = 0, seed: int = 0, measures: Sequence[str] = ("alignment",)
+) -> dict:
+    """Draw one picture for each of the first `num` captions of a split, measure them, and write what came out.
+
+    Writes metrics.json (with every setting needed to do it again), grid.png and pictures.npz in `workdir/evaluation/SPLIT`;
+    gives the report. measures: names of MEASURES. What cannot be measured is listed with the reason under "not_measured".
+    Raises ValueError for an unknown measure.
     """
-    settings = pipe.config.evaluate
+    if unknown := sorted(set(measures) - set(MEASURES)):
+        raise ValueError(f"there is no measure {unknown[0]!r}: there are {', '.join(MEASURES)}")
     source = sources.load(pipe.config.data, split)
-    count = min(num or settings.num, len(source.captions))
+    count = min(num or pipe.config.evaluate.num, len(source.captions))
     captions = list(source.captions[:count])
-    images = []
-    for first in tqdm(range(0, count, settings.batch), desc=f"drawing {split}", unit="batch", leave=False):
-        part = captions[first : first + settings.batch]
-        index = first + np.arange(settings.batch)
-        filled = part + [""] * (settings.batch - len(part))  # one size, one program
-        images.append(pipe.draw_rows(filled, index, seed)[: len(part)])
-    images = np.concatenate(images)
-    report = {"split": split, "seed": seed, "weights": pipe.weights, "sample": pipe.family.settings["sample"]}
-    if alignment.can_score(captions):
-        true = source.read(np.arange(count))
-        report["drawn"] = alignment.score(images, captions)
-        report["true"] = alignment.score(true, captions)["exact"]
-        if "reconstruct" in pipe.family.abilities:
-            again = np.concatenate([_reconstruct(pipe, part) for part in np.array_split(true, -(-count // settings.batch))])
-            report["reconstructed"] = alignment.score(again, captions)["exact"]
-    folder = Path(workdir) / "evaluation"
+    drawn = draw(pipe, captions, seed, f"drawing {split}")
+    trial = Trial(pipe, split, seed, captions, source.read(np.arange(count)), drawn)
+    report: dict[str, Any] = {"setting": setting(trial, source.fingerprint), "captions": captions[:KEPT], "not_measured": {}}
+    for name in measures:
+        try:
+            report[name] = MEASURES[name](trial)
+        except (ValueError, FileNotFoundError) as error:
+            report["not_measured"][name] = str(error)
+    folder = Path(workdir) / "evaluation" / split
     folder.mkdir(parents=True, exist_ok=True)
-    shown = min(count, 24)
-    sheet(images[:shown], captions[:shown], columns=6).save(folder / f"{split}.png")
-    (folder / f"{split}.json").write_text(json.dumps(report, indent=1, sort_keys=True), encoding="utf-8")
+    sheet(drawn[:SHOWN], captions[:SHOWN], columns=6).save(folder / "grid.png")
+    np.savez_compressed(folder / "pictures.npz", drawn=drawn[:KEPT], true=trial.true[:KEPT])
+    (folder / "metrics.json").write_text(json.dumps(report, indent=1, sort_keys=True), encoding="utf-8")
     return report
+
+
+def setting(trial: Trial, data: str) -> dict:
+    """Everything needed to repeat an evaluation, in plain data."""
+    pipe = trial.pipe
+    return {
+        "split": trial.split,
+        "num": len(trial.captions),
+        "seed": trial.seed,
+        "data": data,
+        "weights": pipe.weights,
+        "sample": dict(pipe.family.settings["sample"]),
+        "config": pipe.config.to_dict(),
+        "device": jax.devices()[0].device_kind,
+        "versions": {name: importlib.metadata.version(name) for name in ("t2i_jax", "jax", "flax", "numpy", "pillow")},
+    }
+
+
+def score_during(pipe: Pipeline, source: sources.Source) -> dict[str, float]:
+    """What `train.score_every` writes: {"score/exact": share} of the first `train.score_examples` captions of a source.
+
+    Captions without a grammar give {"score/kid": KID}, and nothing where the extractor's weights are not there.
+    """
+    count = min(pipe.config.train.score_examples, len(source.captions))
+    captions = list(source.captions[:count])
+    images = draw(pipe, captions, seed=0)
+    if alignment.can_score(captions):
+        return {"score/exact": alignment.score(images, captions)["exact"]["value"]}
+    try:
+        extractor = load_extractor(pipe.config)
+    except FileNotFoundError:
+        return {}
+    parts = [features(extractor, part)["features"] for part in (images, source.read(np.arange(count)))]
+    return {"score/kid": fidelity.kid(*parts)["value"]}
+
+
+def summary(report: dict, workdir) -> str:
+    """A few lines for a person: the scores, the ruler's own error, the image tokenizer's ceiling, what is missing, the grid."""
+    folder = Path(workdir) / "evaluation" / report["setting"]["split"]
+    lines = []
+    if "fidelity" in report:
+        lines += _fidelity_lines(report["fidelity"])
+    if "reconstruction" in report:
+        lines.append("reconstruction: {psnr:.1f} dB PSNR, {ssim:.3f} SSIM".format(**report["reconstruction"]))
+    if "cost" in report:
+        lines += cost.lines(report["cost"])
+    lines += [f"{name} not measured: {why}" for name, why in report["not_measured"].items()]
+    if "alignment" in report:
+        lines += _alignment_lines(report["alignment"], report["setting"]["split"])
+    return "\n".join([*lines, f"pictures in {folder / 'grid.png'}, all numbers in {folder / 'metrics.json'}"])
+
+
+def _alignment_lines(report: dict, split: str) -> list[str]:
+    lines = [
+        alignment.format_report(report["drawn"]),
+        f"the parser itself, on the true pictures: {report['true']['value']:.4f}",
+    ]
+    if "reconstructed" in report:
+        lines.append(f"the image tokenizer's reconstructions of them: {report['reconstructed']['value']:.4f}")
+    exact, worst = report["drawn"]["exact"], report["drawn"]["worst_kind"]
+    lines.append(
+        f"exact match on {split}: {exact['value']:.3f} [{exact['low']:.3f}, {exact['high']:.3f}] "
+        f"of {exact['n']} captions, worst kind ({worst}) {report['drawn']['kinds'][worst]['value']:.3f}"
+    )
+    return lines
+
+
+def _fidelity_lines(report: dict) -> list[str]:
+    drawn, real = ({key: 1000 * value for key, value in report["kid"][name].items()} for name in ("drawn", "real"))
+    lines = [
+        f"KID x 1000 ({report['extractor']}): {drawn['value']:.2f} [{drawn['low']:.2f}, {drawn['high']:.2f}]; "
+        f"other real pictures: {real['value']:.2f}\n  features by {report['rule']}"
+    ]
+    return lines + [f"{name} refused: {why}" for name, why in report.get("refused", {}).items()]
 
 
 def evaluate_truth(config, split: str = "test", num: int = 0) -> str:
@@ -61,26 +139,3 @@ def evaluate_truth(config, split: str = "test", num: int = 0) -> str:
     shuffled = [captions[i] for i in np.random.default_rng(0).permutation(count)]
     parts = [("true pictures, their own captions", captions), ("true pictures, shuffled captions", shuffled)]
     return "\n\n".join(f"{title}\n{alignment.format_report(alignment.score(images, words))}" for title, words in parts)
-
-
-def summary(report: dict, workdir) -> str:
-    """A few lines for a person: the score, the parser's own error, the image tokenizer's ceiling, and where the grid is."""
-    grid = Path(workdir) / "evaluation" / f"{report['split']}.png"
-    if "drawn" not in report:
-        return f"drawn: {grid} (these captions have no grammar, so no exact score)"
-    lines = [
-        alignment.format_report(report["drawn"]),
-        f"the parser itself, on the true pictures: {report['true']['value']:.4f}",
-    ]
-    if "reconstructed" in report:
-        lines.append(f"the image tokenizer's reconstructions of them: {report['reconstructed']['value']:.4f}")
-    exact, worst = report["drawn"]["exact"], report["drawn"]["worst_kind"]
-    lines.append(
-        f"exact match on {report['split']}: {exact['value']:.3f} [{exact['low']:.3f}, {exact['high']:.3f}] "
-        f"of {exact['n']} captions, worst kind ({worst}) {report['drawn']['kinds'][worst]['value']:.3f}; pictures in {grid}"
-    )
-    return "\n".join(lines)
-
-
-def _reconstruct(pipe: Pipeline, images: np.ndarray) -> np.ndarray:
-    return np.asarray(pipe.family.abilities["reconstruct"](pipe.variables, {"image": images}, None))

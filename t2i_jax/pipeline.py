@@ -16,7 +16,7 @@ from PIL import Image, PngImagePlugin
 from t2i_jax import checkpoint
 from t2i_jax import config as configs
 from t2i_jax.families import family as families
-from t2i_jax.run_folder import read_run
+from t2i_jax.run_folder import read_frozen, read_run
 from t2i_jax.text import tokenizer as tokenizers
 
 METADATA = "t2i_jax"  # the PNG text chunk, and the key in `Image.info`
@@ -133,14 +133,14 @@ def load(workdir, which: str | int = "last", overrides: Sequence[str] = ()) -> P
     """The model of a run folder, ready to draw: `load("runs/shapes")("a large red circle").images[0]`.
 
     which: the checkpoint: "last", "best" (lowest validation loss) or a step. overrides: ("sample.temperature=0.5", ...).
-    Raises FileNotFoundError if the folder is not a run or has no such checkpoint.
+    Raises FileNotFoundError if the folder is not a run, has no such checkpoint, or needs published weights that are not there.
     """
     run = read_run(workdir)
     config = configs.from_json(json.dumps(run["config"]))
     configs.override(config, overrides)
     family = families.load(config)
     ema, _ = checkpoint.restore_ema(workdir, which)
-    frozen = jax.tree.map(jnp.asarray, checkpoint.load_frozen(workdir, run["frozen"]))
+    frozen = jax.tree.map(jnp.asarray, read_frozen(workdir, run))
     variables = families.Variables(ema["params"], ema.get("extra") or {}, frozen)
     weights = checkpoint.tree_hash(jax.tree.map(np.asarray, ema["params"]))
     tokenizer = tokenizers.load(Path(workdir) / "tokenizer.json")

@@ -8,46 +8,65 @@ from pathlib import Path
 from t2i_jax import checkpoint
 from t2i_jax import config as configs
 from t2i_jax.text import tokenizer as tokenizers
+from t2i_jax.text.condition import make_encoder
 
 # What may differ between the commands that start and resume a run: nothing that changes its numbers.
 FREE = ("sample.", "evaluate.", "parallel.", "train.save_every")
 
 
 def read_run(workdir) -> dict:
-    """A run's `run.json`: its config, and the hashes of its data, tokenizer and frozen arrays."""
+    """A run's `run.json`: its config, hashes of its data, tokenizer and frozen arrays, and what pretrained weights it uses."""
     path = Path(workdir) / "run.json"
     if not path.is_file():
         raise FileNotFoundError(f"{workdir} is not a run folder: it has no run.json (train with --workdir={workdir} first)")
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+def read_frozen(workdir, run: dict) -> dict:
+    """All that a run uses and does not train: what was fitted for it, and published weights, which its folder only names.
+
+    Raises FileNotFoundError if something is missing, ValueError if it is not what it was in training.
+    """
+    frozen = checkpoint.load_frozen(workdir, run["frozen"])
+    if named := run.get("pretrained", {}).get("text"):
+        frozen["text"] = make_encoder(configs.from_json(json.dumps(run["config"])).text).make_frozen()
+        if checkpoint.tree_hash(frozen["text"]) != named["hash"]:
+            raise ValueError(f"{workdir} was trained with other weights of {named['name']}: those of {named['package']}")
+    return frozen
+
+
 def open_run(config, workdir: Path, family, training):
     """(tokenizer, frozen arrays) of the run in `workdir`, made now if it is new. Refuses a run that this would change."""
-    name = config.text.encoder
     if (workdir / "run.json").exists():
         run = read_run(workdir)
         refuse_changes(run, config, training, workdir)
-        return tokenizers.load(workdir / "tokenizer.json"), checkpoint.load_frozen(workdir, run["frozen"])
+        return tokenizers.load(workdir / "tokenizer.json"), read_frozen(workdir, run)
     workdir.mkdir(parents=True, exist_ok=True)
+    encoder = make_encoder(config.text)
     if config.init_from:
         origin = Path(config.init_from)
         run = read_run(origin)
-        tokenizer, frozen = tokenizers.load(origin / "tokenizer.json"), checkpoint.load_frozen(origin, run["frozen"])
+        tokenizer, frozen = tokenizers.load(origin / "tokenizer.json"), read_frozen(origin, run)
     else:
-        tokenizer = tokenizers.train(training.captions, config.text.vocab_size)
-        null, _ = tokenizers.encode(tokenizer, [""], config.text.length)
+        tokenizer = encoder.make_tokenizer(training.captions)
+        null = encoder.precompute(tokenizers.encode(tokenizer, [""], config.text.length)[0])
         began = time.monotonic()
         fitted = family.make_frozen(training)
         if fitted:
             print(f"fitted {', '.join(fitted)} in {time.monotonic() - began:.1f} s")
-        frozen = {"null_text": {name: {key: value[0] for key, value in null.items()}}, **fitted}
+        frozen = {"null_text": {config.text.encoder: {key: value[0] for key, value in null.items()}}, **fitted}
+        if published := encoder.make_frozen():
+            frozen["text"] = published
     tokenizer.save(str(workdir / "tokenizer.json"))
     run = {
         "config": config.to_dict(),
         "data": training.fingerprint,
         "tokenizer": file_hash(workdir / "tokenizer.json"),
-        "frozen": checkpoint.save_frozen(workdir, frozen),
+        "frozen": checkpoint.save_frozen(workdir, {name: tree for name, tree in frozen.items() if name != "text"}),
     }
+    if "text" in frozen:  # not copied: it can be had again
+        named = {"name": config.text.encoder, "package": encoder.package, "hash": checkpoint.tree_hash(frozen["text"])}
+        run["pretrained"] = {"text": named}
     temporary = workdir / "run.tmp"
     temporary.write_text(json.dumps(run, indent=1, sort_keys=True), encoding="utf-8")
     temporary.replace(workdir / "run.json")  # last: a folder with run.json is a whole run

@@ -13,6 +13,7 @@ import numpy as np
 from t2i_jax import checkpoint, optim, parallel, state, step
 from t2i_jax.data import loader
 from t2i_jax.data import source as sources
+from t2i_jax.evaluate import score_during
 from t2i_jax.families import family as families
 from t2i_jax.grid import sheet
 from t2i_jax.pipeline import Pipeline, compile_sampler
@@ -36,15 +37,14 @@ def train(config, workdir) -> Pipeline:
     family = families.load(config, place.axis_name)
     training, validation = (sources.load(config.data, split) for split in ("train", "validation"))
     tokenizer, frozen = open_run(config, workdir, family, training)
-    encoder, length = config.text.encoder, config.text.length
-    text, cut = loader.tokenise(training, tokenizer, encoder, length)
-    report_data(training, validation, cut, length)
+    text, cut = loader.tokenise(training, tokenizer, config.text)
+    report_data(training, validation, cut, config.text.length)
 
     optimizers = {player: optim.make(config.optim, steps) for player in family.losses}
     shapes = jax.eval_shape(lambda: loader.make_batch(training, text, np.zeros(size, np.int64)))
     create = functools.partial(state.create, family, optimizers, shapes, config.seed)
     with checkpoint.open_manager(workdir) as manager:
-        current, pending, first = begin(config, manager, create, place)
+        current, pending, first = begin(config, manager, create, family.pretrained, place)
         frozen_there = place.put_frozen(frozen)
         update = place.compile(
             step.make_step(
@@ -58,7 +58,8 @@ def train(config, workdir) -> Pipeline:
         report_model(config, current, place, first)
         plain = family if place.axis_name is None else families.load(config)  # validation and samples are not pmapped
         measure, sampler = jax.jit(step.make_measure(plain)), compile_sampler(plain)
-        held_out = loader.tokenise(validation, tokenizer, encoder, length)[0]
+        held_out = loader.tokenise(validation, tokenizer, config.text)[0]
+        cadence = (config.train.eval_every, config.train.score_every)
         stop, release = catch_signals()
         writers = Writers(workdir, first, steps, size)
         batches = loader.batches(training, text, size, config.seed, first, steps)
@@ -77,12 +78,17 @@ def train(config, workdir) -> Pipeline:
                     pending = finite(pending, number, manager)
                     writers.progress(number, {k: float(np.mean([row[k] for row in pending])) for k in pending[0]})
                     pending = []
-                if number % config.train.eval_every == 0 or last:
-                    ema = place.take(current).ema
-                    losses = validate(measure, ema, frozen, validation, held_out, config)
-                    writers.write(number, losses)
-                    loss = sum(value for name, value in losses.items() if name.endswith("loss"))
-                    save_grid(pipeline_of(ema), training, validation, number, workdir, writers)
+                evaluating, scoring = (every and (number % every == 0 or last) for every in cadence)
+                if evaluating or scoring:
+                    ema = jax.block_until_ready(place.take(current).ema)
+                    with writers.paused():
+                        if evaluating:
+                            losses = validate(measure, ema, frozen, validation, held_out, config)
+                            writers.write(number, losses)
+                            loss = sum(value for name, value in losses.items() if name.endswith("loss"))
+                            save_grid(pipeline_of(ema), training, validation, number, workdir, writers)
+                        if scoring:
+                            writers.write(number, score_during(pipeline_of(ema), validation))
                 if number % config.train.save_every == 0 or last or stopping:
                     pending = finite(pending, number, manager)
                     writers.flush()
@@ -101,15 +107,19 @@ def train(config, workdir) -> Pipeline:
     return pipeline_of(ema, checkpoint.tree_hash(jax.tree.map(np.asarray, ema["params"])))
 
 
-def begin(config, manager, create, place: parallel.Parallel):
-    """(state on the devices, metrics not yet averaged into a line, step): restored, or from `init_from`, or fresh."""
+def begin(config, manager, create, pretrained, place: parallel.Parallel):
+    """(state on the devices, metrics not yet averaged into a line, step): restored, or from `init_from`, or fresh.
+
+    pretrained: of the family; puts published weights in place of fresh ones.
+    """
     restored = checkpoint.restore(manager, jax.eval_shape(create), place.layout)
     if restored:
         for line in restored.passed_over:
             print(f"{line}; it was moved to broken/, and step {restored.step} is used instead")
         return place.put_state(restored.state), restored.notes["pending"], restored.step
     fresh = jax.jit(create)()
-    return place.put_state(start_from(config.init_from, fresh) if config.init_from else fresh), [], 0
+    start = start_from(config.init_from, fresh) if config.init_from else with_params(fresh, pretrained(fresh.params))
+    return place.put_state(start), [], 0
 
 
 def start_from(origin, fresh: state.TrainState) -> state.TrainState:
@@ -125,7 +135,12 @@ def start_from(origin, fresh: state.TrainState) -> state.TrainState:
     wrong += [f"{name(path)}: unknown here" for path in have if path not in want]
     if wrong:
         raise ValueError(f"the weights of init_from = {origin} do not fit this model:\n  " + "\n  ".join(wrong[:5]))
-    params = jax.tree.map(lambda _, x: jnp.asarray(x), fresh.params, ema["params"])
+    return with_params(fresh, jax.tree.map(lambda _, x: x, fresh.params, ema["params"]))
+
+
+def with_params(fresh: state.TrainState, params) -> state.TrainState:
+    """`fresh` with other parameters, and with them as their own average."""
+    params = jax.tree.map(jnp.array, params)  # a copy: the step gives its state away, and these may be cached elsewhere
     return fresh._replace(params=params, ema={**fresh.ema, "params": jax.tree.map(jnp.copy, params)})
 
 

@@ -43,6 +43,14 @@ class Writers:
         shown = {name: f"{value:.4g}" for name, value in values.items() if name.endswith("loss")}
         self.bar.set_postfix({**shown, "img/s": f"{speed:.0f}"}, refresh=False)
 
+    @contextlib.contextmanager
+    def paused(self):
+        """What is done inside does not count as time of training."""
+        began = time.monotonic()
+        yield
+        step, then = self.last
+        self.last = (step, then + time.monotonic() - began)
+
     def image(self, name: str, step: int, image) -> None:
         """A uint8 picture [H, W, 3] for TensorBoard."""
         self.tensorboard.add_image(name, image, step, dataformats="HWC")

@@ -19,4 +19,4 @@ def test_notebook_runs(path, tmp_path, monkeypatch):
     assert not any(cell.get("outputs") for cell in notebook.cells), "clear the outputs before committing"
     NotebookClient(notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}).execute()
     said = "".join(o.get("text", "") for cell in notebook.cells for o in cell.get("outputs", []))
-    assert "exact match on validation" in said and os.path.exists(tmp_path / "run" / "evaluation" / "validation.png")
+    assert "exact match on validation" in said and os.path.exists(tmp_path / "run" / "evaluation" / "validation" / "grid.png")

@@ -32,7 +32,7 @@ def test_train_sample_evaluate_again(name, tmp_path, capsys):
     said = capsys.readouterr().out
     for part in ("parameters", "MiB", "batch: 8", "exact match on test", "minutes in all"):
         assert part in said
-    assert (workdir / "evaluation" / "test.png").is_file() and (workdir / "grids" / "0000006.png").is_file()
+    assert (workdir / "evaluation" / "test" / "grid.png").is_file() and (workdir / "grids" / "0000006.png").is_file()
     run(
         "sample",
         f"--workdir={workdir}",
@@ -45,8 +45,9 @@ def test_train_sample_evaluate_again(name, tmp_path, capsys):
     run("sample", f"--workdir={workdir}", f"--from={out}/002.png", f"--out={out}")
     assert "the same, bit for bit" in capsys.readouterr().out
     np.testing.assert_array_equal(np.asarray(Image.open(out / "002.png")), np.asarray(Image.open(out / "002-again.png")))
-    run("evaluate", f"--workdir={workdir}", "--split=validation", "--num=8")
-    assert "exact match on validation" in capsys.readouterr().out
+    run("evaluate", f"--workdir={workdir}", "--split=validation", "--num=8", "--measure=alignment,reconstruction,fidelity")
+    said = capsys.readouterr().out
+    assert "exact match on validation" in said and "prepare --weights=efficientnet_lite0" in said
 
 
 @pytest.fixture

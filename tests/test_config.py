@@ -1,5 +1,7 @@
 """Loading configs and setting their fields from the command line."""
 
+import json
+
 import pytest
 
 from t2i_jax import config as configs
@@ -56,3 +58,14 @@ def test_json_round_trip_keeps_tuples(tmp_path):
     config = configs.load(write(tmp_path, "    config.model = {'sizes': (1, (2, 3)), 'rate': 0.1}"))
     again = configs.from_json(configs.to_json(config))
     assert again == config and again.model.sizes == (1, (2, 3))
+
+
+def test_settings_that_an_earlier_version_did_not_have_get_their_default():
+    old = configs.base().to_dict()
+    del old["train"]["score_every"], old["evaluate"]
+    old["train"]["steps"] = 7
+    again = configs.from_json(json.dumps(old))
+    assert (again.train.steps, again.train.score_every) == (
+        7,
+        0,
+    ) and again.evaluate.to_dict() == configs.base().evaluate.to_dict()

@@ -1,7 +1,9 @@
 """metrics.jsonl is cut back to a checkpoint's step, whatever a kill left in it."""
 
 import json
+from types import SimpleNamespace
 
+from t2i_jax import writers as writers_module
 from t2i_jax.writers import Writers, cut_back
 
 
@@ -30,3 +32,15 @@ def test_lines_and_speed(tmp_path):
     again = Writers(tmp_path, 1, 10, 4)
     again.close()
     assert (tmp_path / "metrics.jsonl").read_text() == ""
+
+
+def test_pauses_do_not_count(tmp_path, monkeypatch):
+    """8 examples in 2 s of training, whatever else was done for 100 s between."""
+    clock = iter([0.0, 1.0, 101.0, 102.0])
+    monkeypatch.setattr(writers_module, "time", SimpleNamespace(monotonic=lambda: next(clock), time=lambda: 0.0))
+    writers = Writers(tmp_path, 0, 10, 4)
+    with writers.paused():
+        pass
+    writers.progress(2, {"loss": 0.5})
+    writers.close()
+    assert json.loads((tmp_path / "timing.jsonl").read_text())["images_per_second"] == 4.0

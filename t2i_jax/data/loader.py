@@ -13,6 +13,7 @@ import numpy as np
 
 from t2i_jax.data.source import Source
 from t2i_jax.text import tokenizer as tokenizers
+from t2i_jax.text.condition import make_encoder
 
 
 @functools.lru_cache(maxsize=3)
@@ -26,10 +27,13 @@ def examples_at(seed: int, positions: np.ndarray, count: int) -> np.ndarray:
     return np.array([epoch_order(seed, int(p) // count, count)[int(p) % count] for p in positions], np.int64)
 
 
-def tokenise(source: Source, tokenizer, encoder: str, length: int) -> tuple[dict, int]:
-    """All captions of a source, once: {encoder: {"tokens" [N, L], "mask" [N, L]}}, and how many were cut to `length`."""
-    text, cut = tokenizers.encode(tokenizer, source.captions, length)
-    return {encoder: text}, cut
+def tokenise(source: Source, tokenizer, config) -> tuple[dict, int]:
+    """All captions of a source, once, as `config` (`config.text`) has them, and how many were cut to `config.length`.
+
+    Gives {encoder: {"tokens" [N, L], "mask" [N, L]}}, with what the encoder computes of them beforehand.
+    """
+    text, cut = tokenizers.encode(tokenizer, source.captions, config.length)
+    return {config.encoder: make_encoder(config).precompute(text)}, cut
 
 
 def make_batch(source: Source, text: dict, index: np.ndarray) -> dict:

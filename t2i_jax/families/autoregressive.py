@@ -29,18 +29,15 @@ def make(config, axis_name=None) -> Family:
     name = config.text.encoder
 
     def init(rng, batch):
-        text = batch["text"][name]
         rng_text, rng_net = jax.random.split(rng)
-        length = text["tokens"].shape[1]
-        tokens, mask = jnp.zeros((1, length), jnp.int32), jnp.ones((1, length), bool)
-        text_params = encoder.init(rng_text, tokens, mask)["params"]
-        condition = encoder.apply({"params": text_params}, tokens, mask)
+        length = batch["text"][name]["tokens"].shape[1]
+        text_params, condition = encoder.init(rng_text, length)
         codes, codebook = jnp.zeros((1, decoder.length), jnp.int32), jnp.zeros((tokenizer.codes, 3 * patch**2))
         net_params = decoder.init(rng_net, condition, codes, codebook)["params"]
         return {"model": {"text": text_params, "net": net_params}}, {}
 
-    def encode_text(params, text, keys=None):
-        return encoder.apply({"params": params["model"]["text"]}, text["tokens"], text["mask"], keys)
+    def encode_text(params, frozen, text, keys=None):
+        return encoder.apply(params["model"]["text"], frozen.get("text"), text, keys)
 
     def loss(params, ctx: Context):
         """Cross-entropy in nats a token."""
@@ -50,7 +47,7 @@ def make(config, axis_name=None) -> Family:
             text = drop_captions(text, ctx.frozen["null_text"][name], drop_keys, config.caption_dropout)
         codebook = ctx.frozen["codebook"]
         codes = patch_codebook.encode(codebook, to_unit(ctx.batch["image"]))
-        condition = encode_text(params, text, keys)
+        condition = encode_text(params, ctx.frozen, text, keys)
         logits = decoder.apply({"params": params["model"]["net"]}, condition, codes, codebook, keys)
         cross_entropy = optax.softmax_cross_entropy_with_integer_labels(logits, codes).mean(-1)
         right = jnp.take_along_axis(logits, codes[..., None], -1)[..., 0] == logits.max(-1)
@@ -63,7 +60,7 @@ def make(config, axis_name=None) -> Family:
         text = inputs["text"][name]
         null = null_like(text, variables.frozen["null_text"][name])
         both = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), text, null)
-        carry = decoder.apply(net, encode_text(params, both), codebook, method="prefill")
+        carry = decoder.apply(net, encode_text(params, variables.frozen, both), codebook, method="prefill")
 
         def logits_of(carry, codes, i):
             twice = jnp.concatenate([codes, codes])
@@ -97,4 +94,5 @@ def make(config, axis_name=None) -> Family:
         abilities={"sample": sample, "encode": encode, "decode": decode, "reconstruct": reconstruct},
         settings={"sample": dict(config.sample)},
         make_frozen=make_frozen,
+        pretrained=lambda params: {"model": {**params["model"], "text": encoder.pretrained(params["model"]["text"])}},
     )

@@ -17,7 +17,8 @@ class Context(NamedTuple):
     """What a loss sees besides the parameters.
 
     extra: what training changes without a gradient (batch statistics, codebook averages).
-    frozen: what is used and not trained.   ema: averaged {"params", "extra"}.   step: int32 [].
+    frozen: {name: tree}, what is used and not trained: "null_text", a pretrained encoder's weights as "text" and what
+    `Family.make_frozen` gives.   ema: averaged {"params", "extra"}.   step: int32 [].
     batch: the dict of arrays.   keys: one random key an example, [B]: the only source of randomness.
     train: False when only measuring: no dropout, no dropped captions (noise and time are still drawn from the keys).
     """
@@ -51,6 +52,7 @@ class Family(NamedTuple):
     settings: {ability: {name: default}}: what the ability takes; numbers are traced, so a new value compiles nothing.
     static: names of settings that shape the computation (a count of steps, a sampler's name) and do compile anew.
     make_frozen: (source) -> pytree of numpy arrays; called once with the training source, for what is fitted to it.
+    pretrained: (params) -> params with published weights in place of random ones; called once, outside jit.
     """
 
     init: Callable
@@ -59,6 +61,7 @@ class Family(NamedTuple):
     settings: Mapping[str, Mapping[str, Any]]
     static: Sequence[str] = ()
     make_frozen: Callable = lambda source: {}
+    pretrained: Callable = lambda params: params
 
 
 def load(config, axis_name: str | None = None) -> Family:

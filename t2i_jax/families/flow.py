@@ -53,14 +53,12 @@ def make(config, axis_name=None) -> Family:
     def init(rng, batch):
         rng_text, rng_net = jax.random.split(rng)
         length = batch["text"][name]["tokens"].shape[1]
-        tokens, mask = jnp.zeros((1, length), jnp.int32), jnp.ones((1, length), bool)
-        text_params = encoder.init(rng_text, tokens, mask)["params"]
-        condition = encoder.apply({"params": text_params}, tokens, mask)
+        text_params, condition = encoder.init(rng_text, length)
         x = jnp.zeros((1, resolution, resolution, 3))
         return {"model": {"text": text_params, "net": net.init(rng_net, x, jnp.zeros(1), condition)["params"]}}, {}
 
-    def encode_text(params, text, keys=None):
-        return encoder.apply({"params": params["model"]["text"]}, text["tokens"], text["mask"], keys)
+    def encode_text(params, frozen, text, keys=None):
+        return encoder.apply(params["model"]["text"], frozen.get("text"), text, keys)
 
     def loss(params, ctx: Context):
         """The weighted squared error of the network's own target; `velocity_mse` compares all parameterizations."""
@@ -75,7 +73,7 @@ def make(config, axis_name=None) -> Family:
         t = shift(t, diffusion["shift"])
         noise = jax.vmap(lambda key: jax.random.normal(key, x0.shape[1:]))(noise_keys)
         c = schedule(t[:, None, None, None])
-        condition = encode_text(params, text, dropout_keys)
+        condition = encode_text(params, ctx.frozen, text, dropout_keys)
         x_t = c.alpha * x0 + c.sigma * noise
         prediction = net.apply({"params": params["model"]["net"]}, x_t, t, condition, dropout_keys)
         error = jnp.mean((prediction - target(kind, x0, noise, c)) ** 2, axis=(1, 2, 3))
@@ -92,7 +90,7 @@ def make(config, axis_name=None) -> Family:
         text = inputs["text"][name]
         null = null_like(text, variables.frozen["null_text"][name])
         both = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), text, null)
-        condition = encode_text(variables.params, both)
+        condition = encode_text(variables.params, variables.frozen, both)
 
         def predict(x, t):
             output = net.apply(net_params, jnp.concatenate([x, x]), jnp.broadcast_to(t, 2 * len(x)), condition)
@@ -110,6 +108,7 @@ def make(config, axis_name=None) -> Family:
         abilities={"sample": sample},
         settings={"sample": _over(SAMPLE, config.get("sample", {}), "sample")},
         static=("sampler", "steps"),
+        pretrained=lambda params: {"model": {**params["model"], "text": encoder.pretrained(params["model"]["text"])}},
     )
 
 

@@ -1,6 +1,6 @@
-"""Text conditioning: one small structure for every family."""
+"""Text conditioning: one small structure for every family, and what gives it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -23,25 +23,51 @@ class TextCondition(NamedTuple):
     vector: Any = None
 
 
-def make_encoder(config):
-    """The text encoder that `config.encoder` names, a linen module (tokens, mask, keys) -> TextCondition.
+class TextEncoder(NamedTuple):
+    """A text encoder: plain functions. To add one, add a file t2i_jax/text/NAME.py with `make(config) -> TextEncoder`.
 
-    `config` is `config.text`; the file t2i_jax/text/NAME.py has the fields it takes.
+    A text is {"tokens" int32 [B, L], "mask" bool [B, L]} and whatever `precompute` adds, each [B, ...].
+
+    init: (rng, length) -> (parameters to be trained, an example TextCondition of one caption of `length` tokens).
+    apply: (params, frozen, text, keys=None) -> TextCondition; `frozen` is the tree of `make_frozen`, keys [B] are for dropout.
+    make_tokenizer: (captions) -> a tokenizer for `text.tokenizer.encode`; `captions` are those of the training split.
+    package: where published weights come from; "" if there are none.
+    make_frozen: () -> nested dict of arrays that are used and never trained. Published ones: found again by name and hash.
+    pretrained: (params) -> the same with published weights in place; for the start of a run, outside jit.
+    precompute: (text) -> text with what need not be computed anew at every step, as arrays or whatever takes indices.
     """
+
+    init: Callable
+    apply: Callable
+    make_tokenizer: Callable
+    package: str = ""
+    make_frozen: Callable = dict
+    pretrained: Callable = lambda params: params
+    precompute: Callable = lambda text: text
+
+
+def make_encoder(config) -> TextEncoder:
+    """The text encoder that `config.encoder` names; `config` is `config.text`, of which each takes its own fields."""
     return make_of("text", config.encoder)(config)
+
+
+def masked_mean(x, mask):
+    """The mean [B, D] of the vectors x [B, L, D] where mask [B, L] is True."""
+    weight = mask[..., None].astype(x.dtype)
+    return (x * weight).sum(1) / jnp.maximum(weight.sum(1), 1)
 
 
 def drop_captions(text: Mapping, null: Mapping, keys, rate: float) -> Mapping:
     """Replace each caption by the empty one with probability `rate` (arXiv 2207.12598, algorithm 1).
 
-    text: {"tokens" [B, L], "mask" [B, L]}; null: the empty caption, {"tokens" [L], "mask" [L]}; keys: [B].
+    text: {name: [B, ...]}; null: the empty caption, {name: [...]} with at least those names; keys: [B].
     """
     if rate == 0.0:
         return text
-    drop = jax.vmap(lambda key: jax.random.bernoulli(key, rate))(keys)[:, None]
-    return {name: jnp.where(drop, null[name], text[name]) for name in text}
+    drop = jax.vmap(lambda key: jax.random.bernoulli(key, rate))(keys)
+    return {name: jnp.where(drop.reshape(-1, *[1] * (x.ndim - 1)), null[name], x) for name, x in text.items()}
 
 
 def null_like(text: Mapping, null: Mapping) -> Mapping:
     """The empty caption repeated to the shape of `text`."""
-    return {name: jnp.broadcast_to(null[name], text[name].shape) for name in text}
+    return {name: jnp.broadcast_to(null[name], x.shape) for name, x in text.items()}

@@ -1,15 +1,17 @@
-"""A byte-level BPE tokenizer trained on the captions of a run: any string in any language survives it.
+"""Captions as tokens: plain functions around the `tokenizers` library.
 
-Plain functions around the `tokenizers` library. Every caption ends with an end token; the empty caption is that token alone.
+A run's own tokenizer is a byte-level BPE trained on its captions: any string in any language survives it, every caption ends
+with an end token, and the empty caption is that token alone. A pretrained encoder brings its own. What is put around a
+caption (an end token; "[CLS]" and "[SEP]") is the tokenizer's post-processor, kept in `tokenizer.json` with the rest.
 """
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
-PAD, END = 0, 1
+PAD, END = 0, 1  # PAD is 0 for every tokenizer here; END is that of `train`
 
 
 def train(captions: Iterable[str], vocab_size: int) -> Tokenizer:
@@ -25,36 +27,45 @@ def train(captions: Iterable[str], vocab_size: int) -> Tokenizer:
         vocab_size=vocab_size, special_tokens=specials, initial_alphabet=alphabet, show_progress=False
     )
     tokenizer.train_from_iterator(captions, trainer)
-    return _plain(tokenizer)
+    return plain(tokenizer)
 
 
 def load(path) -> Tokenizer:
     """Read a `tokenizer.json`. Raises FileNotFoundError, naming the file."""
     if not Path(path).is_file():
         raise FileNotFoundError(f"no tokenizer at {path}: a run folder has a tokenizer.json")
-    return _plain(Tokenizer.from_file(str(path)))
+    return plain(Tokenizer.from_file(str(path)))
+
+
+def plain(tokenizer: Tokenizer) -> Tokenizer:
+    """The tokenizer made such that `encode` alone cuts and pads, and no text in a caption can act as a special token."""
+    tokenizer.encode_special_tokens = True
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    if tokenizer.post_processor is None:  # of `train`, and of a run folder from before the file held it
+        tokenizer.post_processor = processors.TemplateProcessing("$A <|end|>", special_tokens=[("<|end|>", END)])
+    return tokenizer
 
 
 def encode(tokenizer: Tokenizer, captions: Sequence[str], length: int) -> tuple[dict[str, np.ndarray], int]:
-    """Captions as {"tokens" int32 [N, length], "mask" bool [N, length]}, and how many were cut to fit."""
-    tokens = np.full((len(captions), length), PAD, np.int32)
+    """Captions as {"tokens" int32 [N, length], "mask" bool [N, length]}, and how many were cut to fit.
+
+    Raises ValueError if `length` has no room for the special tokens around a caption.
+    """
+    room = length - tokenizer.num_special_tokens_to_add(False)
+    if room < 0:
+        raise ValueError(f"text.length is {length}; the tokens around a caption alone are {length - room}")
+    tokens, mask = np.full((len(captions), length), PAD, np.int32), np.zeros((len(captions), length), bool)
     cut = 0
-    for row, encoding in zip(tokens, tokenizer.encode_batch(list(captions)), strict=True):
-        ids = encoding.ids[: length - 1]
-        cut += len(encoding.ids) > len(ids)
-        row[: len(ids)] = ids
-        row[len(ids)] = END
-    ends = np.argmax(tokens == END, axis=1)
-    return {"tokens": tokens, "mask": np.arange(length) <= ends[:, None]}, cut
+    for i, encoding in enumerate(tokenizer.encode_batch(list(captions), add_special_tokens=False)):
+        cut += len(encoding.ids) > room
+        encoding.truncate(room)
+        ids = tokenizer.post_process(encoding).ids
+        tokens[i, : len(ids)], mask[i, : len(ids)] = ids, True
+    return {"tokens": tokens, "mask": mask}, cut
 
 
 def decode(tokenizer: Tokenizer, tokens: np.ndarray) -> list[str]:
-    """The strings of int [N, L] token rows, up to each end token."""
+    """The strings of int [N, L] rows of a tokenizer of `train`, up to each end token."""
     rows = [row[: list(row).index(END)] if END in row else row for row in np.asarray(tokens)]
     return [tokenizer.decode([int(t) for t in row], skip_special_tokens=False) for row in rows]
-
-
-def _plain(tokenizer: Tokenizer) -> Tokenizer:
-    # A caption that contains the text "<|end|>" must not become the end token.
-    tokenizer.encode_special_tokens = True
-    return tokenizer

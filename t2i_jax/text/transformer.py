@@ -1,5 +1,6 @@
 """A transformer text encoder trained with the model; depth 0 gives plain word embeddings."""
 
+import dataclasses
 from typing import Any
 
 import flax.linen as nn
@@ -7,7 +8,8 @@ import jax.numpy as jnp
 
 from t2i_jax.models.layers import Dense, sine_positions
 from t2i_jax.models.transformer import Transformer
-from t2i_jax.text.condition import TextCondition
+from t2i_jax.text import tokenizer as tokenizers
+from t2i_jax.text.condition import TextCondition, TextEncoder, masked_mean
 
 
 class TextTransformer(nn.Module):
@@ -37,12 +39,20 @@ class TextTransformer(nn.Module):
             x = x + sine_positions(tokens.shape[1], self.width).astype(self.dtype)
             trunk = Transformer(self.depth, self.heads, self.dropout, self.dtype, name="trunk")
             x, _ = trunk(x, mask[:, None, None, :], keys)
-        weight = mask[..., None].astype(x.dtype)
-        pooled = (x * weight).sum(1) / jnp.maximum(weight.sum(1), 1)
-        return TextCondition(x, pooled, mask)
+        return TextCondition(x, masked_mean(x, mask), mask)
 
 
-def make(config) -> TextTransformer:
-    """The encoder of `config.text`: its fields but `encoder` and `length`, which are the pipeline's."""
-    fields = {k: v for k, v in config.items() if k not in ("encoder", "length")}
-    return TextTransformer(**fields)
+def make(config) -> TextEncoder:
+    """A TextTransformer of those of its fields that `config.text` has, and a tokenizer of `vocab_size` for the captions."""
+    names = {field.name for field in dataclasses.fields(TextTransformer)}
+    module = TextTransformer(**{name: value for name, value in config.items() if name in names})
+
+    def init(rng, length):
+        tokens, mask = jnp.zeros((1, length), jnp.int32), jnp.ones((1, length), bool)
+        condition, variables = module.init_with_output(rng, tokens, mask)
+        return variables["params"], condition
+
+    def apply(params, frozen, text, keys=None):
+        return module.apply({"params": params}, text["tokens"], text["mask"], keys)
+
+    return TextEncoder(init, apply, lambda captions: tokenizers.train(captions, module.vocab_size))

@@ -155,7 +155,7 @@ def test_prepare_and_train_commands(archives, tmp_path, capsys):
     main.main(["prepare", "--data=emoji", f"--archives={archives}"])
     main.main(["train", f"--config={ROOT}/configs/emoji.py:smoke", f"--workdir={tmp_path}/run"])
     assert "no exact score" in capsys.readouterr().out
-    assert (tmp_path / "run" / "evaluation" / "test.png").is_file()
+    assert (tmp_path / "run" / "evaluation" / "test" / "grid.png").is_file()
 
 
 def test_some_styles_only(archives):

@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
 from t2i_jax.data import loader
 from t2i_jax.data.source import Source
@@ -19,7 +20,8 @@ def source(read=None):
 @pytest.fixture(scope="module")
 def text():
     tokenizer = tokenizers.train(CAPTIONS, 300)
-    return loader.tokenise(source(), tokenizer, "transformer", 12)[0]
+    config = ConfigDict({"encoder": "transformer", "length": 12, "vocab_size": 300})
+    return loader.tokenise(source(), tokenizer, config)[0]
 
 
 def test_every_epoch_is_a_permutation_and_epochs_differ():

@@ -4,9 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from t2i_jax.text.condition import drop_captions, null_like
+from t2i_jax.text.condition import drop_captions, masked_mean, null_like
 
-NULL = {"tokens": jnp.array([1, 0, 0]), "mask": jnp.array([True, False, False])}
+NULL = {
+    "tokens": jnp.array([1, 0, 0]),
+    "mask": jnp.array([True, False, False]),
+    "features": jnp.full((3, 2), 0.5, jnp.float16),
+}
 
 
 def test_rate_and_replacement():
@@ -20,6 +24,19 @@ def test_rate_and_replacement():
     part = drop_captions(jax.tree.map(lambda x: x[5:9], text), NULL, keys[5:9], 0.3)
     np.testing.assert_array_equal(part["tokens"], dropped["tokens"][5:9])
     assert drop_captions(text, NULL, keys, 0.0) is text
+
+
+def test_what_was_computed_beforehand_is_dropped_with_its_caption():
+    text = {"tokens": jnp.full((64, 3), 7), "features": jnp.ones((64, 3, 2), jnp.float16)}
+    dropped = drop_captions(text, NULL, jax.random.split(jax.random.key(0), 64), 0.5)
+    gone = np.asarray(dropped["tokens"][:, 0] == 1)
+    assert 0 < gone.sum() < 64 and dropped["features"].dtype == jnp.float16
+    np.testing.assert_array_equal(dropped["features"], np.where(gone[:, None, None], 0.5, 1.0) * np.ones((1, 3, 2)))
+
+
+def test_masked_mean():
+    x = jnp.array([[[1.0, 2.0], [3.0, 4.0], [99.0, 99.0]]])
+    np.testing.assert_allclose(masked_mean(x, jnp.array([[True, True, False]])), [[2.0, 3.0]])
 
 
 def test_null_like():

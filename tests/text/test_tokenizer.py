@@ -1,9 +1,12 @@
 """Any string survives; captions are cut and counted; nothing in a caption can act as a special token."""
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from t2i_jax.text import tokenizer as tokenizers
 
@@ -52,3 +55,32 @@ def test_bad_input(tmp_path):
         tokenizers.train(CAPTIONS, 100)
     with pytest.raises(FileNotFoundError, match=r"no tokenizer at .*none\.json"):
         tokenizers.load(tmp_path / "none.json")
+
+
+def test_a_file_without_a_template_reads_as_before(tmp_path):
+    """Run folders from before `tokenizer.json` held what ends a caption."""
+    TRAINED.save(str(tmp_path / "tokenizer.json"))
+    told = json.loads((tmp_path / "tokenizer.json").read_text())
+    assert told.pop("post_processor")
+    (tmp_path / "tokenizer.json").write_text(json.dumps({**told, "post_processor": None}))
+    again, _ = tokenizers.encode(tokenizers.load(tmp_path / "tokenizer.json"), ["a red star"], 8)
+    np.testing.assert_array_equal(again["tokens"], tokenizers.encode(TRAINED, ["a red star"], 8)[0]["tokens"])
+    assert again["tokens"][0, again["mask"][0].sum() - 1] == tokenizers.END
+
+
+def test_a_tokenizer_with_a_frame_of_its_own():
+    """As BERT's: a token before and one after; its own settings of cutting and padding count for nothing."""
+    words = ["[PAD]", "[CLS]", "[SEP]", "[UNK]", "a", "red", "star", "[", "]", "sep"]
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, "[UNK]"))
+    tokenizer.normalizer, tokenizer.pre_tokenizer = normalizers.Lowercase(), pre_tokenizers.BertPreTokenizer()
+    tokenizer.add_special_tokens(["[PAD]", "[CLS]", "[SEP]"])
+    tokenizer.post_processor = processors.TemplateProcessing("[CLS] $A [SEP]", special_tokens=[("[CLS]", 1), ("[SEP]", 2)])
+    tokenizer.enable_truncation(3)
+    tokenizer.enable_padding(length=99)
+    encoded, cut = tokenizers.encode(tokenizers.plain(tokenizer), ["a red star", "", "a [SEP] star", "a red red red star"], 6)
+    expected = [[1, 4, 5, 6, 2, 0], [1, 2, 0, 0, 0, 0], [1, 4, 7, 9, 8, 2], [1, 4, 5, 5, 5, 2]]
+    np.testing.assert_array_equal(encoded["tokens"], expected)
+    np.testing.assert_array_equal(encoded["mask"].sum(1), [5, 2, 6, 6])
+    assert cut == 2
+    with pytest.raises(ValueError, match=r"text\.length is 1; the tokens around a caption alone are 2"):
+        tokenizers.encode(tokenizer, ["a"], 1)

@@ -1,0 +1,194 @@
+"""What is measured of a model: a Trial in, plain data out; the numbers themselves are those of metrics/.
+
+A measure raises ValueError where it does not apply, or there is too little to measure, and FileNotFoundError where weights are
+missing; both say what would help.
+"""
+
+import functools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from t2i_jax.data import source as sources
+from t2i_jax.features import extractor as extractors
+from t2i_jax.metrics import alignment, cost, diversity, fidelity, geneval, retrieval, robustness, similarity
+from t2i_jax.pipeline import Pipeline
+from t2i_jax.text import minilm
+
+NEAR_TRAINING = 4096  # training pictures among which nearest neighbours are sought
+PER_CAPTION, FEW_CAPTIONS = 8, 16  # pictures of one caption, and for how many captions
+UNDER_NOISE = 256  # captions drawn again under each noise
+
+
+class Trial(NamedTuple):
+    """What is measured: `drawn` are one picture a caption, `true` those that the captions were written for.
+
+    captions: of the first examples of `split`.   true, drawn: uint8 [N, H, W, 3].
+    """
+
+    pipe: Pipeline
+    split: str
+    seed: int
+    captions: list[str]
+    true: np.ndarray
+    drawn: np.ndarray
+
+
+def draw(pipe: Pipeline, captions: Sequence[str], seed: int, title: str = "drawing") -> np.ndarray:
+    """One picture a caption, uint8 [N, H, W, 3]; picture i has the random key of (seed, i), whatever the batch."""
+    size, images = pipe.config.evaluate.batch, []
+    for first in tqdm(range(0, len(captions), size), desc=title, unit="batch", leave=False):
+        part = list(captions[first : first + size])
+        filled = part + [""] * (size - len(part))  # one size, one program
+        images.append(pipe.draw_rows(filled, first + np.arange(size), seed)[: len(part)])
+    return np.concatenate(images)
+
+
+def load_extractor(config) -> extractors.Extractor:
+    """The feature extractor that `config.evaluate` names. FileNotFoundError, saying how to get them, without its weights."""
+    return extractors.load(config.evaluate.extractor, config.evaluate.extractor_path)
+
+
+def features(extractor: extractors.Extractor, images: np.ndarray) -> dict[str, np.ndarray]:
+    """Features (and logits) of pictures uint8 [N, H, W, 3], all in memory."""
+    parts = list(extractors.extract(extractor, [images]))
+    return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+
+
+def measure_alignment(trial: Trial) -> dict:
+    """Exact scores of drawn, true and reconstructed pictures (the image tokenizer's ceiling), and GenEval's tasks."""
+    if not alignment.can_score(trial.captions):
+        raise ValueError("these captions have no grammar, so no exact score")
+    report = {
+        "drawn": alignment.score(trial.drawn, trial.captions),
+        "true": alignment.score(trial.true, trial.captions)["exact"],
+        "geneval": geneval.score(trial.drawn, trial.captions),
+    }
+    if "reconstruct" in trial.pipe.family.abilities:
+        report["reconstructed"] = alignment.score(_reconstruct(trial.pipe, trial.true), trial.captions)["exact"]
+    return report
+
+
+def measure_fidelity(trial: Trial) -> dict:
+    """Distances between the drawn and the true pictures in an extractor's features; "real" is that of other real pictures."""
+    config = trial.pipe.config
+    extractor = load_extractor(config)
+    other = sources.load(config.data, "validation" if trial.split != "validation" else "test")
+    others = other.read(np.arange(min(len(trial.true), len(other.captions))))
+    drawn, true, real = (features(extractor, images) for images in (trial.drawn, trial.true, others))
+    pairs = {"drawn": (true["features"], drawn["features"]), "real": (true["features"], real["features"])}
+    report = {"extractor": extractor.name, "rule": extractor.rule}
+    report["kid"] = {name: fidelity.kid(*pair) for name, pair in pairs.items()}
+    report["precision_recall"] = {name: fidelity.precision_recall(*pair) for name, pair in pairs.items()}
+    report["density_coverage"] = {name: fidelity.density_coverage(*pair) for name, pair in pairs.items()}
+    frechet = "fid" if extractor.fid else "frechet_distance"
+    try:
+        report[frechet] = fidelity.frechet_distance(
+            fidelity.moments([pairs["drawn"][0]]), fidelity.moments([pairs["drawn"][1]])
+        )
+    except ValueError as error:
+        report["refused"] = {frechet: str(error)}
+    if "logits" in drawn:
+        score = "inception_score" if extractor.fid else "classifier_score"
+        report[score] = {name: fidelity.inception_score(found["logits"]) for name, found in (("drawn", drawn), ("true", true))}
+    if extractor.embed_text:
+        report["cmmd"] = fidelity.cmmd(*pairs["drawn"])
+        report["clip_score"] = retrieval.clip_score(drawn["features"], extractor.embed_text(trial.captions))
+    return report
+
+
+def measure_reconstruction(trial: Trial) -> dict:
+    """How like the true pictures their reconstructions are (PSNR in dB, SSIM)."""
+    if "reconstruct" not in trial.pipe.family.abilities:
+        raise ValueError("this model does not reconstruct pictures")
+
+    def psnr(a, b):
+        return np.minimum(similarity.psnr(a, b), 100)  # a mean with the infinity of an equal picture says nothing
+
+    again = _reconstruct(trial.pipe, trial.true)
+    report = {
+        "psnr": float(np.mean(psnr(again, trial.true))),
+        "ssim": float(np.mean(similarity.ssim(again, trial.true))),
+    }
+    noises = robustness.reconstruction_under_noise(lambda x: _reconstruct(trial.pipe, x), trial.true, psnr, trial.seed)
+    return {**report, "psnr_under_noise": noises}
+
+
+def measure_diversity(trial: Trial) -> dict:
+    """Whether one caption gives different pictures, and whether any of them are training pictures."""
+    config, spread = trial.pipe.config, max(len(trial.captions) // FEW_CAPTIONS, 1)
+    extractor, training = load_extractor(config), sources.load(config.data, "train")
+    few = np.repeat(trial.captions[::spread][:FEW_CAPTIONS], PER_CAPTION).tolist()
+    images = draw(trial.pipe, few, trial.seed, "drawing for diversity")
+    known = training.read(np.unique(np.linspace(0, len(training.captions) - 1, NEAR_TRAINING).astype(int)))
+    same, drawn, true, trained = (features(extractor, x)["features"] for x in (images, trial.drawn, trial.true, known))
+    memorised = diversity.memorised(drawn, trained, true)
+    return {
+        "extractor": extractor.name,
+        "of_one_caption": {"captions": len(few) // PER_CAPTION, "value": diversity.pairwise_distance(same, few)["value"]},
+        "collapse": diversity.mode_collapse(drawn, trial.captions, true, trial.captions),
+        "memorised": {key: memorised[key] for key in ("value", "threshold", "quantile")},
+        "training_pictures": len(known),
+    }
+
+
+def measure_robustness(trial: Trial) -> dict:
+    """Exact match of pictures drawn from misspelt and reworded captions, against the captions that were meant."""
+    if not alignment.can_score(trial.captions):
+        raise ValueError("these captions have no grammar, so no exact score under noise")
+    noises = robustness.score_under_noise(
+        lambda captions: draw(trial.pipe, captions, trial.seed, "drawing under noise"),
+        trial.captions[:UNDER_NOISE],
+        lambda images, captions: alignment.score(images, captions)["exact"],
+        trial.seed,
+    )
+    return {**noises, "mean": float(np.mean([noises[name]["value"] for name in noises if name != "clean"]))}
+
+
+def measure_retrieval(trial: Trial) -> dict:
+    """How well a self-trained probe finds the caption of a drawn picture; real held-out pictures are the ceiling."""
+    if alignment.can_score(trial.captions):
+        raise ValueError("these captions have a grammar: the exact score says more")
+    config = trial.pipe.config
+    extractor, training = load_extractor(config), sources.load(config.data, "train")
+    seen = features(extractor, training.read(np.arange(len(training.captions))))["features"]
+    probe = retrieval.fit(seen, minilm.embed(list(training.captions)))
+    said = minilm.embed(trial.captions)
+    return {
+        "extractor": extractor.name,
+        "drawn": retrieval.recall(probe, features(extractor, trial.drawn)["features"], said, trial.captions),
+        "true": retrieval.recall(probe, features(extractor, trial.true)["features"], said, trial.captions),
+    }
+
+
+def measure_cost(trial: Trial) -> dict:
+    """Parameters, bytes, FLOPs, memory and times."""
+    return cost.measure(trial.pipe, largest=trial.pipe.config.evaluate.batch)
+
+
+MEASURES = {
+    "alignment": measure_alignment,
+    "fidelity": measure_fidelity,
+    "reconstruction": measure_reconstruction,
+    "diversity": measure_diversity,
+    "robustness": measure_robustness,
+    "retrieval": measure_retrieval,
+    "cost": measure_cost,
+}
+
+
+def _reconstruct(pipe: Pipeline, images: np.ndarray) -> np.ndarray:
+    """The pictures as the model's first stage gives them back, uint8."""
+    size = pipe.config.evaluate.batch
+    filled = np.concatenate([images, np.repeat(images[-1:], -len(images) % size, axis=0)])  # one size, one program
+    reconstruct = pipe.family.abilities["reconstruct"]
+    parts = [np.asarray(_compiled(reconstruct, pipe.variables, filled[i : i + size])) for i in range(0, len(filled), size)]
+    return np.concatenate(parts)[: len(images)]
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _compiled(reconstruct, variables, images):
+    return reconstruct(variables, {"image": images}, None)

@@ -1,0 +1,269 @@
+"""The page of a comparison: a table, curves and pictures side by side, as Markdown and as one HTML file."""
+
+import base64
+import html
+import io
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from t2i_jax.grid import sheet
+
+SIDE_BY_SIDE = 12  # captions shown
+
+
+class Entry(NamedTuple):
+    """One model: its metrics.json, its curves {metric: [(minutes of training, value), ...]}, its pictures, its captions.
+
+    pictures: {"drawn", "true"}, uint8 [N, H, W, 3].
+    """
+
+    name: str
+    metrics: dict
+    curves: dict[str, list[tuple[float, float]]]
+    pictures: dict[str, np.ndarray]
+
+
+class Column(NamedTuple):
+    """A column of the table. value: metrics.json -> a number or None. better: 1 if more is better, -1 if less, 0 if neither."""
+
+    title: str
+    value: Callable[[dict], Any]
+    form: str
+    better: int
+    means: str
+
+
+def _at(*path):
+    def value(metrics):
+        for key in path:
+            metrics = metrics.get(key) if isinstance(metrics, dict) else None
+        return metrics
+
+    return value
+
+
+def _times(factor, value):
+    return lambda metrics: None if value(metrics) is None else factor * value(metrics)
+
+
+COLUMNS = (
+    Column("exact", _at("alignment", "drawn", "exact", "value"), "{:.3f}", 1, "captions drawn exactly right (share)"),
+    Column("GenEval", _at("alignment", "geneval", "overall", "value"), "{:.3f}", 1, "mean of GenEval's six tasks, on shapes"),
+    Column("under noise", _at("robustness", "mean"), "{:.3f}", 1, "exact, from misspelt and reworded captions"),
+    Column(
+        "R@5",
+        _at("retrieval", "drawn", "captions_of_pictures", "R@5", "value"),
+        "{:.3f}",
+        1,
+        "captions found by a self-trained probe",
+    ),
+    Column("KID x 1000", _times(1000, _at("fidelity", "kid", "drawn", "value")), "{:.1f}", -1, "distance from real pictures"),
+    Column("precision", _at("fidelity", "precision_recall", "drawn", "precision"), "{:.2f}", 1, "drawn that look real"),
+    Column("recall", _at("fidelity", "precision_recall", "drawn", "recall"), "{:.2f}", 1, "real that could be drawn"),
+    Column("diversity", _at("diversity", "of_one_caption", "value"), "{:.2f}", 0, "feature distance within a caption"),
+    Column("parameters, M", _times(1e-6, _at("cost", "trained_parameters")), "{:.2f}", -1, "trained numbers"),
+    Column("GFLOP a picture", _times(1e-9, _at("cost", "draw_flops_per_picture")), "{:.2f}", -1, "arithmetic to draw one"),
+    Column(
+        "ms a picture", _times(1000, _at("cost", "draw_seconds_per_picture_at_best_batch")), "{:.0f}", -1, "at the best batch"
+    ),
+    Column("ms alone", _times(1000, _at("cost", "draw_latency_seconds")), "{:.0f}", -1, "latency at batch 1"),
+    Column("images/s training", _at("cost", "train_pictures_per_second"), "{:.0f}", 1, "measured"),
+)
+
+
+def read_entry(name: str, workdir, measured) -> Entry:
+    """What a run folder and the folder of its evaluation hold."""
+    metrics = json.loads((Path(measured) / "metrics.json").read_text(encoding="utf-8"))
+    with np.load(Path(measured) / "pictures.npz", allow_pickle=False) as file:
+        pictures = {key: file[key] for key in ("drawn", "true")}
+    return Entry(name, metrics, read_curves(workdir, metrics["setting"]["config"]["train"]["batch_size"]), pictures)
+
+
+def read_curves(workdir, batch_size: int) -> dict[str, list[tuple[float, float]]]:
+    """{metric: [(minutes, value), ...]} of a run: scores and validation losses against minutes spent in training steps."""
+    files = (Path(workdir) / name for name in ("timing.jsonl", "metrics.jsonl"))
+    timing, lines = ([json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] for file in files)
+    steps = [0] + [line["step"] for line in timing]
+    seconds = np.diff(steps) * batch_size / np.maximum([line["images_per_second"] for line in timing], 1e-9)
+    minutes = np.concatenate([[0], np.cumsum(seconds) / 60])
+    curves: dict[str, list] = {}
+    for line in lines:
+        for key, value in line.items():
+            if key.startswith(("score/", "validation/")):
+                curves.setdefault(key, []).append((float(np.interp(line["step"], steps, minutes)), value))
+    return curves
+
+
+def write(entries: Sequence[Entry], out, plan: dict) -> Path:
+    """Writes report.html, report.md and their pictures to `out`; gives the path of the HTML."""
+    out = Path(out)
+    pictures = {"curves.png": _curves(entries), "side_by_side.png": side_by_side(entries)}
+    for name, image in pictures.items():
+        image.save(out / name)
+    columns = [c for c in COLUMNS if any(c.value(entry.metrics) is not None for entry in entries)]
+    (out / "report.md").write_text(_markdown(entries, columns, plan), encoding="utf-8")
+    (out / "report.html").write_text(_html(entries, columns, plan, pictures), encoding="utf-8")
+    return out / "report.html"
+
+
+def best(entries: Sequence[Entry], column: Column) -> set[str]:
+    """The names of the best in a column; none where neither more nor less is better, or all are equal."""
+    values = {entry.name: column.value(entry.metrics) for entry in entries}
+    known = {name: value for name, value in values.items() if value is not None}
+    if not column.better or len(set(known.values())) < 2:
+        return set()
+    top = (max if column.better > 0 else min)(known.values())
+    return {name for name, value in known.items() if value == top}
+
+
+def side_by_side(entries: Sequence[Entry]) -> Image.Image:
+    """The same captions drawn by each model, the true picture (with the caption) first."""
+    count = min(SIDE_BY_SIDE, *(len(entry.pictures["drawn"]) for entry in entries))
+    columns = {"true": entries[0].pictures["true"], **{entry.name: entry.pictures["drawn"] for entry in entries}}
+    captions = entries[0].metrics["captions"]
+    images = np.stack([pictures[i] for i in range(count) for pictures in columns.values()])
+    labels = [captions[i] if name == "true" else name for i in range(count) for name in columns]
+    return sheet(images, labels, columns=len(columns) * max(8 // len(columns), 1), tile=96)
+
+
+def findings(entries: Sequence[Entry]) -> list[str]:
+    """What a person choosing a model wants to know first, a sentence each."""
+    said = []
+    for title, words in FIRST.items():
+        column = next(c for c in COLUMNS if c.title == title)
+        names = best(entries, column)
+        if names:
+            top = next(entry for entry in entries if entry.name in names)
+            said.append(f"{words}: {' and '.join(sorted(names))} ({title} {column.form.format(column.value(top.metrics))}).")
+    return said
+
+
+def budget(plan: dict) -> str:
+    """The budget of a plan, in words."""
+    if plan["minutes"]:
+        return f"each config trained for {plan['minutes']:g} minutes of training steps (compiling and scoring apart)"
+    return f"each config trained on {plan['pictures']:,} pictures" if plan["pictures"] else "runs as they were found"
+
+
+def _curves(entries) -> Image.Image:
+    import matplotlib  # half a second to import, and only this page needs it
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    shown = [key for key in ("score/exact", "score/kid", "validation/loss") if any(key in entry.curves for entry in entries)]
+    figure, axes = pyplot.subplots(1, max(len(shown), 1), figsize=(6 * max(len(shown), 1), 3.6), squeeze=False, dpi=120)
+    for axis, key in zip(axes[0], shown, strict=False):
+        for entry in entries:
+            if key in entry.curves:
+                axis.plot(*zip(*entry.curves[key], strict=True), marker="o", markersize=3, label=entry.name)
+        axis.set(xlabel="minutes of training", title=CURVES[key])
+        axis.grid(alpha=0.3)
+        axis.legend(frameon=False)
+    figure.tight_layout()
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    pyplot.close(figure)
+    return Image.open(buffer).convert("RGB")
+
+
+def _rows(entries, columns):
+    """(name, [(text, is best), ...]) of each model."""
+    tops = [best(entries, column) for column in columns]
+    for entry in entries:
+        values = [column.value(entry.metrics) for column in columns]
+        texts = ["" if v is None else column.form.format(v) for v, column in zip(values, columns, strict=True)]
+        if columns and columns[0].title == "exact" and values[0] is not None:
+            exact = entry.metrics["alignment"]["drawn"]["exact"]
+            texts[0] += f" [{exact['low']:.3f}, {exact['high']:.3f}]"
+        yield entry.name, [(text, entry.name in top) for text, top in zip(texts, tops, strict=True)]
+
+
+def _notes(entries) -> list[str]:
+    """What was not measured, and by which features what was."""
+    said = [f"{e.name}: {name} not measured: {why}" for e in entries for name, why in e.metrics["not_measured"].items()]
+    rules = {(m["extractor"], m["rule"]) for e in entries if (m := e.metrics.get("fidelity"))}
+    said += [f"KID, precision, recall and diversity are in the features of {name}: {rule}." for name, rule in sorted(rules)]
+    real = {e.metrics["fidelity"]["kid"]["real"]["value"] for e in entries if "fidelity" in e.metrics}
+    said += [f"KID x 1000 between two sets of real pictures, the floor: {1000 * value:.1f}." for value in sorted(real)]
+    true = {e.metrics["alignment"]["true"]["value"] for e in entries if "alignment" in e.metrics}
+    return said + [f"Exact score of the true pictures, the ceiling: {value:.4f}." for value in sorted(true)]
+
+
+def _markdown(entries, columns, plan) -> str:
+    lines = ["# Comparison", "", f"{budget(plan)[0].upper()}{budget(plan)[1:]}; {_asked(entries, plan)}.", ""]
+    lines += [f"- {sentence}" for sentence in findings(entries)]
+    lines += ["", f"| model | {' | '.join(c.title for c in columns)} |", "|---" * (len(columns) + 1) + "|"]
+    for name, cells in _rows(entries, columns):
+        lines.append(f"| {name} | {' | '.join(f'**{text}**' if top else text for text, top in cells)} |")
+    lines += ["", *(f"- {c.title}: {c.means}" for c in columns), "", *(f"- {note}" for note in _notes(entries))]
+    lines += ["", "![scores against minutes](curves.png)", "", "![the same captions drawn by each](side_by_side.png)", ""]
+    return "\n".join(lines)
+
+
+def _html(entries, columns, plan, pictures) -> str:
+    def item(words):
+        return f"<li>{html.escape(words)}</li>"
+
+    def picture(name, alt):
+        buffer = io.BytesIO()
+        pictures[name].save(buffer, "PNG")
+        return f'<img alt="{alt}" src="data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}">'
+
+    head = "".join(f'<th title="{html.escape(c.means)}">{html.escape(c.title)}</th>' for c in columns)
+    body = "".join(
+        f"<tr><th>{html.escape(name)}</th>"
+        + "".join(f'<td class="{"top" if top else ""}">{html.escape(text)}</td>' for text, top in cells)
+        + "</tr>\n"
+        for name, cells in _rows(entries, columns)
+    )
+    settings = html.escape(json.dumps({e.name: e.metrics["setting"] for e in entries}, indent=1, sort_keys=True))
+    return PAGE.format(
+        budget=html.escape(f"{budget(plan)[0].upper()}{budget(plan)[1:]}; {_asked(entries, plan)}."),
+        findings="".join(map(item, findings(entries))),
+        head=head,
+        body=body,
+        means="".join(item(f"{c.title}: {c.means}") for c in columns),
+        notes="".join(map(item, _notes(entries))),
+        curves=picture("curves.png", "scores against minutes"),
+        pictures=picture("side_by_side.png", "the same captions drawn by each model"),
+        settings=settings,
+    )
+
+
+def _asked(entries, plan) -> str:
+    setting = entries[0].metrics["setting"]
+    return f"measured on the same {setting['num']:,} captions of {plan['split']}, seed {plan['seed']}, on {setting['device']}"
+
+
+FIRST = {
+    "exact": "Most captions drawn exactly right",
+    "R@5": "Most captions found again",
+    "KID x 1000": "Closest to real pictures",
+    "ms alone": "Quickest to draw one picture",
+    "parameters, M": "Smallest",
+}
+CURVES = {"score/exact": "captions drawn exactly right", "score/kid": "KID", "validation/loss": "validation loss"}
+PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>Comparison</title><style>
+body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 1200px; margin: 2em auto; padding: 0 1em; color: #222 }}
+table {{ border-collapse: collapse; display: block; overflow-x: auto }}
+th, td {{ padding: .35em .7em; border-bottom: 1px solid #ddd; text-align: right; white-space: nowrap }}
+th:first-child {{ text-align: left }} thead th {{ border-bottom: 2px solid #222 }}
+.top {{ font-weight: 700; background: #e4f3e4 }} img {{ max-width: 100% }} ul {{ color: #444 }}
+pre {{ background: #f6f6f6; padding: 1em; overflow-x: auto; font-size: 12px }}
+</style></head><body>
+<h1>Comparison</h1><p>{budget}</p><ul>{findings}</ul>
+<table><thead><tr><th>model</th>{head}</tr></thead><tbody>
+{body}</tbody></table>
+<h2>While training</h2>{curves}
+<h2>The same captions</h2>{pictures}
+<h2>What the numbers mean</h2><ul>{means}</ul><ul>{notes}</ul>
+<details><summary>Every setting</summary><pre>{settings}</pre></details>
+</body></html>
+"""

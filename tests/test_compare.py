@@ -1,0 +1,95 @@
+"""One budget, one ruler, one report; an interrupted comparison goes on where it was."""
+
+import json
+
+import pytest
+
+import main
+from t2i_jax import compare, config
+from tests.conftest import ROOT
+
+SHAPES, FLOW = f"{ROOT}/configs/shapes.py:smoke", f"{ROOT}/configs/shapes_flow.py:smoke"
+FEW = ("train.validation_examples=8", "train.grid=2")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Two configs, six steps of eight pictures each, compared on 16 captions."""
+    out = tmp_path_factory.mktemp("compare") / "out"
+    overrides = [f"--config.{few}" for few in FEW]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compare, "MEASURES", ("alignment", "fidelity"))
+        main.main(["compare", SHAPES, FLOW, "--pictures=48", "--num=16", f"--out={out}", *overrides])
+    return out
+
+
+def again(folder, subjects=(SHAPES, FLOW), pictures=48, **given):
+    return compare.compare(list(subjects), folder, pictures=pictures, num=16, overrides=FEW, **given)
+
+
+def test_all_are_trained_and_measured_alike(folder):
+    measured = {}
+    for name in ("shapes-smoke", "shapes_flow-smoke"):
+        lines = [json.loads(line) for line in (folder / "runs" / name / "metrics.jsonl").read_text().splitlines()]
+        assert max(line["step"] for line in lines) == 6, "48 pictures in batches of 8"
+        measured[name] = json.loads((folder / "measured" / name / "evaluation" / "test" / "metrics.json").read_text())
+    one, other = measured.values()
+    assert one["captions"] == other["captions"] and one["setting"]["data"] == other["setting"]["data"]
+    for report in (one, other):
+        assert report["alignment"]["drawn"]["n"] == 16 and report["alignment"]["true"]["value"] == 1.0
+        assert "prepare --weights=efficientnet_lite0" in report["not_measured"]["fidelity"]
+    text = (folder / "report.md").read_text()
+    assert "| shapes-smoke |" in text and "| shapes_flow-smoke |" in text and "trained on 48 pictures" in text
+    assert (folder / "report.html").is_file()
+
+
+def test_it_goes_on_where_it_was(folder, monkeypatch):
+    """What is finished is not done again; what was cut off is."""
+    began = []
+    real = compare.evaluate
+    monkeypatch.setattr(compare, "evaluate", lambda pipe, at, *rest: began.append(at.name) or real(pipe, at, *rest))
+    monkeypatch.setattr(compare, "MEASURES", ("alignment",))
+    (folder / "measured" / "shapes_flow-smoke" / "evaluation" / "test" / "metrics.json").unlink()
+    before = (folder / "runs" / "shapes-smoke" / "metrics.jsonl").read_text()
+    assert again(folder) == folder / "report.html" and began == ["shapes_flow-smoke"]
+    assert (folder / "runs" / "shapes-smoke" / "metrics.jsonl").read_text() == before
+
+
+def test_a_run_folder_beside_a_config(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(compare, "MEASURES", ("alignment",))
+    run = folder / "runs" / "shapes-smoke"
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+    page = compare.compare([str(run), str(run)], tmp_path, num=16)
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before, "a run that was given is not written to"
+    assert "| shapes-smoke-2 |" in (tmp_path / "report.md").read_text() and "Runs as they were found" in page.read_text()
+
+
+def test_minutes_become_steps(tmp_path, monkeypatch):
+    """At 24 pictures/s in batches of 8, half a minute is 90 steps."""
+
+    def brief(config, workdir):
+        assert config.train.steps == compare.BRIEF
+        workdir.mkdir(parents=True)
+        speeds = [{"step": 10, "images_per_second": 0.5}, {"step": 20, "images_per_second": 24.0}]
+        (workdir / "timing.jsonl").write_text("".join(json.dumps(speed) + "\n" for speed in speeds))
+
+    monkeypatch.setattr(compare, "train", brief)
+    assert compare.steps_within(config.load(SHAPES), tmp_path / "x", 0.5, 0) == 90
+    assert not (tmp_path / "x").exists()
+
+
+def test_what_cannot_be_compared_is_refused(folder, tmp_path):
+    for message, call in (
+        ("holds another comparison .pictures: 48, now 64", lambda: again(folder, pictures=64)),
+        ("holds another comparison .asked", lambda: again(folder, [SHAPES])),
+        ("under one budget", lambda: compare.compare([SHAPES], tmp_path / "x")),
+        ("under one budget", lambda: compare.compare([SHAPES], tmp_path / "x", minutes=1, pictures=8)),
+        ("is neither a run folder", lambda: compare.compare([str(tmp_path)], tmp_path / "x", pictures=8)),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call()
+    other = tmp_path / "other.py"
+    other.write_text(f"{(ROOT / 'configs/shapes.py').read_text()}".replace("scenes = 64", "scenes = 32"))
+    with pytest.raises(ValueError, match="have different data"):
+        compare.compare([SHAPES, f"{other}:smoke"], tmp_path / "x", pictures=8)
+    assert not (tmp_path / "x").exists(), "nothing was written"

@@ -1,0 +1,95 @@
+"""The page of a comparison says what the numbers say, and needs nothing beside itself."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+from t2i_jax import report
+
+PLAN = {"minutes": 3.0, "pictures": 0, "split": "test", "seed": 0}
+
+
+def entry(name, exact, kid, seconds):
+    """A model of which three things are known."""
+    number = {"value": exact, "low": exact - 0.01, "high": exact + 0.01, "n": 9}
+    metrics = {
+        "setting": {"num": 9, "device": "cpu", "config": {}},
+        "captions": [f"caption {i} <b>" for i in range(9)],
+        "not_measured": {"retrieval": "no <weights>"},
+        "alignment": {"drawn": {"exact": number}, "true": {"value": 0.9995}, "geneval": {"overall": {"value": 0.5}}},
+        "cost": {"draw_latency_seconds": seconds},
+    }
+    if kid is not None:
+        pair = {"drawn": {"value": kid}, "real": {"value": 0.0001}}
+        metrics["fidelity"] = {"extractor": "Extractor", "rule": "a rule", "kid": pair}
+    rng = np.random.default_rng(len(name))
+    pictures = {key: rng.integers(0, 256, (9, 8, 8, 3)).astype(np.uint8) for key in ("drawn", "true")}
+    return report.Entry(name, metrics, {"score/exact": [(1.0, exact / 2), (3.0, exact)]}, pictures)
+
+
+@pytest.fixture
+def entries():
+    return [entry("a", 0.25, 0.012, 0.5), entry("b<i>", 0.75, None, 0.125), entry("c", 0.5, 0.034, 0.125)]
+
+
+def columns():
+    return {column.title: column for column in report.COLUMNS}
+
+
+def test_the_best_of_a_column(entries):
+    assert report.best(entries, columns()["exact"]) == {"b<i>"}
+    assert report.best(entries, columns()["KID x 1000"]) == {"a"}, "less is better, and a model without is not the best"
+    assert report.best(entries, columns()["ms alone"]) == {"b<i>", "c"}
+    assert report.best(entries, columns()["GenEval"]) == set(), "all are equal"
+    assert report.best(entries, columns()["diversity"]) == set()
+
+
+def test_what_is_said_first(entries):
+    assert report.findings(entries) == [
+        "Most captions drawn exactly right: b<i> (exact 0.750).",
+        "Closest to real pictures: a (KID x 1000 12.0).",
+        "Quickest to draw one picture: b<i> and c (ms alone 125).",
+    ]
+
+
+def test_minutes_of_training(tmp_path):
+    """Minutes come from the speed between two lines: pauses between two starts of a run do not count."""
+    timing = [{"step": 10, "images_per_second": 2.0, "time": 5.0}, {"step": 30, "images_per_second": 4.0, "time": 9e9}]
+    lines = [
+        {"step": 10, "loss": 1.0},
+        {"step": 20, "score/exact": 0.5},
+        {"step": 30, "score/exact": 0.75, "validation/loss": 2},
+    ]
+    for name, rows in (("timing", timing), ("metrics", lines)):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    curves = report.read_curves(tmp_path, batch_size=12)
+    assert set(curves) == {"score/exact", "validation/loss"}
+    np.testing.assert_allclose(curves["score/exact"], [(1.5, 0.5), (2.0, 0.75)])  # 10 x 12 / 2 s, and 20 x 12 / 4 s
+
+
+def test_the_page(entries, tmp_path):
+    page = report.write(entries, tmp_path, PLAN)
+    text = page.read_text(encoding="utf-8")
+    sources = re.findall(r'src="([^"]{1,30})', text)
+    assert len(sources) == 2 and all(source.startswith("data:image/png;base64,") for source in sources)
+    assert not re.search(r'(href|src)="(?!data:)', text), "the page is one file"
+    assert "<b>" not in text and "<weights>" not in text and "b&lt;i&gt;" in text
+    assert '<td class="top">0.750 [0.740, 0.760]</td>' in text and "3 minutes" in text
+    markdown = (tmp_path / "report.md").read_text(encoding="utf-8")
+    rows = {line.split("|")[1].strip(): line for line in markdown.splitlines() if line.startswith("| ")}
+    assert "**0.750 [0.740, 0.760]**" in rows["b<i>"] and "**12.0**" in rows["a"] and "recall" not in rows["model"]
+    for note in ("Extractor: a rule", "floor: 0.1", "ceiling: 0.9995", "retrieval not measured: no <weights>"):
+        assert note in markdown
+    assert (tmp_path / "curves.png").is_file() and (tmp_path / "side_by_side.png").is_file()
+
+
+def test_side_by_side(entries):
+    """Three models and the truth: each true picture stands left of what the models drew, enlarged."""
+    page = np.asarray(report.side_by_side(entries))
+    true, first = entries[0].pictures["true"][0], entries[0].pictures["drawn"][0]
+    side = 8 * 12  # a tile of 96 px
+    for column, picture in ((0, true), (1, first)):
+        left = 8 + column * (side + 8)
+        np.testing.assert_array_equal(page[8 : 8 + side, left : left + side], picture.repeat(12, 0).repeat(12, 1))
