@@ -7,7 +7,9 @@ from t2i_jax.config import base, make_tiny
 
 
 def get_config(arg=""):
-    """arg: "" for the experiment, "smoke" for a tiny one that only shows that everything runs."""
+    """arg: "" for the experiment, "minilm" for captions read by MiniLM (`prepare --weights=minilm` first), "smoke" for a tiny
+    one that only shows that everything runs.
+    """
     config = base()
     config.family = "autoregressive"
     config.data = {"name": "shapes", "resolution": 32, "scenes": 0}
@@ -27,6 +29,8 @@ def get_config(arg=""):
     config.ema_decay = 0.99
     config.sample = {"temperature": 1.0, "top_k": 0, "top_p": 0.9, "guidance": 1.5}
     config.train.update({"steps": 3000, "batch_size": 32, "eval_every": 1500, "save_every": 1500})
+    if arg == "minilm":
+        config.text.update({"encoder": "minilm", "length": 18})  # as long as the longest paraphrase
     if arg == "smoke":
         make_tiny(config)
         config.data.scenes = 64

@@ -14,7 +14,7 @@ from t2i_jax.measures import MEASURES
 from t2i_jax.run_folder import read_run
 from t2i_jax.train import train
 
-SCORES = 8  # how often a model is scored while it trains, for the curve
+SCORES = 5  # how often a model is scored while it trains, for the curve
 BRIEF = 30  # steps from whose last third the time of a step is taken
 
 
