@@ -67,7 +67,7 @@ def sample(args, overrides) -> None:
 
 
 def evaluate(args, overrides) -> None:
-    """Score a run, or the parser itself."""
+    """Measure a run, or the ruler itself."""
     from t2i_jax.evaluate import evaluate as score
     from t2i_jax.evaluate import evaluate_truth, summary
     from t2i_jax.measures import MEASURES

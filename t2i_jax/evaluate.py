@@ -11,8 +11,8 @@ import numpy as np
 
 from t2i_jax.data import source as sources
 from t2i_jax.grid import sheet
-from t2i_jax.measures import MEASURES, Trial, draw, features, load_extractor
-from t2i_jax.metrics import alignment, cost, fidelity
+from t2i_jax.measures import MEASURES, Trial, draw, features, features_of, load_extractor
+from t2i_jax.metrics import alignment, cost, fidelity, robustness
 from t2i_jax.pipeline import Pipeline
 
 SHOWN = 24  # pictures in the grid
@@ -34,7 +34,7 @@ def evaluate(
     count = min(num or pipe.config.evaluate.num, len(source.captions))
     captions = list(source.captions[:count])
     drawn = draw(pipe, captions, seed, f"drawing {split}")
-    trial = Trial(pipe, split, seed, captions, source.read(np.arange(count)), drawn)
+    trial = Trial(pipe, split, source, seed, captions, source.read(np.arange(count)), drawn)
     report: dict[str, Any] = {"setting": setting(trial, source.fingerprint), "captions": captions[:KEPT], "not_measured": {}}
     for name in measures:
         try:
@@ -124,18 +124,32 @@ def _fidelity_lines(report: dict) -> list[str]:
 
 
 def evaluate_truth(config, split: str = "test", num: int = 0) -> str:
-    """The ruler's own error: the parser on true pictures with their captions, and with captions of other pictures.
+    """The ruler's own error, for a person.
 
-    Raises ValueError if the source's captions have no grammar.
+    With a grammar: the parser on true pictures with their captions, and with captions of other pictures. Without: KID of
+    other real pictures, and of the true ones spoilt in known ways. Raises FileNotFoundError, saying how to get them, if that
+    needs weights that are not there.
     """
     source = sources.load(config.data, split)
     count = min(num or len(source.captions), len(source.captions))
-    captions = list(source.captions[:count])
+    captions, images = list(source.captions[:count]), source.read(np.arange(count))
     if not alignment.can_score(captions):
-        raise ValueError(
-            f"the captions of {config.data.name!r} have no grammar that the parser reads: only `shapes` can be scored"
-        )
-    images = source.read(np.arange(count))
+        return _fidelity_truth(config, source, images, split)
     shuffled = [captions[i] for i in np.random.default_rng(0).permutation(count)]
     parts = [("true pictures, their own captions", captions), ("true pictures, shuffled captions", shuffled)]
     return "\n\n".join(f"{title}\n{alignment.format_report(alignment.score(images, words))}" for title, words in parts)
+
+
+def _fidelity_truth(config, source: sources.Source, images: np.ndarray, split: str) -> str:
+    extractor = load_extractor(config)
+    other = "validation" if split != "validation" else "test"
+    others = sources.load(config.data, other)
+    spoilt = {name: noise(images, 0) for name, noise in robustness.PICTURE_NOISES.items()}
+    real = features_of(extractor, source, np.arange(len(images)))["features"]
+    found = {f"real pictures of {other}": features_of(extractor, others, np.arange(len(others.captions)))}
+    found |= {f"{split}, {name}": features(extractor, pictures) for name, pictures in spoilt.items()}
+    kids = {name: fidelity.kid(real, each["features"]) for name, each in found.items()}
+    lines = [f"KID x 1000 from the {len(images):,} pictures of {split} ({extractor.name}, {extractor.rule})"]
+    for name, kid in kids.items():
+        lines.append(f"  {name:<28}{1000 * kid['value']:8.2f}   [{1000 * kid['low']:.2f}, {1000 * kid['high']:.2f}]")
+    return "\n".join(lines)

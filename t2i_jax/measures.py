@@ -5,7 +5,9 @@ missing; both say what would help.
 """
 
 import functools
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -18,7 +20,8 @@ from t2i_jax.metrics import alignment, cost, diversity, fidelity, geneval, retri
 from t2i_jax.pipeline import Pipeline
 from t2i_jax.text import minilm
 
-NEAR_TRAINING = 4096  # training pictures among which nearest neighbours are sought
+BATCH = 64  # pictures that an extractor looks at together
+NEAR_TRAINING = 2048  # training pictures among which nearest neighbours are sought
 PER_CAPTION, FEW_CAPTIONS = 8, 16  # pictures of one caption, and for how many captions
 UNDER_NOISE = 256  # captions drawn again under each noise
 
@@ -26,11 +29,12 @@ UNDER_NOISE = 256  # captions drawn again under each noise
 class Trial(NamedTuple):
     """What is measured: `drawn` are one picture a caption, `true` those that the captions were written for.
 
-    captions: of the first examples of `split`.   true, drawn: uint8 [N, H, W, 3].
+    source: of `split`; captions and true are of its first examples.   true, drawn: uint8 [N, H, W, 3].
     """
 
     pipe: Pipeline
     split: str
+    source: sources.Source
     seed: int
     captions: list[str]
     true: np.ndarray
@@ -54,8 +58,23 @@ def load_extractor(config) -> extractors.Extractor:
 
 def features(extractor: extractors.Extractor, images: np.ndarray) -> dict[str, np.ndarray]:
     """Features (and logits) of pictures uint8 [N, H, W, 3], all in memory."""
-    parts = list(extractors.extract(extractor, [images]))
+    parts = extractors.extract(extractor, [images], BATCH)
+    parts = list(tqdm(parts, "looking", -(-len(images) // BATCH), unit="batch", leave=False, delay=2))
     return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+
+
+def features_of(extractor: extractors.Extractor, source: sources.Source, index: np.ndarray) -> dict[str, np.ndarray]:
+    """`features` of the pictures of a source at `index`, computed once and then found again in the data folder."""
+    weights = (np.asarray(x).tobytes() for x in jax.tree.leaves(extractor.weights))
+    name = sources.fingerprint(extractor.name, extractor.rule, *weights, source.fingerprint, index.tobytes())[:32]
+    path = sources.data_dir() / "picture_features" / f"{name}.npz"
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix="incomplete-") as folder:
+            np.savez(Path(folder) / path.name, **features(extractor, source.read(index)))
+            (Path(folder) / path.name).replace(path)  # it has its name only when it is whole
+    with np.load(path, allow_pickle=False) as file:
+        return dict(file)
 
 
 def measure_alignment(trial: Trial) -> dict:
@@ -77,8 +96,8 @@ def measure_fidelity(trial: Trial) -> dict:
     config = trial.pipe.config
     extractor = load_extractor(config)
     other = sources.load(config.data, "validation" if trial.split != "validation" else "test")
-    others = other.read(np.arange(min(len(trial.true), len(other.captions))))
-    drawn, true, real = (features(extractor, images) for images in (trial.drawn, trial.true, others))
+    drawn, true = features(extractor, trial.drawn), _of_true(extractor, trial)
+    real = features_of(extractor, other, np.arange(min(len(trial.true), len(other.captions))))
     pairs = {"drawn": (true["features"], drawn["features"]), "real": (true["features"], real["features"])}
     report = {"extractor": extractor.name, "rule": extractor.rule}
     report["kid"] = {name: fidelity.kid(*pair) for name, pair in pairs.items()}
@@ -123,8 +142,9 @@ def measure_diversity(trial: Trial) -> dict:
     extractor, training = load_extractor(config), sources.load(config.data, "train")
     few = np.repeat(trial.captions[::spread][:FEW_CAPTIONS], PER_CAPTION).tolist()
     images = draw(trial.pipe, few, trial.seed, "drawing for diversity")
-    known = training.read(np.unique(np.linspace(0, len(training.captions) - 1, NEAR_TRAINING).astype(int)))
-    same, drawn, true, trained = (features(extractor, x)["features"] for x in (images, trial.drawn, trial.true, known))
+    known = np.unique(np.linspace(0, len(training.captions) - 1, NEAR_TRAINING).astype(int))
+    trained, true = features_of(extractor, training, known)["features"], _of_true(extractor, trial)["features"]
+    same, drawn = (features(extractor, x)["features"] for x in (images, trial.drawn))
     memorised = diversity.memorised(drawn, trained, true)
     return {
         "extractor": extractor.name,
@@ -154,13 +174,13 @@ def measure_retrieval(trial: Trial) -> dict:
         raise ValueError("these captions have a grammar: the exact score says more")
     config = trial.pipe.config
     extractor, training = load_extractor(config), sources.load(config.data, "train")
-    seen = features(extractor, training.read(np.arange(len(training.captions))))["features"]
+    seen = features_of(extractor, training, np.arange(len(training.captions)))["features"]
     probe = retrieval.fit(seen, minilm.embed(list(training.captions)))
     said = minilm.embed(trial.captions)
     return {
         "extractor": extractor.name,
         "drawn": retrieval.recall(probe, features(extractor, trial.drawn)["features"], said, trial.captions),
-        "true": retrieval.recall(probe, features(extractor, trial.true)["features"], said, trial.captions),
+        "true": retrieval.recall(probe, _of_true(extractor, trial)["features"], said, trial.captions),
     }
 
 
@@ -192,3 +212,7 @@ def _reconstruct(pipe: Pipeline, images: np.ndarray) -> np.ndarray:
 @functools.partial(jax.jit, static_argnums=0)
 def _compiled(reconstruct, variables, images):
     return reconstruct(variables, {"image": images}, None)
+
+
+def _of_true(extractor, trial: Trial) -> dict[str, np.ndarray]:
+    return features_of(extractor, trial.source, np.arange(len(trial.true)))

@@ -8,6 +8,7 @@ import pytest
 from t2i_jax import evaluate
 from t2i_jax.data import source as sources
 from t2i_jax.features.extractor import Extractor
+from t2i_jax.metrics import alignment
 
 
 class TruePipeline:
@@ -54,9 +55,19 @@ def test_captions_without_a_grammar_are_drawn_and_not_scored(smoke, tmp_path, mo
     monkeypatch.setattr(sources, "load", lambda *_: real._replace(captions=[f"my cat {i}" for i in range(16)]))
     report = evaluate.evaluate(pipe, tmp_path, "test")
     assert "alignment" not in report and "no exact score" in evaluate.summary(report, tmp_path)
-    with pytest.raises(ValueError, match="have no grammar"):
-        evaluate.evaluate_truth(config, "test", 4)
-    assert np.asarray(real.read(np.arange(2))).shape == (2, 32, 32, 3)
+    with pytest.raises(FileNotFoundError, match="prepare --weights=efficientnet_lite0"):
+        evaluate.evaluate_truth(config, "test", 8)
+
+
+def test_without_a_grammar_the_ruler_is_shown_real_and_spoilt_pictures(smoke, monkeypatch):
+    """Pixels as features: more noise is further away, and other real pictures are not."""
+    pixels = Extractor("Pixels", "none", {}, lambda weights, x: {"features": x.reshape(len(x), -1).astype(np.float32) / 255})
+    monkeypatch.setattr(evaluate, "load_extractor", lambda config: pixels)
+    monkeypatch.setattr(alignment, "can_score", lambda captions: False)
+    text = evaluate.evaluate_truth(smoke("shapes", "data.scenes=240"), "test")
+    kid = {line[:30].strip(): float(line[30:].split()[0]) for line in text.splitlines()[1:]}
+    assert max(kid["real pictures of validation"], kid["test, grain_8"]) < 0 < kid["test, grain_32"]
+    assert "Pixels, none" in text and len(kid) == 5
 
 
 def test_metrics_json_says_how_to_do_it_again(smoke, tmp_path):

@@ -45,8 +45,11 @@ def trials(smoke, monkeypatch):
     config = smoke("shapes", "data.scenes=240")
 
     def trial(pipe):
-        captions, true = [pipe.test.captions[i] for i in distinct(pipe.test)], pipe.test.read(np.array(distinct(pipe.test)))
-        return measures.Trial(pipe, "test", 0, captions, true, measures.draw(pipe, captions, 0))
+        where = np.array(distinct(pipe.test))
+        captions, read = [pipe.test.captions[i] for i in where], pipe.test.read
+        source = pipe.test._replace(captions=captions, read=lambda index: read(where[index]), fingerprint="distinct")
+        true = source.read(np.arange(COUNT))
+        return measures.Trial(pipe, "test", source, 0, captions, true, measures.draw(pipe, captions, 0))
 
     return trial(Painter(config)), trial(Painter(config, always_the_same=True))
 
@@ -113,6 +116,23 @@ def test_retrieval(trials, monkeypatch):
     assert good["drawn"] == good["true"] == bad["true"]
     assert good["drawn"]["captions_of_pictures"]["R@1"]["value"] > 0.9
     assert bad["drawn"]["captions_of_pictures"]["R@1"]["value"] <= 2 / COUNT
+
+
+def test_features_of_real_pictures_are_kept(trials, tmp_path, monkeypatch):
+    """Computed once for the same extractor, pictures and places, and again for any other."""
+    monkeypatch.setenv("T2I_JAX_DATA", str(tmp_path))
+    looked = []
+    real = measures.features
+    monkeypatch.setattr(measures, "features", lambda extractor, images: looked.append(len(images)) or real(extractor, images))
+    extractor, source = measures.load_extractor(None), trials[0].source
+    first = [measures.features_of(extractor, source, np.arange(5))["features"] for _ in range(2)]
+    np.testing.assert_array_equal(first[0], first[1])
+    np.testing.assert_allclose(first[0], means({}, source.read(np.arange(5)))["features"], rtol=1e-6)
+    measures.features_of(extractor, source, np.arange(6))
+    measures.features_of(extractor, source._replace(fingerprint="other"), np.arange(5))
+    measures.features_of(extractor._replace(weights={"w": np.ones(1)}), source, np.arange(5))
+    assert looked == [5, 6, 5, 5]
+    assert not list(tmp_path.rglob("incomplete-*"))
 
 
 def test_too_few_pictures_are_said(trials):
