@@ -12,20 +12,22 @@ import numpy as np
 from PIL import Image
 
 from t2i_jax.grid import sheet
+from t2i_jax.metrics.diversity import convergence
 
 SIDE_BY_SIDE = 12  # captions shown
 
 
 class Entry(NamedTuple):
-    """One model: its metrics.json, its curves {metric: [(minutes of training, value), ...]}, its pictures, its captions.
+    """One model: its metrics.json, its curves {metric: [(minutes of training, value), ...]}, its pictures, its loss.
 
-    pictures: {"drawn", "true"}, uint8 [N, H, W, 3].
+    pictures: {"drawn", "true"}, uint8 [N, H, W, 3].   convergence: of the training loss, see metrics/diversity.py.
     """
 
     name: str
     metrics: dict
     curves: dict[str, list[tuple[float, float]]]
     pictures: dict[str, np.ndarray]
+    convergence: dict
 
 
 class Column(NamedTuple):
@@ -81,13 +83,15 @@ def read_entry(name: str, workdir, measured) -> Entry:
     metrics = json.loads((Path(measured) / "metrics.json").read_text(encoding="utf-8"))
     with np.load(Path(measured) / "pictures.npz", allow_pickle=False) as file:
         pictures = {key: file[key] for key in ("drawn", "true")}
-    return Entry(name, metrics, read_curves(workdir, metrics["setting"]["config"]["train"]["batch_size"]), pictures)
+    timing, lines = (_read_lines(Path(workdir) / name) for name in ("timing.jsonl", "metrics.jsonl"))
+    losses = {line["step"]: loss for line in lines if (loss := _training_loss(line)) is not None}
+    curves = curves_of(timing, lines, metrics["setting"]["config"]["train"]["batch_size"])
+    return Entry(name, metrics, curves, pictures, convergence(list(losses), list(losses.values())))
 
 
-def read_curves(workdir, batch_size: int) -> dict[str, list[tuple[float, float]]]:
-    """{metric: [(minutes, value), ...]} of a run: scores and validation losses against minutes spent in training steps."""
-    files = (Path(workdir) / name for name in ("timing.jsonl", "metrics.jsonl"))
-    timing, lines = ([json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] for file in files)
+def curves_of(timing: Sequence[dict], lines: Sequence[dict], batch_size: int) -> dict[str, list[tuple[float, float]]]:
+    """{metric: [(minutes, value), ...]} of a run's timing.jsonl and metrics.jsonl: scores and validation losses against
+    minutes spent in training steps."""
     steps = [0] + [line["step"] for line in timing]
     seconds = np.diff(steps) * batch_size / np.maximum([line["images_per_second"] for line in timing], 1e-9)
     minutes = np.concatenate([[0], np.cumsum(seconds) / 60])
@@ -97,6 +101,16 @@ def read_curves(workdir, batch_size: int) -> dict[str, list[tuple[float, float]]
             if key.startswith(("score/", "validation/")):
                 curves.setdefault(key, []).append((float(np.interp(line["step"], steps, minutes)), value))
     return curves
+
+
+def _training_loss(line: dict) -> float | None:
+    """The sum over players ("loss", or "generator/loss" and so on); None in a line without."""
+    losses = [value for name, value in line.items() if name.endswith("loss") and not name.startswith("validation/")]
+    return sum(losses) if losses else None
+
+
+def _read_lines(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def write(entries: Sequence[Entry], out, plan: dict) -> Path:
@@ -191,6 +205,9 @@ def _notes(entries) -> list[str]:
     said += [f"KID, precision, recall and diversity are in the features of {name}: {rule}." for name, rule in sorted(rules)]
     real = {e.metrics["fidelity"]["kid"]["real"]["value"] for e in entries if "fidelity" in e.metrics}
     said += [f"KID x 1000 between two sets of real pictures, the floor: {1000 * value:.1f}." for value in sorted(real)]
+    for e in entries:
+        state = "still falls" if e.convergence["falls"] else "no longer falls"
+        said.append(f"{e.name}: the training loss {state} at the end ({e.convergence['spikes']} spikes on the way).")
     true = {e.metrics["alignment"]["true"]["value"] for e in entries if "alignment" in e.metrics}
     return said + [f"Exact score of the true pictures, the ceiling: {value:.4f}." for value in sorted(true)]
 

@@ -1,12 +1,12 @@
 """The page of a comparison says what the numbers say, and needs nothing beside itself."""
 
-import json
 import re
 
 import numpy as np
 import pytest
 
 from t2i_jax import report
+from t2i_jax.metrics.diversity import convergence
 
 PLAN = {"minutes": 3.0, "pictures": 0, "split": "test", "seed": 0}
 
@@ -26,7 +26,8 @@ def entry(name, exact, kid, seconds):
         metrics["fidelity"] = {"extractor": "Extractor", "rule": "a rule", "kid": pair}
     rng = np.random.default_rng(len(name))
     pictures = {key: rng.integers(0, 256, (9, 8, 8, 3)).astype(np.uint8) for key in ("drawn", "true")}
-    return report.Entry(name, metrics, {"score/exact": [(1.0, exact / 2), (3.0, exact)]}, pictures)
+    curves = {"score/exact": [(1.0, exact / 2), (3.0, exact)]}
+    return report.Entry(name, metrics, curves, pictures, convergence(range(40), [100 * exact - i for i in range(40)]))
 
 
 @pytest.fixture
@@ -54,7 +55,7 @@ def test_what_is_said_first(entries):
     ]
 
 
-def test_minutes_of_training(tmp_path):
+def test_minutes_of_training():
     """Minutes come from the speed between two lines: pauses between two starts of a run do not count."""
     timing = [{"step": 10, "images_per_second": 2.0, "time": 5.0}, {"step": 30, "images_per_second": 4.0, "time": 9e9}]
     lines = [
@@ -62,9 +63,7 @@ def test_minutes_of_training(tmp_path):
         {"step": 20, "score/exact": 0.5},
         {"step": 30, "score/exact": 0.75, "validation/loss": 2},
     ]
-    for name, rows in (("timing", timing), ("metrics", lines)):
-        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    curves = report.read_curves(tmp_path, batch_size=12)
+    curves = report.curves_of(timing, lines, batch_size=12)
     assert set(curves) == {"score/exact", "validation/loss"}
     np.testing.assert_allclose(curves["score/exact"], [(1.5, 0.5), (2.0, 0.75)])  # 10 x 12 / 2 s, and 20 x 12 / 4 s
 
@@ -80,7 +79,13 @@ def test_the_page(entries, tmp_path):
     markdown = (tmp_path / "report.md").read_text(encoding="utf-8")
     rows = {line.split("|")[1].strip(): line for line in markdown.splitlines() if line.startswith("| ")}
     assert "**0.750 [0.740, 0.760]**" in rows["b<i>"] and "**12.0**" in rows["a"] and "recall" not in rows["model"]
-    for note in ("Extractor: a rule", "floor: 0.1", "ceiling: 0.9995", "retrieval not measured: no <weights>"):
+    for note in (
+        "Extractor: a rule",
+        "floor: 0.1",
+        "ceiling: 0.9995",
+        "retrieval not measured: no <weights>",
+        "a: the training loss still falls",
+    ):
         assert note in markdown
     assert (tmp_path / "curves.png").is_file() and (tmp_path / "side_by_side.png").is_file()
 
