@@ -23,7 +23,7 @@ from t2i_jax.text import minilm
 BATCH = 64  # pictures that an extractor looks at together
 NEAR_TRAINING = 2048  # training pictures among which nearest neighbours are sought
 PER_CAPTION, FEW_CAPTIONS = 8, 16  # pictures of one caption, and for how many captions
-UNDER_NOISE = 256  # captions drawn again under each noise
+UNDER_NOISE = 128  # captions drawn again under each noise
 
 
 class Trial(NamedTuple):
