@@ -7,7 +7,7 @@ from t2i_jax.config import base, make_tiny
 
 
 def get_config(arg=""):
-    """arg: "" for the experiment, "small" for a third of the parameters, "unet" for a U-Net in the transformer's place,
+    """arg: "" for the experiment, "small" for a third of the parameters, "unet" for a U-Net of about as much arithmetic,
     "smoke" (or "unet_smoke") for a tiny one.
     """
     config = base()
@@ -53,11 +53,11 @@ def get_config(arg=""):
     if arg.startswith("unet"):
         config.model = {
             "network": "unet",
-            "width": 64,
+            "width": 32,
             "heads": 4,
             "multipliers": (1, 2, 2),
-            "attention": (1, 2),
-            "blocks": 2,
+            "attention": (2,),
+            "blocks": 1,
             "dropout": 0.0,
             "dtype": "float32",
         }

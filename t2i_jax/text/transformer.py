@@ -12,11 +12,23 @@ from t2i_jax.text import tokenizer as tokenizers
 from t2i_jax.text.condition import TextCondition, TextEncoder, masked_mean
 
 
+def mix_near(x, mask, reach: int, dtype=jnp.float32):
+    """Vectors x [B, L, D] plus one linear layer ("window") of each and of the `reach` before and after it; 0 adds nothing.
+
+    So a phrase such as "large red ring" is one thing from the start; attention alone learns that late (docs/recipes.md).
+    To be called in a module's `__call__`, whose layer it becomes.
+    """
+    if not reach:
+        return x
+    words = jnp.pad(jnp.where(mask[..., None], x, 0), ((0, 0), (reach, reach), (0, 0)))
+    near = jnp.concatenate([words[:, i : i + x.shape[1]] for i in range(2 * reach + 1)], axis=-1)
+    return x + Dense(x.shape[-1], use_bias=False, dtype=dtype, name="window")(near)
+
+
 class TextTransformer(nn.Module):
     """Tokens int32 [B, L] and mask bool [B, L] -> TextCondition with vectors of `width`; `pooled` is the masked mean.
 
-    window: each word is first mixed, by one linear layer, with so many words before and after it, so that a phrase such as
-    "large red ring" is one thing from the start; attention alone learns that late (docs/recipes.md). 0 for none.
+    window: the reach of `mix_near` over the word embeddings.
     """
 
     vocab_size: int
@@ -31,10 +43,7 @@ class TextTransformer(nn.Module):
     def __call__(self, tokens, mask, keys=None) -> TextCondition:
         init = nn.initializers.normal(0.5)
         x = nn.Embed(self.vocab_size, self.width, embedding_init=init, dtype=self.dtype, name="embed")(tokens)
-        if self.window:
-            words = jnp.pad(jnp.where(mask[..., None], x, 0), ((0, 0), (self.window, self.window), (0, 0)))
-            near = [words[:, i : i + tokens.shape[1]] for i in range(2 * self.window + 1)]
-            x = x + Dense(self.width, use_bias=False, dtype=self.dtype, name="window")(jnp.concatenate(near, axis=-1))
+        x = mix_near(x, mask, self.window, self.dtype)
         if self.depth:
             x = x + sine_positions(tokens.shape[1], self.width).astype(self.dtype)
             trunk = Transformer(self.depth, self.heads, self.dropout, self.dtype, name="trunk")
