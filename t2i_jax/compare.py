@@ -76,7 +76,7 @@ def make_plan(subjects, out: Path, minutes, pictures, split, num, seed, override
         first = next(iter(data))
         if data[name] != data[first]:
             raise ValueError(f"{name} and {first} have different data, so one table would not compare them")
-        steps = None if _is_run(subject) else steps_within(config, out / "calibration" / name, minutes, pictures)
+        steps = None if _is_run(subject) else steps_within(config, out / f"trial-{name}", minutes, pictures)
         chosen[name] = {"subject": str(subject), "steps": steps}
     plan = {**asked, "subjects": chosen}
     out.mkdir(parents=True, exist_ok=True)
