@@ -68,6 +68,7 @@ COLUMNS = (
     Column("precision", _at("fidelity", "precision_recall", "drawn", "precision"), "{:.2f}", 1, "drawn that look real"),
     Column("recall", _at("fidelity", "precision_recall", "drawn", "recall"), "{:.2f}", 1, "real that could be drawn"),
     Column("diversity", _at("diversity", "of_one_caption", "value"), "{:.2f}", 0, "feature distance within a caption"),
+    Column("minutes", _at("minutes"), "{:.1f}", 0, "in training steps, the compiling of the first included"),
     Column("parameters, M", _times(1e-6, _at("cost", "trained_parameters")), "{:.2f}", -1, "trained numbers"),
     Column("GFLOP a picture", _times(1e-9, _at("cost", "draw_flops_per_picture")), "{:.2f}", -1, "arithmetic to draw one"),
     Column(
@@ -85,21 +86,26 @@ def read_entry(name: str, workdir, measured) -> Entry:
         pictures = {key: file[key] for key in ("drawn", "true")}
     timing, lines = (_read_lines(Path(workdir) / name) for name in ("timing.jsonl", "metrics.jsonl"))
     losses = {line["step"]: loss for line in lines if (loss := _training_loss(line)) is not None}
-    curves = curves_of(timing, lines, metrics["setting"]["config"]["train"]["batch_size"])
-    return Entry(name, metrics, curves, pictures, convergence(list(losses), list(losses.values())))
+    clock = minutes_of(timing, metrics["setting"]["config"]["train"]["batch_size"])
+    metrics["minutes"] = clock(timing[-1]["step"])
+    return Entry(name, metrics, curves_of(lines, clock), pictures, convergence(list(losses), list(losses.values())))
 
 
-def curves_of(timing: Sequence[dict], lines: Sequence[dict], batch_size: int) -> dict[str, list[tuple[float, float]]]:
-    """{metric: [(minutes, value), ...]} of a run's timing.jsonl and metrics.jsonl: scores and validation losses against
-    minutes spent in training steps."""
+def minutes_of(timing: Sequence[dict], batch_size: int) -> Callable[[int], float]:
+    """step -> minutes spent until then in training steps (compiling the first one included), from a run's timing.jsonl."""
     steps = [0] + [line["step"] for line in timing]
     seconds = np.diff(steps) * batch_size / np.maximum([line["images_per_second"] for line in timing], 1e-9)
     minutes = np.concatenate([[0], np.cumsum(seconds) / 60])
+    return lambda step: float(np.interp(step, steps, minutes))
+
+
+def curves_of(lines: Sequence[dict], clock: Callable[[int], float]) -> dict[str, list[tuple[float, float]]]:
+    """{metric: [(minutes, value), ...]} of a run's metrics.jsonl: scores and validation losses."""
     curves: dict[str, list] = {}
     for line in lines:
         for key, value in line.items():
             if key.startswith(("score/", "validation/")):
-                curves.setdefault(key, []).append((float(np.interp(line["step"], steps, minutes)), value))
+                curves.setdefault(key, []).append((clock(line["step"]), value))
     return curves
 
 
@@ -160,7 +166,7 @@ def findings(entries: Sequence[Entry]) -> list[str]:
 def budget(plan: dict) -> str:
     """The budget of a plan, in words."""
     if plan["minutes"]:
-        return f"each config trained for {plan['minutes']:g} minutes of training steps (compiling and scoring apart)"
+        return f"each config trained for about {plan['minutes']:g} minutes (compiling and scoring apart)"
     return f"each config trained on {plan['pictures']:,} pictures" if plan["pictures"] else "runs as they were found"
 
 
@@ -200,14 +206,18 @@ def _rows(entries, columns):
 
 def _notes(entries) -> list[str]:
     """What was not measured, and by which features what was."""
-    said = [f"{e.name}: {name} not measured: {why}" for e in entries for name, why in e.metrics["not_measured"].items()]
+    missing: dict[str, list] = {}
+    for entry in entries:
+        for name, why in entry.metrics["not_measured"].items():
+            missing.setdefault(f"{name} not measured: {why}", []).append(entry.name)
+    said = [f"{', '.join(names)}: {what}" for what, names in missing.items()]
     rules = {(m["extractor"], m["rule"]) for e in entries if (m := e.metrics.get("fidelity"))}
     said += [f"KID, precision, recall and diversity are in the features of {name}: {rule}." for name, rule in sorted(rules)]
     real = {e.metrics["fidelity"]["kid"]["real"]["value"] for e in entries if "fidelity" in e.metrics}
     said += [f"KID x 1000 between two sets of real pictures, the floor: {1000 * value:.1f}." for value in sorted(real)]
     for e in entries:
         state = "still falls" if e.convergence["falls"] else "no longer falls"
-        said.append(f"{e.name}: the training loss {state} at the end ({e.convergence['spikes']} spikes on the way).")
+        said.append(f"{e.name}: the training loss {state} at the end (spikes on the way: {e.convergence['spikes']}).")
     true = {e.metrics["alignment"]["true"]["value"] for e in entries if "alignment" in e.metrics}
     return said + [f"Exact score of the true pictures, the ceiling: {value:.4f}." for value in sorted(true)]
 
@@ -268,10 +278,10 @@ FIRST = {
 CURVES = {"score/exact": "captions drawn exactly right", "score/kid": "KID", "validation/loss": "validation loss"}
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>Comparison</title><style>
-body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 1200px; margin: 2em auto; padding: 0 1em; color: #222 }}
+body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 1400px; margin: 2em auto; padding: 0 1em; color: #222 }}
 table {{ border-collapse: collapse; display: block; overflow-x: auto }}
-th, td {{ padding: .35em .7em; border-bottom: 1px solid #ddd; text-align: right; white-space: nowrap }}
-th:first-child {{ text-align: left }} thead th {{ border-bottom: 2px solid #222 }}
+th, td {{ padding: .35em .6em; border-bottom: 1px solid #ddd; text-align: right; white-space: nowrap }}
+th:first-child {{ text-align: left }} thead th {{ border-bottom: 2px solid #222; white-space: normal; vertical-align: bottom }}
 .top {{ font-weight: 700; background: #e4f3e4 }} img {{ max-width: 100% }} ul {{ color: #444 }}
 pre {{ background: #f6f6f6; padding: 1em; overflow-x: auto; font-size: 12px }}
 </style></head><body>

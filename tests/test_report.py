@@ -63,7 +63,7 @@ def test_minutes_of_training():
         {"step": 20, "score/exact": 0.5},
         {"step": 30, "score/exact": 0.75, "validation/loss": 2},
     ]
-    curves = report.curves_of(timing, lines, batch_size=12)
+    curves = report.curves_of(lines, report.minutes_of(timing, batch_size=12))
     assert set(curves) == {"score/exact", "validation/loss"}
     np.testing.assert_allclose(curves["score/exact"], [(1.5, 0.5), (2.0, 0.75)])  # 10 x 12 / 2 s, and 20 x 12 / 4 s
 
@@ -75,7 +75,7 @@ def test_the_page(entries, tmp_path):
     assert len(sources) == 2 and all(source.startswith("data:image/png;base64,") for source in sources)
     assert not re.search(r'(href|src)="(?!data:)', text), "the page is one file"
     assert "<b>" not in text and "<weights>" not in text and "b&lt;i&gt;" in text
-    assert '<td class="top">0.750 [0.740, 0.760]</td>' in text and "3 minutes" in text
+    assert '<td class="top">0.750 [0.740, 0.760]</td>' in text and "about 3 minutes" in text
     markdown = (tmp_path / "report.md").read_text(encoding="utf-8")
     rows = {line.split("|")[1].strip(): line for line in markdown.splitlines() if line.startswith("| ")}
     assert "**0.750 [0.740, 0.760]**" in rows["b<i>"] and "**12.0**" in rows["a"] and "recall" not in rows["model"]
@@ -83,7 +83,7 @@ def test_the_page(entries, tmp_path):
         "Extractor: a rule",
         "floor: 0.1",
         "ceiling: 0.9995",
-        "retrieval not measured: no <weights>",
+        "a, b<i>, c: retrieval not measured: no <weights>",
         "a: the training loss still falls",
     ):
         assert note in markdown
