@@ -4,6 +4,7 @@ A measure raises ValueError where it does not apply, or there is too little to m
 missing; both say what would help.
 """
 
+import contextlib
 import functools
 import tempfile
 from collections.abc import Sequence
@@ -120,7 +121,8 @@ def measure_fidelity(trial: Trial) -> dict:
 
 
 def measure_reconstruction(trial: Trial) -> dict:
-    """How like the true pictures their reconstructions are (PSNR in dB, SSIM)."""
+    """How like the true pictures their reconstructions are: PSNR in dB, SSIM, and, where an extractor with maps is there, the
+    distance of its maps, as LPIPS takes it but without LPIPS's weights."""
     if "reconstruct" not in trial.pipe.family.abilities:
         raise ValueError("this model does not reconstruct pictures")
 
@@ -133,7 +135,19 @@ def measure_reconstruction(trial: Trial) -> dict:
         "ssim": float(np.mean(similarity.ssim(again, trial.true))),
     }
     noises = robustness.reconstruction_under_noise(lambda x: _reconstruct(trial.pipe, x), trial.true, psnr, trial.seed)
-    return {**report, "psnr_under_noise": noises}
+    report["psnr_under_noise"] = noises
+    with contextlib.suppress(FileNotFoundError):
+        extractor = load_extractor(trial.pipe.config)
+        distances = [
+            similarity.perceptual_distance(a["maps"], b["maps"])
+            for a, b in zip(
+                *(extractors.extract(extractor, [x], BATCH, keys=("maps",)) for x in (again, trial.true)), strict=True
+            )
+            if "maps" in a
+        ]
+        if distances:
+            report["map_distance"] = {"extractor": extractor.name, "value": float(np.mean(np.concatenate(distances)))}
+    return report
 
 
 def measure_diversity(trial: Trial) -> dict:

@@ -6,7 +6,7 @@ import pytest
 from t2i_jax import measures
 from t2i_jax.data import source as sources
 from t2i_jax.features.extractor import Extractor
-from t2i_jax.metrics import alignment
+from t2i_jax.metrics import alignment, similarity
 from t2i_jax.text import minilm
 
 COUNT = 24
@@ -15,7 +15,7 @@ COUNT = 24
 def means(weights, images):
     """The mean colour of each of 16 cells: uint8 [B, 32, 32, 3] -> [B, 48]."""
     cells = images.reshape(-1, 4, 8, 4, 8, 3).astype(np.float32).mean((2, 4)) / 255
-    return {"features": cells.reshape(len(images), -1)}
+    return {"features": cells.reshape(len(images), -1), "maps": [cells]}
 
 
 def distinct(source):
@@ -80,6 +80,9 @@ def test_only_inception_may_say_fid(trials, monkeypatch):
 
 def test_reconstruction(trials):
     report = measures.measure_reconstruction(trials[0])
+    cells, again = (means({}, x)["maps"] for x in (trials[0].true, trials[0].true // 2 * 2))
+    distance = np.mean(similarity.perceptual_distance(again, cells))
+    assert report["map_distance"] == {"extractor": "Cells", "value": pytest.approx(distance, rel=1e-5)} and distance > 0
     assert 50 < report["psnr"] < 70 and report["ssim"] > 0.99  # at most one level of 255 away
     assert report["psnr_under_noise"]["clean"] == pytest.approx(report["psnr"]) and report["psnr_under_noise"]["grain_32"] < 25
 
