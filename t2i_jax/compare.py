@@ -9,7 +9,7 @@ from pathlib import Path
 from t2i_jax import config as configs
 from t2i_jax import pipeline, report
 from t2i_jax.data import source as sources
-from t2i_jax.evaluate import evaluate
+from t2i_jax.evaluate import evaluate, read_report
 from t2i_jax.measures import MEASURES
 from t2i_jax.run_folder import read_run
 from t2i_jax.train import train
@@ -41,13 +41,21 @@ def compare(
     for name, chosen in plan["subjects"].items():
         print(f"\n=== {name} ({chosen['subject']})", flush=True)
         workdir = Path(chosen["subject"]) if chosen["steps"] is None else train_one(out, name, chosen, overrides)
-        pipe = pipeline.load(workdir)
+        pipe = pipeline.load(workdir, overrides=overrides)
         measured = out / "measured" / name
-        path = measured / "evaluation" / split / "metrics.json"
-        if not (path.is_file() and json.loads(path.read_text(encoding="utf-8"))["setting"]["weights"] == pipe.weights):
-            evaluate(pipe, measured, split, num, seed, tuple(MEASURES))
-        entries.append(report.read_entry(name, workdir, path.parent))
+        if missing := left_to_measure(measured / "evaluation" / split, pipe):
+            evaluate(pipe, measured, split, plan["captions"], seed, missing)
+        entries.append(report.read_entry(name, workdir, measured / "evaluation" / split))
     return report.write(entries, out, plan)
+
+
+def left_to_measure(folder: Path, pipe: pipeline.Pipeline) -> tuple[str, ...]:
+    """The measures that `folder` has no number for: all if the weights are others; those that lacked a file are tried again."""
+    before = read_report(folder)
+    if not before or before["setting"]["weights"] != pipe.weights:
+        return tuple(MEASURES)
+    settled = before.keys() | {name for name, why in before["not_measured"].items() if "prepare --weights" not in why}
+    return tuple(name for name in MEASURES if name not in settled)
 
 
 def make_plan(subjects, out: Path, minutes, pictures, split, num, seed, overrides) -> dict:
@@ -68,7 +76,7 @@ def make_plan(subjects, out: Path, minutes, pictures, split, num, seed, override
             key = changed[0]
             raise ValueError(f"{out} holds another comparison ({key}: {plan[key]!r}, now {asked[key]!r}); name another --out")
         return plan
-    chosen, data = {}, {}
+    chosen, data, captions, extractor = {}, {}, 0, ""
     for subject in subjects:
         config = _config_of(subject, overrides)
         name = _free_name(subject, chosen)
@@ -76,9 +84,13 @@ def make_plan(subjects, out: Path, minutes, pictures, split, num, seed, override
         first = next(iter(data))
         if data[name] != data[first]:
             raise ValueError(f"{name} and {first} have different data, so one table would not compare them")
+        captions = captions or num or config.evaluate.num
+        extractor = extractor or config.evaluate.extractor
+        if config.evaluate.extractor != extractor:
+            raise ValueError(f"{name} has another evaluate.extractor; set one for all with --config.evaluate.extractor=NAME")
         steps = None if _is_run(subject) else steps_within(config, out / f"trial-{name}", minutes, pictures)
         chosen[name] = {"subject": str(subject), "steps": steps}
-    plan = {**asked, "subjects": chosen}
+    plan = {**asked, "captions": captions, "subjects": chosen}
     out.mkdir(parents=True, exist_ok=True)
     temporary = out / "plan.tmp"
     temporary.write_text(json.dumps(plan, indent=1), encoding="utf-8")
@@ -123,7 +135,9 @@ def _is_run(subject) -> bool:
 
 def _config_of(subject, overrides):
     if _is_run(subject):
-        return configs.from_json(json.dumps(read_run(subject)["config"]))
+        config = configs.from_json(json.dumps(read_run(subject)["config"]))
+        configs.override(config, overrides)
+        return config
     if Path(subject).is_dir():
         raise ValueError(f"{subject} is neither a run folder (it has no run.json) nor a config FILE.py[:arg]")
     return configs.load(str(subject), overrides)
@@ -132,6 +146,6 @@ def _config_of(subject, overrides):
 def _free_name(subject, taken) -> str:
     """ "configs/shapes_flow.py:unet" -> "shapes_flow-unet"; a second of the same name gets "-2"."""
     file, _, arg = str(subject).rstrip("/").partition(":")
-    name = "-".join(filter(None, (Path(file).stem, arg)))
+    name = "-".join(filter(None, (Path(file).name.removesuffix(".py"), arg)))
     names = itertools.chain([name], (f"{name}-{i}" for i in itertools.count(2)))
     return next(name for name in names if name not in taken)

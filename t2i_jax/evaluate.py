@@ -4,7 +4,6 @@ import importlib.metadata
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -25,8 +24,9 @@ def evaluate(
     """Draw one picture for each of the first `num` captions of a split, measure them, and write what came out.
 
     Writes metrics.json (with every setting needed to do it again), grid.png and pictures.npz in `workdir/evaluation/SPLIT`;
-    gives the report. measures: names of MEASURES. What cannot be measured is listed with the reason under "not_measured".
-    Raises ValueError for an unknown measure.
+    gives the report. Other measures that are there already, taken under the same setting, stay.
+    measures: names of MEASURES. What cannot be measured is listed with the reason under "not_measured". Raises ValueError for
+    an unknown measure.
     """
     if unknown := sorted(set(measures) - set(MEASURES)):
         raise ValueError(f"there is no measure {unknown[0]!r}: there are {', '.join(MEASURES)}")
@@ -35,18 +35,30 @@ def evaluate(
     captions = list(source.captions[:count])
     drawn = draw(pipe, captions, seed, f"drawing {split}")
     trial = Trial(pipe, split, source, seed, captions, source.read(np.arange(count)), drawn)
-    report: dict[str, Any] = {"setting": setting(trial, source.fingerprint), "captions": captions[:KEPT], "not_measured": {}}
+    folder = Path(workdir) / "evaluation" / split
+    report = {"setting": setting(trial, source.fingerprint), "captions": captions[:KEPT], "not_measured": {}}
+    before = read_report(folder)
+    if before and before["setting"] == json.loads(json.dumps(report["setting"])):
+        report = before  # other measures of the same pictures stay
     for name in measures:
+        report["not_measured"].pop(name, None)
         try:
             report[name] = MEASURES[name](trial)
-        except (ValueError, FileNotFoundError) as error:
+        except (ValueError, FileNotFoundError, jax.errors.JaxRuntimeError) as error:  # the last: not enough memory
             report["not_measured"][name] = str(error)
-    folder = Path(workdir) / "evaluation" / split
     folder.mkdir(parents=True, exist_ok=True)
     sheet(drawn[:SHOWN], captions[:SHOWN], columns=6).save(folder / "grid.png")
     np.savez_compressed(folder / "pictures.npz", drawn=drawn[:KEPT], true=trial.true[:KEPT])
-    (folder / "metrics.json").write_text(json.dumps(report, indent=1, sort_keys=True), encoding="utf-8")
+    temporary = folder / "metrics.tmp"
+    temporary.write_text(json.dumps(report, indent=1, sort_keys=True), encoding="utf-8")
+    temporary.replace(folder / "metrics.json")
     return report
+
+
+def read_report(folder) -> dict | None:
+    """The report that `evaluate` wrote to `folder`, or None."""
+    path = Path(folder) / "metrics.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
 def setting(trial: Trial, data: str) -> dict:
@@ -68,7 +80,7 @@ def setting(trial: Trial, data: str) -> dict:
 def score_during(pipe: Pipeline, source: sources.Source) -> dict[str, float]:
     """What `train.score_every` writes: {"score/exact": share} of the first `train.score_examples` captions of a source.
 
-    Captions without a grammar give {"score/kid": KID}, and nothing where the extractor's weights are not there.
+    Captions without a grammar give {"score/kid": KID}, and {} without the extractor's weights or with too few pictures.
     """
     count = min(pipe.config.train.score_examples, len(source.captions))
     captions = list(source.captions[:count])
@@ -77,10 +89,10 @@ def score_during(pipe: Pipeline, source: sources.Source) -> dict[str, float]:
         return {"score/exact": alignment.score(images, captions)["exact"]["value"]}
     try:
         extractor = load_extractor(pipe.config)
-    except FileNotFoundError:
+        true = features_of(extractor, source, np.arange(count))["features"]
+        return {"score/kid": fidelity.kid(true, features(extractor, images)["features"])["value"]}
+    except (FileNotFoundError, ValueError):  # no weights, or too few pictures: training goes on
         return {}
-    parts = [features(extractor, part)["features"] for part in (images, source.read(np.arange(count)))]
-    return {"score/kid": fidelity.kid(*parts)["value"]}
 
 
 def summary(report: dict, workdir) -> str:
@@ -115,12 +127,14 @@ def _alignment_lines(report: dict, split: str) -> list[str]:
 
 
 def _fidelity_lines(report: dict) -> list[str]:
-    drawn, real = ({key: 1000 * value for key, value in report["kid"][name].items()} for name in ("drawn", "real"))
-    lines = [
-        f"KID x 1000 ({report['extractor']}): {drawn['value']:.2f} [{drawn['low']:.2f}, {drawn['high']:.2f}]; "
-        f"other real pictures: {real['value']:.2f}\n  features by {report['rule']}"
-    ]
-    return lines + [f"{name} refused: {why}" for name, why in report.get("refused", {}).items()]
+    lines = [f"features of {report['extractor']}: {report['rule']}"]
+    kids = report.get("kid", {})
+    for name in kids.keys() - {"refused"}:
+        value, low, high = (1000 * kids[name][key] for key in ("value", "low", "high"))
+        lines.append(
+            f"  KID x 1000 of {'the drawn' if name == 'drawn' else 'other real'} pictures: {value:.2f} [{low:.2f}, {high:.2f}]"
+        )
+    return lines + [f"  {name} refused: {why}" for name, why in report["refused"].items()]
 
 
 def evaluate_truth(config, split: str = "test", num: int = 0) -> str:

@@ -7,9 +7,9 @@ missing; both say what would help.
 import contextlib
 import functools
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -57,10 +57,9 @@ def load_extractor(config) -> extractors.Extractor:
     return extractors.load(config.evaluate.extractor, config.evaluate.extractor_path)
 
 
-def features(extractor: extractors.Extractor, images: np.ndarray) -> dict[str, np.ndarray]:
-    """Features (and logits) of pictures uint8 [N, H, W, 3], all in memory."""
-    parts = extractors.extract(extractor, [images], BATCH)
-    parts = list(tqdm(parts, "looking", -(-len(images) // BATCH), unit="batch", leave=False, delay=2))
+def features(extractor: extractors.Extractor, images: Iterable[np.ndarray]) -> dict[str, np.ndarray]:
+    """Features (and logits) of pictures, an array or a stream of arrays uint8 [n, H, W, 3]; the results are held in memory."""
+    parts = list(tqdm(extractors.extract(extractor, images, BATCH), "looking", unit="batch", leave=False, delay=2))
     return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
 
 
@@ -71,11 +70,25 @@ def features_of(extractor: extractors.Extractor, source: sources.Source, index: 
     path = sources.data_dir() / "picture_features" / f"{name}.npz"
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
+        blocks = (source.read(index[first : first + BATCH]) for first in range(0, len(index), BATCH))
         with tempfile.TemporaryDirectory(dir=path.parent, prefix="incomplete-") as folder:
-            np.savez(Path(folder) / path.name, **features(extractor, source.read(index)))
+            np.savez(Path(folder) / path.name, **features(extractor, blocks))
             (Path(folder) / path.name).replace(path)  # it has its name only when it is whole
     with np.load(path, allow_pickle=False) as file:
         return dict(file)
+
+
+def attempt(parts: Mapping[str, Callable[[], Any]]) -> dict:
+    """{name: part()}; what raises ValueError (too few pictures, mostly) is left out and listed with the reason in "refused"."""
+    report: dict[str, Any] = {"refused": {}}
+    for name, part in parts.items():
+        try:
+            report[name] = part()
+        except ValueError as error:
+            report["refused"][name] = str(error)
+    if len(report["refused"]) == len(parts):
+        raise ValueError("; ".join(dict.fromkeys(report["refused"].values())))
+    return report
 
 
 def measure_alignment(trial: Trial) -> dict:
@@ -100,24 +113,23 @@ def measure_fidelity(trial: Trial) -> dict:
     drawn, true = features(extractor, trial.drawn), _of_true(extractor, trial)
     real = features_of(extractor, other, np.arange(min(len(trial.true), len(other.captions))))
     pairs = {"drawn": (true["features"], drawn["features"]), "real": (true["features"], real["features"])}
-    report = {"extractor": extractor.name, "rule": extractor.rule}
-    report["kid"] = {name: fidelity.kid(*pair) for name, pair in pairs.items()}
-    report["precision_recall"] = {name: fidelity.precision_recall(*pair) for name, pair in pairs.items()}
-    report["density_coverage"] = {name: fidelity.density_coverage(*pair) for name, pair in pairs.items()}
-    frechet = "fid" if extractor.fid else "frechet_distance"
-    try:
-        report[frechet] = fidelity.frechet_distance(
-            fidelity.moments([pairs["drawn"][0]]), fidelity.moments([pairs["drawn"][1]])
-        )
-    except ValueError as error:
-        report["refused"] = {frechet: str(error)}
+    parts = {
+        "kid": lambda: attempt({name: lambda pair=pair: fidelity.kid(*pair) for name, pair in pairs.items()}),
+        "precision_recall": lambda: fidelity.precision_recall(*pairs["drawn"]),
+        "density_coverage": lambda: fidelity.density_coverage(*pairs["drawn"]),
+        "fid" if extractor.fid else "frechet_distance": lambda: fidelity.frechet_distance(
+            *(fidelity.moments([x]) for x in pairs["drawn"])
+        ),
+    }
     if "logits" in drawn:
-        score = "inception_score" if extractor.fid else "classifier_score"
-        report[score] = {name: fidelity.inception_score(found["logits"]) for name, found in (("drawn", drawn), ("true", true))}
+        order = np.random.default_rng(0).permutation(len(drawn["logits"]))  # sources lie in order, which the score must not see
+        parts["inception_score" if extractor.fid else "classifier_score"] = lambda: {
+            name: fidelity.inception_score(found["logits"][order]) for name, found in (("drawn", drawn), ("true", true))
+        }
     if extractor.embed_text:
-        report["cmmd"] = fidelity.cmmd(*pairs["drawn"])
-        report["clip_score"] = retrieval.clip_score(drawn["features"], extractor.embed_text(trial.captions))
-    return report
+        parts["cmmd"] = lambda: fidelity.cmmd(*pairs["drawn"])
+        parts["clip_score"] = lambda: retrieval.clip_score(drawn["features"], extractor.embed_text(trial.captions))
+    return {"extractor": extractor.name, "rule": extractor.rule, **attempt(parts)}
 
 
 def measure_reconstruction(trial: Trial) -> dict:
@@ -159,14 +171,19 @@ def measure_diversity(trial: Trial) -> dict:
     known = np.unique(np.linspace(0, len(training.captions) - 1, NEAR_TRAINING).astype(int))
     trained, true = features_of(extractor, training, known)["features"], _of_true(extractor, trial)["features"]
     same, drawn = (features(extractor, x)["features"] for x in (images, trial.drawn))
-    memorised = diversity.memorised(drawn, trained, true)
-    return {
-        "extractor": extractor.name,
-        "of_one_caption": {"captions": len(few) // PER_CAPTION, "value": diversity.pairwise_distance(same, few)["value"]},
-        "collapse": diversity.mode_collapse(drawn, trial.captions, true, trial.captions),
-        "memorised": {key: memorised[key] for key in ("value", "threshold", "quantile")},
-        "training_pictures": len(known),
+
+    def memorised():
+        found = diversity.memorised(drawn, trained, true)
+        among = {"among": len(known), "of": len(training.captions)}  # a copy of any other training picture is not seen
+        return {**{key: found[key] for key in ("value", "threshold", "quantile")}, **among}
+
+    value = diversity.pairwise_distance(same, few)["value"]
+    parts = {
+        "of_one_caption": lambda: {"captions": len(few) // PER_CAPTION, "value": value},
+        "collapse": lambda: diversity.mode_collapse(drawn, trial.captions, true, trial.captions),
+        "memorised": memorised,
     }
+    return {"extractor": extractor.name, **attempt(parts)}
 
 
 def measure_robustness(trial: Trial) -> dict:

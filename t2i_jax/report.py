@@ -53,6 +53,10 @@ def _times(factor, value):
     return lambda metrics: None if value(metrics) is None else factor * value(metrics)
 
 
+def _sum(*values):
+    return lambda metrics: None if any(v(metrics) is None for v in values) else sum(v(metrics) for v in values)
+
+
 COLUMNS = (
     Column("exact", _at("alignment", "drawn", "exact", "value"), "{:.3f}", 1, "captions drawn exactly right (share)"),
     Column("GenEval", _at("alignment", "geneval", "overall", "value"), "{:.3f}", 1, "mean of GenEval's six tasks, on shapes"),
@@ -65,11 +69,17 @@ COLUMNS = (
         "captions found by a self-trained probe",
     ),
     Column("KID x 1000", _times(1000, _at("fidelity", "kid", "drawn", "value")), "{:.1f}", -1, "distance from real pictures"),
-    Column("precision", _at("fidelity", "precision_recall", "drawn", "precision"), "{:.2f}", 1, "drawn that look real"),
-    Column("recall", _at("fidelity", "precision_recall", "drawn", "recall"), "{:.2f}", 1, "real that could be drawn"),
+    Column("precision", _at("fidelity", "precision_recall", "precision"), "{:.2f}", 1, "drawn that look real"),
+    Column("recall", _at("fidelity", "precision_recall", "recall"), "{:.2f}", 1, "real that could be drawn"),
     Column("diversity", _at("diversity", "of_one_caption", "value"), "{:.2f}", 0, "feature distance within a caption"),
     Column("minutes", _at("minutes"), "{:.1f}", 0, "in training steps, the compiling of the first included"),
-    Column("parameters, M", _times(1e-6, _at("cost", "trained_parameters")), "{:.2f}", -1, "trained numbers"),
+    Column(
+        "parameters, M",
+        _times(1e-6, _sum(_at("cost", "trained_parameters"), _at("cost", "frozen_parameters"))),
+        "{:.2f}",
+        -1,
+        "numbers in its weights, frozen ones included",
+    ),
     Column("GFLOP a picture", _times(1e-9, _at("cost", "draw_flops_per_picture")), "{:.2f}", -1, "arithmetic to draw one"),
     Column(
         "ms a picture", _times(1000, _at("cost", "draw_seconds_per_picture_at_best_batch")), "{:.0f}", -1, "at the best batch"
@@ -213,10 +223,11 @@ def _notes(entries) -> list[str]:
     said = [f"{', '.join(names)}: {what}" for what, names in missing.items()]
     rules = {(m["extractor"], m["rule"]) for e in entries if (m := e.metrics.get("fidelity"))}
     said += [f"KID, precision, recall and diversity are in the features of {name}: {rule}." for name, rule in sorted(rules)]
-    real = {e.metrics["fidelity"]["kid"]["real"]["value"] for e in entries if "fidelity" in e.metrics}
+    real = {_at("fidelity", "kid", "real", "value")(e.metrics) for e in entries} - {None}
     said += [f"KID x 1000 between two sets of real pictures, the floor: {1000 * value:.1f}." for value in sorted(real)]
     for e in entries:
-        state = "still falls" if e.convergence["falls"] else "no longer falls"
+        state = {True: "still falls", False: "no longer falls", None: "is too short to say whether it falls"}
+        state = state[e.convergence["falls"]]
         said.append(f"{e.name}: the training loss {state} at the end (spikes on the way: {e.convergence['spikes']}).")
     true = {e.metrics["alignment"]["true"]["value"] for e in entries if "alignment" in e.metrics}
     return said + [f"Exact score of the true pictures, the ceiling: {value:.4f}." for value in sorted(true)]

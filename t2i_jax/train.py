@@ -87,8 +87,8 @@ def train(config, workdir) -> Pipeline:
                             writers.write(number, losses)
                             loss = sum(value for name, value in losses.items() if name.endswith("loss"))
                             save_grid(pipeline_of(ema), training, validation, number, workdir, writers)
-                        if scoring:
-                            writers.write(number, score_during(pipeline_of(ema), validation))
+                        if scoring and (scores := score_during(pipeline_of(ema), validation)):
+                            writers.write(number, scores)
                 if number % config.train.save_every == 0 or last or stopping:
                     pending = finite(pending, number, manager)
                     writers.flush()

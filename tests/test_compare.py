@@ -1,11 +1,12 @@
 """One budget, one ruler, one report; an interrupted comparison goes on where it was."""
 
+import dataclasses
 import json
 
 import pytest
 
 import main
-from t2i_jax import compare, config
+from t2i_jax import compare, config, pipeline
 from tests.conftest import ROOT
 
 SHAPES, FLOW = f"{ROOT}/configs/shapes.py:smoke", f"{ROOT}/configs/shapes_flow.py:smoke"
@@ -53,6 +54,16 @@ def test_it_goes_on_where_it_was(folder, monkeypatch):
     before = (folder / "runs" / "shapes-smoke" / "metrics.jsonl").read_text()
     assert again(folder) == folder / "report.html" and began == ["shapes_flow-smoke"]
     assert (folder / "runs" / "shapes-smoke" / "metrics.jsonl").read_text() == before
+
+
+def test_what_is_left_to_measure(folder, monkeypatch):
+    """Nothing twice; what lacked weights is tried again; all of it for other weights."""
+    monkeypatch.setattr(compare, "MEASURES", ("alignment", "fidelity", "robustness"))
+    measured = folder / "measured" / "shapes-smoke" / "evaluation" / "test"
+    pipe = pipeline.load(folder / "runs" / "shapes-smoke")
+    assert compare.left_to_measure(measured, pipe) == ("fidelity", "robustness")
+    assert compare.left_to_measure(measured, dataclasses.replace(pipe, weights="others")) == compare.MEASURES
+    assert compare.left_to_measure(folder / "nowhere", pipe) == compare.MEASURES
 
 
 def test_a_run_folder_beside_a_config(folder, tmp_path, monkeypatch):

@@ -80,6 +80,15 @@ def test_metrics_json_says_how_to_do_it_again(smoke, tmp_path):
     assert setting["num"] == 4 and setting["weights"] == "w" and setting["versions"].keys() >= {"jax", "t2i_jax"}
 
 
+def test_other_measures_of_the_same_pictures_stay(smoke, tmp_path):
+    config = smoke("shapes")
+    evaluate.evaluate(TruePipeline(config), tmp_path, num=4, measures=("alignment",))
+    both = evaluate.evaluate(TruePipeline(config), tmp_path, num=4, measures=("fidelity",))
+    assert both["alignment"]["drawn"]["n"] == 4 and "fidelity" in both["not_measured"]
+    other = evaluate.evaluate(TruePipeline(config), tmp_path, num=5, measures=("fidelity",))
+    assert "alignment" not in other, "of other pictures"
+
+
 def test_what_cannot_be_measured_is_said_and_the_rest_is_there(smoke, tmp_path):
     pipe = TruePipeline(smoke("shapes"))
     report = evaluate.evaluate(pipe, tmp_path, measures=("fidelity", "reconstruction", "alignment"))
