@@ -61,6 +61,7 @@ def get_config(arg=""):
             "dropout": 0.0,
             "dtype": "float32",
         }
+        config.train.steps = 2000
     if arg.endswith("smoke"):
         make_tiny(config)
         config.data.scenes = 64
