@@ -11,7 +11,7 @@ from t2i_jax import pipeline, report
 from t2i_jax.data import source as sources
 from t2i_jax.evaluate import evaluate, read_report
 from t2i_jax.measures import MEASURES
-from t2i_jax.run_folder import read_run
+from t2i_jax.run_folder import config_of, read_run, write_whole
 from t2i_jax.train import train
 
 SCORES = 5  # how often a model is scored while it trains, for the curve
@@ -92,9 +92,7 @@ def make_plan(subjects, out: Path, minutes, pictures, split, num, seed, override
         chosen[name] = {"subject": str(subject), "steps": steps}
     plan = {**asked, "captions": captions, "subjects": chosen}
     out.mkdir(parents=True, exist_ok=True)
-    temporary = out / "plan.tmp"
-    temporary.write_text(json.dumps(plan, indent=1), encoding="utf-8")
-    temporary.replace(path)
+    write_whole(path, json.dumps(plan, indent=1))
     return plan
 
 
@@ -135,7 +133,7 @@ def _is_run(subject) -> bool:
 
 def _config_of(subject, overrides):
     if _is_run(subject):
-        config = configs.from_json(json.dumps(read_run(subject)["config"]))
+        config = config_of(read_run(subject))
         configs.override(config, overrides)
         return config
     if Path(subject).is_dir():

@@ -13,6 +13,7 @@ from t2i_jax.grid import sheet
 from t2i_jax.measures import MEASURES, Trial, draw, features, features_of, load_extractor
 from t2i_jax.metrics import alignment, cost, fidelity, robustness
 from t2i_jax.pipeline import Pipeline
+from t2i_jax.run_folder import write_whole
 
 SHOWN = 24  # pictures in the grid
 KEPT = 64  # pictures in pictures.npz
@@ -49,9 +50,7 @@ def evaluate(
     folder.mkdir(parents=True, exist_ok=True)
     sheet(drawn[:SHOWN], captions[:SHOWN], columns=6).save(folder / "grid.png")
     np.savez_compressed(folder / "pictures.npz", drawn=drawn[:KEPT], true=trial.true[:KEPT])
-    temporary = folder / "metrics.tmp"
-    temporary.write_text(json.dumps(report, indent=1, sort_keys=True), encoding="utf-8")
-    temporary.replace(folder / "metrics.json")
+    write_whole(folder / "metrics.json", json.dumps(report, indent=1, sort_keys=True))
     return report
 
 

@@ -16,7 +16,7 @@ from PIL import Image, PngImagePlugin
 from t2i_jax import checkpoint
 from t2i_jax import config as configs
 from t2i_jax.families import family as families
-from t2i_jax.run_folder import read_frozen, read_run
+from t2i_jax.run_folder import config_of, read_frozen, read_run
 from t2i_jax.text import tokenizer as tokenizers
 
 METADATA = "t2i_jax"  # the PNG text chunk, and the key in `Image.info`
@@ -136,7 +136,7 @@ def load(workdir, which: str | int = "last", overrides: Sequence[str] = ()) -> P
     Raises FileNotFoundError if the folder is not a run, has no such checkpoint, or needs published weights that are not there.
     """
     run = read_run(workdir)
-    config = configs.from_json(json.dumps(run["config"]))
+    config = config_of(run)
     configs.override(config, overrides)
     family = families.load(config)
     ema, _ = checkpoint.restore_ema(workdir, which)

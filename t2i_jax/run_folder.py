@@ -22,6 +22,18 @@ def read_run(workdir) -> dict:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+def config_of(run: dict):
+    """The config of a `run.json`, locked."""
+    return configs.from_json(json.dumps(run["config"]))
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file that has its name only when it is whole."""
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
 def read_frozen(workdir, run: dict) -> dict:
     """All that a run uses and does not train: what was fitted for it, and published weights, which its folder only names.
 
@@ -29,7 +41,7 @@ def read_frozen(workdir, run: dict) -> dict:
     """
     frozen = checkpoint.load_frozen(workdir, run["frozen"])
     if named := run.get("pretrained", {}).get("text"):
-        frozen["text"] = make_encoder(configs.from_json(json.dumps(run["config"])).text).make_frozen()
+        frozen["text"] = make_encoder(config_of(run).text).make_frozen()
         if checkpoint.tree_hash(frozen["text"]) != named["hash"]:
             raise ValueError(f"{workdir} was trained with other weights of {named['name']}: those of {named['package']}")
     return frozen
@@ -67,15 +79,14 @@ def open_run(config, workdir: Path, family, training):
     if "text" in frozen:  # not copied: it can be had again
         named = {"name": config.text.encoder, "package": encoder.package, "hash": checkpoint.tree_hash(frozen["text"])}
         run["pretrained"] = {"text": named}
-    temporary = workdir / "run.tmp"
-    temporary.write_text(json.dumps(run, indent=1, sort_keys=True), encoding="utf-8")
-    temporary.replace(workdir / "run.json")  # last: a folder with run.json is a whole run
+    # Last: a folder with run.json is a whole run.
+    write_whole(workdir / "run.json", json.dumps(run, indent=1, sort_keys=True))
     return tokenizer, frozen
 
 
 def refuse_changes(run: dict, config, training, workdir: Path) -> None:
     """ValueError, naming each difference, if the run in `workdir` is not the one that this config and data would make."""
-    before, now = configs.flatten(configs.from_json(json.dumps(run["config"]))), configs.flatten(config)
+    before, now = configs.flatten(config_of(run)), configs.flatten(config)
     changed = [
         f"config.{key} is {now.get(key)!r}, the run has {before.get(key)!r}"
         for key in sorted(before.keys() | now.keys())

@@ -10,6 +10,8 @@ from pathlib import Path
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
+from t2i_jax.run_folder import write_whole
+
 
 class Writers:
     """Opens the files of `workdir`, cut back to `step`: a resumed run writes again what it computes again.
@@ -85,6 +87,4 @@ def cut_back(path: Path, step: int) -> None:
         except (json.JSONDecodeError, KeyError):
             break
         kept.append(line + "\n")
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text("".join(kept), encoding="utf-8")
-    temporary.replace(path)
+    write_whole(path, "".join(kept))

@@ -50,6 +50,15 @@ class Block(nn.Module):
         return x + Dense(x.shape[-1], dtype=self.dtype, name="mlp_out")(ACTIVATIONS[self.activation](y))
 
 
+def _through_blocks(tower, x, mask=None):
+    """[x, then what comes out of each block of a tower]; called in the tower's `__call__`, whose layers they become."""
+    hidden = [x]
+    for i in range(tower.depth):
+        block = Block(tower.heads, tower.mlp or 4 * tower.width, tower.activation, tower.dtype, name=f"block_{i}")
+        hidden.append(block(hidden[-1], mask))
+    return hidden
+
+
 class ImageTower(nn.Module):
     """A vision transformer: pictures float [B, side, side, 3] -> (hidden, pooled [B, width]).
 
@@ -79,10 +88,7 @@ class ImageTower(nn.Module):
         first = jnp.broadcast_to(first, (x.shape[0], 1, self.width)).astype(self.dtype)
         x = jnp.concatenate([first, x.reshape(x.shape[0], cells, self.width)], axis=1)
         x = x + self.param("positions", nn.initializers.normal(0.02), (1 + cells, self.width)).astype(self.dtype)
-        hidden = [_norm("norm_in", self.dtype)(x)]
-        for i in range(self.depth):
-            block = Block(self.heads, self.mlp or 4 * self.width, self.activation, self.dtype, name=f"block_{i}")
-            hidden.append(block(hidden[-1]))
+        hidden = _through_blocks(self, _norm("norm_in", self.dtype)(x))
         return hidden, _norm("norm_out", self.dtype)(hidden[-1][:, 0])
 
 
@@ -111,11 +117,8 @@ class TextTower(nn.Module):
             raise ValueError(f"{count} tokens a caption are more than the {self.length} that this tower has positions for")
         embed = nn.Embed(self.vocab_size, self.width, embedding_init=nn.initializers.normal(0.02), name="embed")
         positions = self.param("positions", nn.initializers.normal(0.01), (self.length, self.width))
-        hidden = [(embed(tokens) + positions[:count]).astype(self.dtype)]
         causal = jnp.tril(jnp.ones((1, 1, count, count), bool))
-        for i in range(self.depth):
-            block = Block(self.heads, self.mlp or 4 * self.width, self.activation, self.dtype, name=f"block_{i}")
-            hidden.append(block(hidden[-1], causal))
+        hidden = _through_blocks(self, (embed(tokens) + positions[:count]).astype(self.dtype), causal)
         hidden[-1] = _norm("norm_out", self.dtype)(hidden[-1])
         ends = jnp.argmax(tokens == self.end, axis=1)
         return hidden, hidden[-1][jnp.arange(tokens.shape[0]), ends]
