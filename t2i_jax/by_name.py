@@ -6,12 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 
-def make_of(folder: str, name: str) -> Callable:
-    """The `make` of t2i_jax/FOLDER/NAME.py. Raises ValueError, naming those there are and the nearest, if there is none."""
+def make_of(folder: str, name: str, function: str = "make") -> Callable:
+    """`function` of t2i_jax/FOLDER/NAME.py. Raises ValueError, naming those that have it and the nearest, if there is none."""
     files = (Path(__file__).parent / folder).glob("*.py")
-    names = sorted(f.stem for f in files if "\ndef make(" in f.read_text(encoding="utf-8"))
+    names = sorted(f.stem for f in files if f"\ndef {function}(" in f.read_text(encoding="utf-8"))
     if name not in names:
         near = difflib.get_close_matches(str(name), names, 1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise ValueError(f"there is no {name!r} in {folder}: there are {', '.join(names)}{hint}")
-    return importlib.import_module(f"t2i_jax.{folder}.{name}").make
+    return getattr(importlib.import_module(f"t2i_jax.{folder}.{name}"), function)

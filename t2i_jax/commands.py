@@ -24,7 +24,7 @@ def prepare(args, overrides) -> None:
         _fetcher(args.weights)(args.archives)
         print(f"{args.weights}: ready in {data_dir()}")
         return
-    config = ConfigDict({"data": {"name": args.data, "resolution": args.resolution, "path": ""}})
+    config = ConfigDict({"data": {"name": args.data, "resolution": args.resolution, "path": "", "dataset": ""}})
     configs.override(config, overrides)
     config = config.data
     make = make_of("data", args.data)

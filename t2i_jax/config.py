@@ -27,17 +27,33 @@ def base() -> ConfigDict:
                 "heads": 4,
                 "window": 0,
                 "frozen": True,  # of a pretrained encoder ("minilm")
+                "cell": "gru",  # of "recurrent": gru, or bilstm (both directions)
+                "dropout": 0.0,  # of "recurrent" and "transformer"
+            },
+            "augment": {  # of training pictures, on the device; only what the data says to keep its captions true
+                "flip": 0.0,  # how often, left to right
+                "rotation": 0.0,  # the most, in degrees
+                "scale": 0.0,  # the most, as a part of the size
+                "crop": 0.0,  # the farthest shift, as a fraction of the side
+                "colour": 0.0,  # how strong, up to 1
+                "noise": 0.0,  # standard deviation, where pictures are in [-1, 1]
             },
             "optim": {
                 "name": "adamw",
                 "learning_rate": 1e-3,
                 "schedule": "cosine",
                 "warmup": 100,
+                "decay_rate": 0.1,  # under "exponential": of the rate by the end; under "step": at each of `decay_at`
+                "decay_at": (0.5, 0.75),  # fractions of the run
                 "weight_decay": 0.01,
+                "l1": 0.0,
+                "l2": 0.0,
                 "clip": 1.0,
                 "b1": 0.9,
                 "b2": 0.99,
                 "adam_scale": 1.0,  # under muon: the rate of tables, norms and biases, times that of the matrices
+                "freeze": "",  # a regular expression: parameters with such a path ("model/text/embed") are not trained
+                "players": {},  # fields of one player that are its own: {"discriminator": {"b1": 0.0}}
             },
             "train": {
                 "steps": 1000,
@@ -141,7 +157,7 @@ def from_json(text: str) -> ConfigDict:
         return tuple(map(tuples, value)) if isinstance(value, list) else value
 
     given, defaults = tuples(json.loads(text)), base().to_dict()
-    settings = ("text", "optim", "train", "evaluate", "parallel")  # the other sections are whole in each config file
+    settings = ("text", "augment", "optim", "train", "evaluate", "parallel")  # the other sections are whole in each config file
     return ConfigDict({**given, **{name: {**defaults[name], **given.get(name, {})} for name in settings}}).lock()
 
 

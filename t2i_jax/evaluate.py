@@ -1,5 +1,6 @@
 """Scores of a trained run, and of the ruler itself on true pictures."""
 
+import contextlib
 import importlib.metadata
 import json
 from collections.abc import Sequence
@@ -10,8 +11,9 @@ import numpy as np
 
 from t2i_jax.data import source as sources
 from t2i_jax.grid import sheet
-from t2i_jax.measures import MEASURES, Trial, draw, features, features_of, load_extractor
-from t2i_jax.metrics import alignment, cost, fidelity, robustness
+from t2i_jax.measures import MEASURES, Trial, attempt, classifier_of, draw, features, features_of, hears, load_extractor
+from t2i_jax.metrics import alignment, classification, cost, denoising, diversity, fidelity, robustness
+from t2i_jax.models import classifier
 from t2i_jax.pipeline import Pipeline
 from t2i_jax.run_folder import write_whole
 
@@ -19,27 +21,27 @@ SHOWN = 24  # pictures in the grid
 KEPT = 64  # pictures in pictures.npz
 
 
-def evaluate(
-    pipe: Pipeline, workdir, split: str = "test", num: int = 0, seed: int = 0, measures: Sequence[str] = ("alignment",)
-) -> dict:
+def evaluate(pipe: Pipeline, workdir, split: str = "test", num: int = 0, seed: int = 0, measures: Sequence[str] = ()) -> dict:
     """Draw one picture for each of the first `num` captions of a split, measure them, and write what came out.
 
-    Writes metrics.json (with every setting needed to do it again), grid.png and pictures.npz in `workdir/evaluation/SPLIT`;
-    gives the report. Other measures that are there already, taken under the same setting, stay.
-    measures: names of MEASURES. What cannot be measured is listed with the reason under "not_measured". Raises ValueError for
-    an unknown measure.
+    Writes metrics.json (with every setting needed to do it again), grid.png, pictures.npz and plots, in
+    `workdir/evaluation/SPLIT`; gives the report. Other measures that are there already, taken under the same setting, stay.
+    measures: names of MEASURES; by default "classification" for a source of classes, else "alignment". What cannot be
+    measured is listed with the reason under "not_measured". Raises ValueError for an unknown measure.
     """
     if unknown := sorted(set(measures) - set(MEASURES)):
         raise ValueError(f"there is no measure {unknown[0]!r}: there are {', '.join(MEASURES)}")
     source = sources.load(pipe.config.data, split)
+    measures = measures or ("classification" if len(source.labels) else "alignment",)
     count = min(num or pipe.config.evaluate.num, len(source.captions))
     captions = list(source.captions[:count])
     drawn = draw(pipe, captions, seed, f"drawing {split}")
     trial = Trial(pipe, split, source, seed, captions, source.read(np.arange(count)), drawn)
     folder = Path(workdir) / "evaluation" / split
-    report = {"setting": setting(trial, source.fingerprint), "captions": captions[:KEPT], "not_measured": {}}
+    plain = json.loads(json.dumps(setting(trial, source.fingerprint)))  # as it is read back: tuples are lists
+    report = {"setting": plain, "captions": captions[:KEPT], "not_measured": {}}
     before = read_report(folder)
-    if before and before["setting"] == json.loads(json.dumps(report["setting"])):
+    if before and before["setting"] == plain:
         report = before  # other measures of the same pictures stay
     for name in measures:
         report["not_measured"].pop(name, None)
@@ -49,6 +51,8 @@ def evaluate(
             report["not_measured"][name] = str(error)
     folder.mkdir(parents=True, exist_ok=True)
     sheet(drawn[:SHOWN], captions[:SHOWN], columns=6).save(folder / "grid.png")
+    if curve := report.get("reconstruction", {}).get("denoising"):
+        denoising.plot(curve, folder / "denoising.png")
     np.savez_compressed(folder / "pictures.npz", drawn=drawn[:KEPT], true=trial.true[:KEPT])
     write_whole(folder / "metrics.json", json.dumps(report, indent=1, sort_keys=True))
     return report
@@ -77,27 +81,43 @@ def setting(trial: Trial, data: str) -> dict:
 
 
 def score_during(pipe: Pipeline, source: sources.Source) -> dict[str, float]:
-    """What `train.score_every` writes: {"score/exact": share} of the first `train.score_examples` captions of a source.
+    """What `train.score_every` writes, of the first `train.score_examples` captions of a source; what there is of
 
-    Captions without a grammar give {"score/kid": KID}, and {} without the extractor's weights or with too few pictures.
+    "score/exact": the share drawn exactly right, for captions with a grammar, and "score/kid" for others; "score/accuracy":
+    the share recognised as the class of the caption, for a source of classes and a model that hears them.
+    "score/diversity" (the mean distance of two drawn pictures) and "score/vendi" (the effective number of distinct ones),
+    each as a part of that of the true pictures: near 0, the model has collapsed. Without the extractor's weights, or with
+    too few pictures, there are no KID and diversities.
     """
     count = min(pipe.config.train.score_examples, len(source.captions))
-    captions = list(source.captions[:count])
-    images = draw(pipe, captions, seed=0)
-    if alignment.can_score(captions):
-        return {"score/exact": alignment.score(images, captions)["exact"]["value"]}
-    try:
+    captions, labels = list(source.captions[:count]), source.labels[:count]
+    images, grammar, scores = draw(pipe, captions, seed=0), alignment.can_score(captions), {}
+    if grammar:
+        scores["score/exact"] = alignment.score(images, captions)["exact"]["value"]
+    if len(labels) and hears(pipe.config):
+        found = classifier.predict(classifier_of(sources.load(pipe.config.data, "train")), images)
+        scores["score/accuracy"] = classification.accuracy(found, labels, source.classes)["accuracy"]["value"]
+    with contextlib.suppress(FileNotFoundError, ValueError):  # no weights, or too few pictures: training goes on
         extractor = load_extractor(pipe.config)
         true = features_of(extractor, source, np.arange(count))["features"]
-        return {"score/kid": fidelity.kid(true, features(extractor, images)["features"])["value"]}
-    except (FileNotFoundError, ValueError):  # no weights, or too few pictures: training goes on
-        return {}
+        drawn = features(extractor, images)["features"]
+        parts = {"collapse": lambda: diversity.mode_collapse(drawn, captions, true, captions)}
+        if not grammar:
+            parts["kid"] = lambda: fidelity.kid(true, drawn)["value"]
+        found = attempt(parts)
+        if "kid" in found:
+            scores["score/kid"] = found["kid"]
+        if spread := found.get("collapse"):
+            scores |= {"score/diversity": spread["distance"], "score/vendi": spread["vendi"] / spread["vendi_real"]}
+    return scores
 
 
 def summary(report: dict, workdir) -> str:
     """A few lines for a person: the scores, the ruler's own error, the image tokenizer's ceiling, what is missing, the grid."""
     folder = Path(workdir) / "evaluation" / report["setting"]["split"]
     lines = []
+    if "classification" in report:
+        lines += _class_lines(report["classification"])
     if "fidelity" in report:
         lines += _fidelity_lines(report["fidelity"])
     if "reconstruction" in report:
@@ -117,12 +137,38 @@ def _alignment_lines(report: dict, split: str) -> list[str]:
     ]
     if "reconstructed" in report:
         lines.append(f"the image tokenizer's reconstructions of them: {report['reconstructed']['value']:.4f}")
+    if "shuffled" in report:
+        lines.append("drawn pictures, by their own captions and by those of others:")
+        lines += [
+            _beside(atom, *(report[name]["atoms"][atom] for name in ("drawn", "shuffled"))) for atom in report["drawn"]["atoms"]
+        ]
     exact, worst = report["drawn"]["exact"], report["drawn"]["worst_kind"]
     lines.append(
         f"exact match on {split}: {exact['value']:.3f} [{exact['low']:.3f}, {exact['high']:.3f}] "
         f"of {exact['n']} captions, worst kind ({worst}) {report['drawn']['kinds'][worst]['value']:.3f}"
     )
     return lines
+
+
+def _beside(name: str, own: dict, other: dict) -> str:
+    """One score in percent by the own captions and by those of others, and whether the intervals overlap."""
+    each = " and ".join(f"{100 * r['value']:5.1f} % [{100 * r['low']:5.1f}, {100 * r['high']:5.1f}]" for r in (own, other))
+    return f"  {name:<10}{each}, " + ("apart" if own["low"] > other["high"] else "not told apart")
+
+
+def _class_lines(report: dict) -> list[str]:
+    drawn, real = report["drawn"], report["real"]
+    if report["conditional"]:
+        own, ceiling = drawn["accuracy"], real["accuracy"]
+        worst = min(drawn["recall"], key=drawn["recall"].get)
+        lines = [
+            f"class accuracy: {own['value']:.3f} [{own['low']:.3f}, {own['high']:.3f}] of {own['n']} drawn pictures, "
+            f"{ceiling['value']:.3f} of the real ones; worst class ({worst}) {drawn['recall'][worst]:.3f}"
+        ]
+    else:
+        shares = ", ".join(f"{name} {100 * share:.0f} %" for name, share in drawn["share"].items())
+        lines = [f"classes recognised in {drawn['n']} drawn pictures: {shares}"]
+    return [*lines, f"  never drawn: {', '.join(drawn['missing']) or 'none of them'}"]
 
 
 def _fidelity_lines(report: dict) -> list[str]:

@@ -5,19 +5,34 @@ missing; both say what would help.
 """
 
 import contextlib
+import dataclasses
 import functools
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+from safetensors.numpy import load_file, save_file
 from tqdm import tqdm
 
 from t2i_jax.data import source as sources
 from t2i_jax.features import extractor as extractors
-from t2i_jax.metrics import alignment, cost, diversity, fidelity, geneval, retrieval, robustness, similarity
+from t2i_jax.metrics import (
+    alignment,
+    classification,
+    cost,
+    denoising,
+    diversity,
+    fidelity,
+    geneval,
+    retrieval,
+    robustness,
+    similarity,
+)
+from t2i_jax.models import classifier
 from t2i_jax.pipeline import Pipeline
 from t2i_jax.text import minilm
 
@@ -27,7 +42,8 @@ PER_CAPTION, FEW_CAPTIONS = 8, 16  # pictures of one caption, and for how many c
 UNDER_NOISE = 128  # captions drawn again under each noise
 
 
-class Trial(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Trial:
     """What is measured: `drawn` are one picture a caption, `true` those that the captions were written for.
 
     source: of `split`; captions and true are of its first examples.   true, drawn: uint8 [N, H, W, 3].
@@ -40,6 +56,21 @@ class Trial(NamedTuple):
     captions: list[str]
     true: np.ndarray
     drawn: np.ndarray
+
+    @functools.cached_property
+    def extractor(self) -> extractors.Extractor:
+        """As `load_extractor`, once."""
+        return load_extractor(self.pipe.config)
+
+    @functools.cached_property
+    def drawn_features(self) -> dict[str, np.ndarray]:
+        """Of the drawn pictures, for all measures."""
+        return features(self.extractor, self.drawn)
+
+    @functools.cached_property
+    def true_features(self) -> dict[str, np.ndarray]:
+        """Of the true pictures."""
+        return features_of(self.extractor, self.source, np.arange(len(self.true)))
 
 
 def draw(pipe: Pipeline, captions: Sequence[str], seed: int, title: str = "drawing") -> np.ndarray:
@@ -78,6 +109,29 @@ def features_of(extractor: extractors.Extractor, source: sources.Source, index: 
         return dict(file)
 
 
+def classifier_of(training: sources.Source) -> dict:
+    """Parameters of a classifier fitted to these pictures (models/classifier.py), once; then found again in the data folder.
+
+    Raises ValueError if they have no classes.
+    """
+    if not len(training.labels):
+        raise ValueError("these pictures have no classes, so there is nothing to classify them by")
+    name = sources.fingerprint(*classifier.RECIPE, training.fingerprint)[:32]
+    path = sources.data_dir() / "classifiers" / f"{name}.safetensors"
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        params = classifier.fit(training.read, training.labels, len(training.classes))
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix="incomplete-") as folder:
+            save_file(flatten_dict(params, sep="/"), Path(folder) / path.name)
+            (Path(folder) / path.name).replace(path)  # it has its name only when it is whole
+    return unflatten_dict(load_file(path), sep="/")
+
+
+def hears(config) -> bool:
+    """Whether a model is told its captions at all, so that what it draws can be held against them."""
+    return config.text.encoder != "none"
+
+
 def attempt(parts: Mapping[str, Callable[[], Any]]) -> dict:
     """{name: part()}; what raises ValueError (too few pictures, mostly) is left out and listed with the reason in "refused"."""
     report: dict[str, Any] = {"refused": {}}
@@ -92,7 +146,10 @@ def attempt(parts: Mapping[str, Callable[[], Any]]) -> dict:
 
 
 def measure_alignment(trial: Trial) -> dict:
-    """Exact scores of drawn, true and reconstructed pictures (the image tokenizer's ceiling), and GenEval's tasks."""
+    """Exact scores of drawn, true and reconstructed pictures (the image tokenizer's ceiling), and GenEval's tasks.
+
+    "shuffled": of the drawn pictures by the captions of others, which a model that hears nothing could score as well.
+    """
     if not alignment.can_score(trial.captions):
         raise ValueError("these captions have no grammar, so no exact score")
     report = {
@@ -100,17 +157,44 @@ def measure_alignment(trial: Trial) -> dict:
         "true": alignment.score(trial.true, trial.captions)["exact"],
         "geneval": geneval.score(trial.drawn, trial.captions),
     }
+    if len(trial.captions) > 1:
+        report["shuffled"] = alignment.score(trial.drawn, [trial.captions[i] for i in others(len(trial.captions))])
     if "reconstruct" in trial.pipe.family.abilities:
         report["reconstructed"] = alignment.score(_reconstruct(trial.pipe, trial.true), trial.captions)["exact"]
     return report
 
 
+def others(count: int) -> np.ndarray:
+    """A fixed order int64 [count >= 2] in which nothing is in its own place: a random ring, each taking the next one's."""
+    ring = np.random.default_rng(0).permutation(count)
+    order = np.empty(count, np.int64)
+    order[ring] = np.roll(ring, 1)
+    return order
+
+
+def measure_classification(trial: Trial) -> dict:
+    """Whether drawn pictures are of the class of their caption, by a classifier fitted to the training pictures.
+
+    "real" is of the true pictures: the classifier's own accuracy, the ceiling. Of a model that hears nothing ("conditional"
+    is False) both are the histogram of the classes that are recognised.
+    """
+    labels = trial.source.labels[: len(trial.true)]
+    if not len(labels):
+        raise ValueError("these captions are not of classes, so there is no class accuracy")
+    params = classifier_of(sources.load(trial.pipe.config.data, "train"))
+    found = {name: classifier.predict(params, images) for name, images in (("drawn", trial.drawn), ("real", trial.true))}
+    classes, conditional = trial.source.classes, hears(trial.pipe.config)
+    if conditional:
+        return {"conditional": True} | {key: classification.accuracy(x, labels, classes) for key, x in found.items()}
+    return {"conditional": False} | {key: classification.histogram(x, classes) for key, x in found.items()}
+
+
 def measure_fidelity(trial: Trial) -> dict:
     """Distances between the drawn and the true pictures in an extractor's features; "real" is that of other real pictures."""
     config = trial.pipe.config
-    extractor = load_extractor(config)
+    extractor = trial.extractor
     other = sources.load(config.data, "validation" if trial.split != "validation" else "test")
-    drawn, true = features(extractor, trial.drawn), _of_true(extractor, trial)
+    drawn, true = trial.drawn_features, trial.true_features
     real = features_of(extractor, other, np.arange(min(len(trial.true), len(other.captions))))
     pairs = {"drawn": (true["features"], drawn["features"]), "real": (true["features"], real["features"])}
     parts = {
@@ -148,8 +232,10 @@ def measure_reconstruction(trial: Trial) -> dict:
     }
     noises = robustness.reconstruction_under_noise(lambda x: _reconstruct(trial.pipe, x), trial.true, psnr, trial.seed)
     report["psnr_under_noise"] = noises
+    few = trial.true[:UNDER_NOISE]
+    report["denoising"] = denoising.psnr_curve(lambda x: _reconstruct(trial.pipe, x), few, trial.seed)
     with contextlib.suppress(FileNotFoundError):
-        extractor = load_extractor(trial.pipe.config)
+        extractor = trial.extractor
         distances = [
             similarity.perceptual_distance(a["maps"], b["maps"])
             for a, b in zip(
@@ -165,12 +251,12 @@ def measure_reconstruction(trial: Trial) -> dict:
 def measure_diversity(trial: Trial) -> dict:
     """Whether one caption gives different pictures, and whether any of them are training pictures."""
     config, spread = trial.pipe.config, max(len(trial.captions) // FEW_CAPTIONS, 1)
-    extractor, training = load_extractor(config), sources.load(config.data, "train")
+    extractor, training = trial.extractor, sources.load(config.data, "train")
     few = np.repeat(trial.captions[::spread][:FEW_CAPTIONS], PER_CAPTION).tolist()
     images = draw(trial.pipe, few, trial.seed, "drawing for diversity")
     known = np.unique(np.linspace(0, len(training.captions) - 1, NEAR_TRAINING).astype(int))
-    trained, true = features_of(extractor, training, known)["features"], _of_true(extractor, trial)["features"]
-    same, drawn = (features(extractor, x)["features"] for x in (images, trial.drawn))
+    trained, same = features_of(extractor, training, known)["features"], features(extractor, images)["features"]
+    true, drawn = trial.true_features["features"], trial.drawn_features["features"]
 
     def memorised():
         found = diversity.memorised(drawn, trained, true)
@@ -204,14 +290,14 @@ def measure_retrieval(trial: Trial) -> dict:
     if alignment.can_score(trial.captions):
         raise ValueError("these captions have a grammar: the exact score says more")
     config = trial.pipe.config
-    extractor, training = load_extractor(config), sources.load(config.data, "train")
+    extractor, training = trial.extractor, sources.load(config.data, "train")
     seen = features_of(extractor, training, np.arange(len(training.captions)))["features"]
     probe = retrieval.fit(seen, minilm.embed(list(training.captions)))
     said = minilm.embed(trial.captions)
     return {
         "extractor": extractor.name,
-        "drawn": retrieval.recall(probe, features(extractor, trial.drawn)["features"], said, trial.captions),
-        "true": retrieval.recall(probe, _of_true(extractor, trial)["features"], said, trial.captions),
+        "drawn": retrieval.recall(probe, trial.drawn_features["features"], said, trial.captions),
+        "true": retrieval.recall(probe, trial.true_features["features"], said, trial.captions),
     }
 
 
@@ -222,6 +308,7 @@ def measure_cost(trial: Trial) -> dict:
 
 MEASURES = {
     "alignment": measure_alignment,
+    "classification": measure_classification,
     "fidelity": measure_fidelity,
     "reconstruction": measure_reconstruction,
     "diversity": measure_diversity,
@@ -243,7 +330,3 @@ def _reconstruct(pipe: Pipeline, images: np.ndarray) -> np.ndarray:
 @functools.partial(jax.jit, static_argnums=0)
 def _compiled(reconstruct, variables, images):
     return reconstruct(variables, {"image": images}, None)
-
-
-def _of_true(extractor, trial: Trial) -> dict[str, np.ndarray]:
-    return features_of(extractor, trial.source, np.arange(len(trial.true)))

@@ -49,6 +49,10 @@ def _at(*path):
     return value
 
 
+def _count(*path):
+    return lambda metrics: None if _at(*path)(metrics) is None else len(_at(*path)(metrics))
+
+
 def _times(factor, value):
     return lambda metrics: None if value(metrics) is None else factor * value(metrics)
 
@@ -59,6 +63,14 @@ def _sum(*values):
 
 COLUMNS = (
     Column("exact", _at("alignment", "drawn", "exact", "value"), "{:.3f}", 1, "captions drawn exactly right (share)"),
+    Column(
+        "class accuracy",
+        _at("classification", "drawn", "accuracy", "value"),
+        "{:.3f}",
+        1,
+        "pictures recognised as the class that was asked for, by a classifier fitted to real ones",
+    ),
+    Column("classes missing", _count("classification", "drawn", "missing"), "{:.0f}", -1, "never drawn, as far as it can tell"),
     Column("GenEval", _at("alignment", "geneval", "overall", "value"), "{:.3f}", 1, "mean of GenEval's six tasks, on shapes"),
     Column("under noise", _at("robustness", "mean"), "{:.3f}", 1, "exact, from misspelt and reworded captions"),
     Column(
@@ -186,9 +198,13 @@ def _curves(entries) -> Image.Image:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    shown = [key for key in ("score/exact", "score/kid", "validation/loss") if any(key in entry.curves for entry in entries)]
-    figure, axes = pyplot.subplots(1, max(len(shown), 1), figsize=(6 * max(len(shown), 1), 3.6), squeeze=False, dpi=120)
-    for axis, key in zip(axes[0], shown, strict=False):
+    shown = [key for key in CURVES if any(key in entry.curves for entry in entries)]
+    columns = min(max(len(shown), 1), 3)
+    rows = max(-(-len(shown) // columns), 1)
+    figure, axes = pyplot.subplots(rows, columns, figsize=(6 * columns, 3.6 * rows), squeeze=False, dpi=120)
+    for axis in axes.flat[len(shown) :]:
+        axis.set_axis_off()
+    for axis, key in zip(axes.flat, shown, strict=False):
         for entry in entries:
             if key in entry.curves:
                 axis.plot(*zip(*entry.curves[key], strict=True), marker="o", markersize=3, label=entry.name)
@@ -229,6 +245,8 @@ def _notes(entries) -> list[str]:
         state = {True: "still falls", False: "no longer falls", None: "is too short to say whether it falls"}
         state = state[e.convergence["falls"]]
         said.append(f"{e.name}: the training loss {state} at the end (spikes on the way: {e.convergence['spikes']}).")
+    right = {_at("classification", "real", "accuracy", "value")(e.metrics) for e in entries} - {None}
+    said += [f"Class accuracy of the real pictures, the ceiling: {value:.3f}." for value in sorted(right)]
     true = {e.metrics["alignment"]["true"]["value"] for e in entries if "alignment" in e.metrics}
     return said + [f"Exact score of the true pictures, the ceiling: {value:.4f}." for value in sorted(true)]
 
@@ -281,12 +299,20 @@ def _asked(entries, plan) -> str:
 
 FIRST = {
     "exact": "Most captions drawn exactly right",
+    "class accuracy": "Most pictures of the class asked for",
     "R@5": "Most captions found again",
     "KID x 1000": "Closest to real pictures",
     "ms alone": "Quickest to draw one picture",
     "parameters, M": "Smallest",
 }
-CURVES = {"score/exact": "captions drawn exactly right", "score/kid": "KID", "validation/loss": "validation loss"}
+CURVES = {
+    "score/exact": "captions drawn exactly right",
+    "score/accuracy": "pictures of the class asked for",
+    "score/kid": "KID",
+    "score/diversity": "distance between pictures, as a part of that of real ones",
+    "score/vendi": "effective number of distinct pictures, as a part of that of real ones",
+    "validation/loss": "validation loss",
+}
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>Comparison</title><style>
 body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 1400px; margin: 2em auto; padding: 0 1em; color: #222 }}

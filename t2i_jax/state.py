@@ -30,13 +30,13 @@ def create(family, optimizers, batch, seed: int) -> TrainState:
 
 
 def update_ema(ema, new, step, decay: float):
-    """ema * d + new * (1 - d) with d = min(decay, (1 + step) / (10 + step)); leaves that are not floats are those of `new`.
+    """ema + (new - ema) * (1 - d) with d = min(decay, (1 + step) / (10 + step)); leaves that are not floats are those of `new`.
 
     The warm-up keeps the random start out of the average of a short run.
     """
     d = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
 
     def average(old, value):
-        return old * d + value * (1.0 - d) if jnp.issubdtype(value.dtype, jnp.floating) else value
+        return old + (value - old) * (1.0 - d) if jnp.issubdtype(value.dtype, jnp.floating) else value
 
     return jax.tree.map(average, ema, new)

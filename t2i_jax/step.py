@@ -6,8 +6,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from t2i_jax.families.family import Context, Family
+from t2i_jax.families.family import Context, Family, fold_in_each, parts_of_batch
 from t2i_jax.state import TrainState, update_ema
+
+AUGMENT = 2**31 - 1  # apart from the small numbers that losses fold into the same keys
 
 
 def mean_gradients(loss: Callable, player: str, params, ctx: Context):
@@ -27,20 +29,22 @@ def accumulated(gradients: Callable, parts: int) -> Callable:
     if parts == 1:
         return gradients
 
-    def split(x):  # part j takes examples j, j + parts, ...: the examples of a device stay on it
-        return x.reshape(x.shape[0] // parts, parts, *x.shape[1:]).swapaxes(0, 1)
-
     def over_parts(loss, player, params, ctx):
         def part(extra, part_of):
             batch, keys = part_of
             result = gradients(loss, player, params, ctx._replace(extra=extra, batch=batch, keys=keys))
             return result[1], (result[0], result[2])
 
-        extra, stacked = jax.lax.scan(part, ctx.extra, (jax.tree.map(split, ctx.batch), split(ctx.keys)))
+        extra, stacked = jax.lax.scan(part, ctx.extra, in_parts((ctx.batch, ctx.keys), parts))
         grads, metrics = jax.tree.map(lambda x: x.mean(0), stacked)
         return grads, extra, metrics
 
     return over_parts
+
+
+def in_parts(tree, parts: int):
+    """[B, ...] -> [parts, B / parts, ...]; part j has the examples j, j + parts, ...: those of a device stay on it."""
+    return jax.tree.map(lambda x: x.reshape(x.shape[0] // parts, parts, *x.shape[1:]).swapaxes(0, 1), tree)
 
 
 def example_keys(rng, step, count: int, axis_name: str | None = None):
@@ -57,25 +61,43 @@ def make_step(
     ema_decay: float,
     accumulate: int = 1,
     axis_name: str | None = None,
+    augment: Callable | None = None,
     gradients: Callable = mean_gradients,
 ) -> Callable:
     """step(state, frozen, batch) -> (state, metrics). Each player in turn is updated and seen by the next.
 
+    A player with several updates a step (`Family.updates`) makes each on another part of the batch; metrics are their means.
+    augment: (batch, keys [B]) -> batch, of augmentation.py.
     Under `axis_name` (pmap) gradients and metrics are averaged over devices; without, the batch is the global one.
     """
-    gradients = accumulated(gradients, accumulate)
+    gradients, parts = accumulated(gradients, accumulate), parts_of_batch(family)
 
     def step(state: TrainState, frozen, batch):
         params, opt_state, extra, metrics = dict(state.params), dict(state.opt_state), state.extra, {}
         keys = example_keys(state.rng, state.step, batch["image"].shape[0], axis_name)
+        if augment is not None:
+            batch = augment(batch, fold_in_each(keys, AUGMENT))
+        examples = in_parts((batch, keys), parts)
+
         for player, loss in family.losses.items():
-            ctx = Context(extra, frozen, state.ema, state.step, batch, keys)
-            grads, extra, means = gradients(loss, player, params, ctx)
-            if axis_name is not None:
-                grads, means = jax.lax.pmean((grads, means), axis_name)
-            means["grad_norm"] = optax.global_norm(grads)
-            updates, opt_state[player] = optimizers[player].update(grads, opt_state[player], params[player])
-            params[player] = optax.apply_updates(params[player], updates)
+
+            def update(current, part, player=player, loss=loss):
+                own, own_opt_state, extra = current
+                ctx = Context(extra, frozen, state.ema, state.step, *part)
+                grads, extra, means = gradients(loss, player, {**params, player: own}, ctx)
+                if axis_name is not None:
+                    grads, means = jax.lax.pmean((grads, means), axis_name)
+                means["grad_norm"] = optax.global_norm(grads)
+                updates, own_opt_state = optimizers[player].update(grads, own_opt_state, own)
+                return (optax.apply_updates(own, updates), own_opt_state, extra), means
+
+            current, times = (params[player], opt_state[player], extra), family.updates.get(player, 1)
+            if times == 1:
+                current, means = update(current, jax.tree.map(lambda x: x[0], examples))
+            else:
+                current, means = jax.lax.scan(update, current, jax.tree.map(lambda x, n=times: x[:n], examples))
+                means = jax.tree.map(lambda x: x.mean(0), means)
+            params[player], opt_state[player], extra = current
             prefix = f"{player}/" if len(family.losses) > 1 else ""
             metrics.update({prefix + name: value for name, value in means.items()})
         ema = update_ema(state.ema, {"params": params, "extra": extra}, state.step, ema_decay)

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from t2i_jax import checkpoint, optim, parallel, state, step
+from t2i_jax import augmentation, checkpoint, optim, parallel, state, step
 from t2i_jax.data import loader
 from t2i_jax.data import source as sources
 from t2i_jax.evaluate import score_during
@@ -33,16 +33,18 @@ def train(config, workdir) -> Pipeline:
     """
     workdir, size, steps = Path(workdir), config.train.batch_size, config.train.steps
     place = parallel.make(config.parallel)
-    check_sizes(config, place.devices)
     family = families.load(config, place.axis_name)
+    check_sizes(config, place.devices, families.parts_of_batch(family))
     training, validation = (sources.load(config.data, split) for split in ("train", "validation"))
+    augment, variants = augmentation.make(config.augment, training)
     tokenizer, frozen = open_run(config, workdir, family, training)
-    text, cut = loader.tokenise(training, tokenizer, config.text)
+    text, cut = loader.tokenise(training, tokenizer, config.text, variants)
     report_data(training, validation, cut, config.text.length)
 
-    optimizers = {player: optim.make(config.optim, steps) for player in family.losses}
+    optimizers = {player: optim.make(config.optim, steps * family.updates.get(player, 1), player) for player in family.losses}
     shapes = jax.eval_shape(lambda: loader.make_batch(training, text, np.zeros(size, np.int64)))
     create = functools.partial(state.create, family, optimizers, shapes, config.seed)
+    optim.check_freeze(config.optim, jax.eval_shape(create).params)
     with checkpoint.open_manager(workdir) as manager:
         current, pending, first = begin(config, manager, create, family.pretrained, place)
         frozen_there = place.put_frozen(frozen)
@@ -53,6 +55,7 @@ def train(config, workdir) -> Pipeline:
                 ema_decay=config.ema_decay,
                 accumulate=config.train.accumulate,
                 axis_name=place.axis_name,
+                augment=augment,
             )
         )
         report_model(config, current, place, first)
@@ -76,7 +79,9 @@ def train(config, workdir) -> Pipeline:
                 last, stopping, loss = number == steps, bool(stop), None
                 if number % config.train.log_every == 0 or last:
                     pending = finite(pending, number, manager)
-                    writers.progress(number, {k: float(np.mean([row[k] for row in pending])) for k in pending[0]})
+                    means = {k: float(np.mean([row[k] for row in pending])) for k in pending[0]}
+                    writers.progress(number, means)
+                    writers.warn(number, family.warn(means))
                     pending = []
                 evaluating, scoring = (every and (number % every == 0 or last) for every in cadence)
                 if evaluating or scoring:
@@ -89,6 +94,7 @@ def train(config, workdir) -> Pipeline:
                             save_grid(pipeline_of(ema), training, validation, number, workdir, writers)
                         if scoring and (scores := score_during(pipeline_of(ema), validation)):
                             writers.write(number, scores)
+                            writers.warn(number, family.warn(scores))
                 if number % config.train.save_every == 0 or last or stopping:
                     pending = finite(pending, number, manager)
                     writers.flush()
@@ -200,13 +206,14 @@ def catch_signals() -> tuple[list[str], Callable[[], None]]:
     return stop, release
 
 
-def check_sizes(config, devices: int) -> None:
-    """ValueError if the batch does not divide over devices and accumulation."""
+def check_sizes(config, devices: int, updates: int = 1) -> None:
+    """ValueError if the batch does not divide over devices, accumulation and the updates of a step."""
     size, parts = config.train.batch_size, config.train.accumulate
-    if size % (devices * parts):
+    whole = devices * parts * updates
+    if size % whole:
         raise ValueError(
-            f"train.batch_size {size} does not divide over {devices} devices x train.accumulate {parts}: "
-            f"the nearest that does is {-(-size // (devices * parts)) * devices * parts}"
+            f"train.batch_size {size} does not divide over {devices} devices x train.accumulate {parts}"
+            f"{f' x {updates} updates a step' if updates > 1 else ''}: the nearest that does is {-(-size // whole) * whole}"
         )
 
 

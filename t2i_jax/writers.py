@@ -28,6 +28,7 @@ class Writers:
         self.tensorboard = SummaryWriter(str(self.folder / "tensorboard"), purge_step=step + 1, flush_secs=30)
         self.bar = tqdm(total=steps, initial=step, unit="step", dynamic_ncols=True, file=sys.stdout, mininterval=1.0)
         self.last = (step, time.monotonic())
+        self.warned = set()
 
     def write(self, step: int, values: dict[str, float]) -> None:
         """One line of metrics.jsonl, and the same to TensorBoard."""
@@ -44,6 +45,12 @@ class Writers:
         self._line("timing.jsonl", {"step": step, "images_per_second": round(speed, 2), "time": round(time.time(), 3)})
         shown = {name: f"{value:.4g}" for name, value in values.items() if name.endswith("loss")}
         self.bar.set_postfix({**shown, "img/s": f"{speed:.0f}"}, refresh=False)
+
+    def warn(self, step: int, message: str) -> None:
+        """Print what a person should know, when it is news."""
+        if message and message not in self.warned:
+            self.warned.add(message)
+            self.bar.write(f"step {step:,}: {message}", file=sys.stdout)
 
     @contextlib.contextmanager
     def paused(self):

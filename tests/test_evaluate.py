@@ -8,7 +8,8 @@ import pytest
 from t2i_jax import evaluate
 from t2i_jax.data import source as sources
 from t2i_jax.features.extractor import Extractor
-from t2i_jax.metrics import alignment
+from t2i_jax.metrics import alignment, diversity
+from t2i_jax.models import classifier
 
 
 class TruePipeline:
@@ -76,8 +77,21 @@ def test_metrics_json_says_how_to_do_it_again(smoke, tmp_path):
     reports = [evaluate.evaluate(TruePipeline(config), tmp_path, num=4, seed=seed) for seed in (0, 0, 1)]
     assert reports[0] == reports[1] and reports[0]["setting"]["seed"] != reports[2]["setting"]["seed"]
     setting = reports[0]["setting"]
-    assert setting["config"] == config.to_dict() and setting["data"] == sources.load(config.data, "test").fingerprint
+    assert (
+        setting["config"] == json.loads(json.dumps(config.to_dict()))
+        and setting["data"] == sources.load(config.data, "test").fingerprint
+    )
     assert setting["num"] == 4 and setting["weights"] == "w" and setting["versions"].keys() >= {"jax", "t2i_jax"}
+
+
+def test_a_source_of_classes_is_measured_by_them(smoke, tmp_path, monkeypatch):
+    config = smoke("shapes")
+    pipe = TruePipeline(config)
+    real = pipe.pictures._replace(labels=[0] * len(pipe.pictures.captions), classes=("a",))
+    monkeypatch.setattr(sources, "load", lambda *_: real)
+    monkeypatch.setitem(evaluate.MEASURES, "classification", lambda trial: {"of": len(trial.captions)})
+    report = evaluate.evaluate(pipe, tmp_path, num=4)
+    assert report["classification"] == {"of": 4} and "alignment" not in report
 
 
 def test_other_measures_of_the_same_pictures_stay(smoke, tmp_path):
@@ -95,7 +109,7 @@ def test_what_cannot_be_measured_is_said_and_the_rest_is_there(smoke, tmp_path):
     assert report["alignment"]["drawn"]["exact"]["value"] == 1.0
     assert "prepare --weights=efficientnet_lite0" in report["not_measured"]["fidelity"]
     assert "does not reconstruct" in report["not_measured"]["reconstruction"]
-    with pytest.raises(ValueError, match="no measure 'fidelty': there are alignment, fidelity"):
+    with pytest.raises(ValueError, match="no measure 'fidelty': there are alignment, classification, fidelity"):
         evaluate.evaluate(pipe, tmp_path / "none", measures=("fidelty",))
     assert not (tmp_path / "none").exists()
 
@@ -108,4 +122,48 @@ def test_scores_while_training(smoke, monkeypatch):
     assert evaluate.score_during(pipe, others) == {}, "no weights of an extractor"
     colours = Extractor("Colours", "none", {}, lambda weights, x: {"features": x.astype(np.float32).mean((1, 2))})
     monkeypatch.setattr(evaluate, "load_extractor", lambda config: colours)
-    assert evaluate.score_during(pipe, others)["score/kid"] < 0, "the same pictures: nearer than two samples are"
+    scores = evaluate.score_during(pipe, others)
+    assert scores["score/kid"] < 0, "the same pictures: nearer than two samples are"
+    assert scores["score/diversity"] == scores["score/vendi"] == pytest.approx(1)
+    assert set(evaluate.score_during(pipe, pipe.pictures)) == {"score/exact", "score/diversity", "score/vendi"}
+    pipe.draw_rows = lambda captions, index, seed: pipe.pictures.read(0 * index)
+    collapsed = evaluate.score_during(pipe, others)
+    assert collapsed["score/diversity"] == 0 and collapsed["score/vendi"] == pytest.approx(1 / scores_real(pipe, colours))
+    assert collapsed["score/kid"] > 0
+
+
+def scores_real(pipe, extractor):
+    """The effective number of distinct pictures among those that `score_during` looks at."""
+    true = pipe.pictures.read(np.arange(pipe.config.train.score_examples))
+    return diversity.vendi_score(extractor.apply(extractor.weights, true)["features"])
+
+
+def test_class_accuracy_while_training(smoke, monkeypatch):
+    """Where the source has classes and the model is told them."""
+    pipe = TruePipeline(smoke("shapes"))
+    labelled = pipe.pictures._replace(labels=[i % 4 for i in range(16)], classes=tuple("abcd"))
+    monkeypatch.setattr(evaluate, "classifier_of", lambda training: "params")
+    monkeypatch.setattr(classifier, "predict", lambda params, images: np.arange(len(images)) % 2)
+    assert evaluate.score_during(pipe, labelled)["score/accuracy"] == 0.5
+    pipe.config = smoke("shapes", "text.encoder=none")
+    assert "score/accuracy" not in evaluate.score_during(pipe, labelled)
+
+
+def test_what_is_said_of_classes_and_of_shuffled_captions(smoke, tmp_path):
+    report = evaluate.evaluate(TruePipeline(smoke("shapes")), tmp_path, num=16)
+    number = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 8}
+    recall = {"bag": 0.75, "coat": 0.25, "dress": 0.0}
+    report["classification"] = {
+        "conditional": True,
+        "drawn": {"accuracy": number, "recall": recall, "missing": ["dress"]},
+        "real": {"accuracy": {**number, "value": 0.91}},
+    }
+    said = evaluate.summary(report, tmp_path)
+    assert "class accuracy: 0.500 [0.400, 0.600] of 8 drawn pictures, 0.910 of the real ones; worst class (dress) 0.000" in said
+    assert "never drawn: dress" in said
+    colour = next(line for line in said.splitlines() if line.startswith("  colour"))
+    assert colour.startswith("  colour    100.0 % [100.0, 100.0] and ") and colour.endswith(", apart")
+    share = {"bag": 0.25, "coat": 0.75}
+    report["classification"] = {"conditional": False, "drawn": {"n": 8, "share": share, "missing": []}, "real": {}}
+    said = evaluate.summary(report, tmp_path)
+    assert "classes recognised in 8 drawn pictures: bag 25 %, coat 75 %" in said and "never drawn: none of them" in said

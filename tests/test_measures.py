@@ -1,5 +1,8 @@
 """Each measure knows a model that draws the true pictures, and one that always draws the same."""
 
+import dataclasses
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -7,6 +10,7 @@ from t2i_jax import measures
 from t2i_jax.data import source as sources
 from t2i_jax.features.extractor import Extractor
 from t2i_jax.metrics import alignment, similarity
+from t2i_jax.models import classifier
 from t2i_jax.text import minilm
 
 COUNT = 24
@@ -59,6 +63,80 @@ def test_alignment(trials):
     assert good["drawn"]["exact"]["value"] == good["geneval"]["overall"]["value"] == good["true"]["value"] == 1.0
     assert good["reconstructed"]["value"] == 1.0, "a level of difference does not matter"
     assert bad["drawn"]["exact"]["value"] <= 2 / COUNT and bad["geneval"]["overall"]["value"] < 0.5
+    assert good["shuffled"]["exact"]["value"] == 0, "all captions differ"
+    for atom in ("count", "colour"):
+        assert good["shuffled"]["atoms"][atom]["n"] == COUNT
+        assert good["drawn"]["atoms"][atom]["low"] > good["shuffled"]["atoms"][atom]["high"]
+        # who always draws the same scores as often by whatever captions, up to that of the first picture
+        assert abs(bad["drawn"]["atoms"][atom]["value"] - bad["shuffled"]["atoms"][atom]["value"]) < 1e-9
+
+
+@pytest.mark.parametrize("count", [2, 3, 50])
+def test_the_captions_of_others(count):
+    order = measures.others(count)
+    assert sorted(order) == list(range(count)) and not (order == np.arange(count)).any()
+    np.testing.assert_array_equal(order, measures.others(count))
+
+
+@pytest.fixture
+def clothes(smoke, monkeypatch, tmp_path):
+    """Pictures of one of three colours, which are their classes; (trial(labels drawn, encoder), how often it was fitted)."""
+    monkeypatch.setenv("T2I_JAX_DATA", str(tmp_path))
+    colours, fitted, fit = np.eye(3) * 200, [], classifier.fit
+
+    def source(split, count):
+        rng = np.random.default_rng(len(split))
+        labels = np.arange(count) % 3
+        images = (colours[labels][:, None, None] + rng.integers(0, 50, (count, 8, 8, 3))).astype(np.uint8)
+        captions = [f"a photo of a {'rgb'[label]}" for label in labels]
+        return sources.Source(captions, images.__getitem__, split, (), labels.tolist(), ("r", "g", "b"))
+
+    known = {"train": source("train", 300), "test": source("test", 90)}
+    monkeypatch.setattr(sources, "load", lambda config, split: known[split])
+    monkeypatch.setattr(classifier, "fit", lambda *args: fitted.append(1) or fit(*args))
+
+    def trial(drawn, encoder="transformer"):
+        test, config = known["test"], smoke("shapes", f"text.encoder={encoder}")
+        images = known["train"].read(np.asarray(drawn))  # example i of "train" is of class i % 3
+        true = test.read(np.arange(len(drawn)))
+        pipe = SimpleNamespace(config=config)
+        return measures.Trial(pipe, "test", test, 0, test.captions[: len(drawn)], true, images)
+
+    return trial, fitted
+
+
+def test_classification(clothes):
+    trial, fitted = clothes
+    good, mistaken, collapsed = (
+        measures.measure_classification(trial(drawn)) for drawn in (range(30), [0, 1, 1] * 10, [0] * 30)
+    )
+    for report in (good, mistaken, collapsed):
+        assert report["conditional"] and report["real"]["accuracy"]["value"] == 1 and report["real"]["missing"] == []
+    assert good["drawn"]["accuracy"]["value"] == 1 and good["drawn"]["missing"] == []
+    assert mistaken["drawn"]["accuracy"]["value"] == pytest.approx(2 / 3) and mistaken["drawn"]["missing"] == ["b"]
+    assert mistaken["drawn"]["confusion"] == [[10, 0, 0], [0, 10, 0], [0, 10, 0]]
+    assert collapsed["drawn"]["accuracy"]["value"] == pytest.approx(1 / 3) and collapsed["drawn"]["missing"] == ["g", "b"]
+    deaf = measures.measure_classification(trial([0, 0, 0, 1] * 5, "none"))
+    assert deaf["conditional"] is False and deaf["drawn"]["missing"] == ["b"]
+    assert deaf["drawn"]["share"] == {"r": 0.75, "g": 0.25, "b": 0.0} and deaf["real"]["missing"] == []
+    assert fitted == [1], "one classifier judges them all"
+
+
+def test_without_classes_there_is_nothing_to_classify(trials):
+    with pytest.raises(ValueError, match="not of classes"):
+        measures.measure_classification(trials[0])
+    with pytest.raises(ValueError, match="have no classes"):
+        measures.classifier_of(trials[0].source)
+
+
+def test_drawn_pictures_are_looked_at_once(trials, monkeypatch):
+    looked, features = [], measures.features
+    monkeypatch.setattr(
+        measures, "features", lambda extractor, x: looked.append(x is trials[0].drawn) or features(extractor, x)
+    )
+    for measure in (measures.measure_fidelity, measures.measure_diversity):
+        measure(trials[0])
+    assert sum(looked) == 1
 
 
 def test_fidelity(trials):
@@ -138,10 +216,12 @@ def test_features_of_real_pictures_are_kept(trials, tmp_path, monkeypatch):
 
 
 def test_too_few_pictures_are_said(trials):
-    few = trials[0]._replace(captions=trials[0].captions[:3], true=trials[0].true[:3], drawn=trials[0].drawn[:3])
+    def first(count):
+        some = {name: getattr(trials[0], name)[:count] for name in ("captions", "true", "drawn")}
+        return dataclasses.replace(trials[0], **some)
+
     with pytest.raises(ValueError, match=r"Frechet.*3 samples of 48"):
-        measures.measure_fidelity(few)
-    some = trials[0]._replace(captions=trials[0].captions[:5], true=trials[0].true[:5], drawn=trials[0].drawn[:5])
-    report = measures.measure_fidelity(some)
+        measures.measure_fidelity(first(3))
+    report = measures.measure_fidelity(first(5))
     assert "value" in report["kid"]["drawn"] and "precision" in report["precision_recall"], "what can be measured is"
     assert set(report["refused"]) == {"density_coverage", "frechet_distance"}

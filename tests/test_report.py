@@ -21,6 +21,10 @@ def entry(name, exact, kid, seconds):
         "alignment": {"drawn": {"exact": number}, "true": {"value": 0.9995}, "geneval": {"overall": {"value": 0.5}}},
         "cost": {"draw_latency_seconds": seconds},
     }
+    if name == "a":
+        metrics["classification"] = {"drawn": {"accuracy": number, "missing": []}, "real": {"accuracy": {"value": 0.9125}}}
+    if name == "c":  # hears nothing
+        metrics["classification"] = {"drawn": {"missing": ["bag", "coat"]}, "real": {"missing": []}}
     if kid is not None:
         pair = {"drawn": {"value": kid}, "real": {"value": 0.0001}}
         metrics["fidelity"] = {"extractor": "Extractor", "rule": "a rule", "kid": pair}
@@ -45,6 +49,9 @@ def test_the_best_of_a_column(entries):
     assert report.best(entries, columns()["ms alone"]) == {"b<i>", "c"}
     assert report.best(entries, columns()["GenEval"]) == set(), "all are equal"
     assert report.best(entries, columns()["diversity"]) == set()
+    assert [columns()["class accuracy"].value(e.metrics) for e in entries] == [0.25, None, None]
+    assert [columns()["classes missing"].value(e.metrics) for e in entries] == [0, None, 2]
+    assert report.best(entries, columns()["classes missing"]) == {"a"}
 
 
 def test_what_is_said_first(entries):
@@ -83,11 +90,21 @@ def test_the_page(entries, tmp_path):
         "Extractor: a rule",
         "floor: 0.1",
         "ceiling: 0.9995",
+        "Class accuracy of the real pictures, the ceiling: 0.912.",
         "a, b<i>, c: retrieval not measured: no <weights>",
         "a: the training loss still falls",
     ):
         assert note in markdown
     assert (tmp_path / "curves.png").is_file() and (tmp_path / "side_by_side.png").is_file()
+
+
+def test_every_known_curve_is_drawn(entries):
+    """Three in a row: six curves are twice as high a picture as two."""
+    few = report._curves(entries)
+    for key in report.CURVES:
+        entries[0].curves[key] = [(1.0, 0.5), (2.0, 0.25)]
+    many = report._curves(entries)
+    assert many.height == 2 * few.height and many.width == 3 * few.width
 
 
 def test_side_by_side(entries):

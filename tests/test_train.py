@@ -146,6 +146,18 @@ def test_another_tokenizer_is_refused(never_killed, tmp_path):
         train.train(configs.load(f"{ROOT}/configs/shapes.py:smoke", STEPS), workdir)
 
 
+def test_two_players_and_their_statistics_resume_bit_for_bit(smoke, tmp_path):
+    """From the checkpoint of step 3 to step 6, against the run that went there at once."""
+    config = smoke("shapes_gan", "train.eval_every=100", "train.grid=2", "train.validation_examples=1")
+    train.train(config, tmp_path / "whole")
+    shutil.copytree(tmp_path / "whole", tmp_path / "resumed")
+    shutil.rmtree(tmp_path / "resumed" / "checkpoints" / "6")
+    train.train(config, tmp_path / "resumed")
+    _, arrays, _ = everything(tmp_path / "whole")
+    assert any("'stats'" in name and "discriminator" in name for name in arrays)
+    assert_same_run(tmp_path / "resumed", tmp_path / "whole")
+
+
 def test_init_from_starts_with_the_other_runs_weights(never_killed):
     ema, _ = checkpoint.restore_ema(never_killed)
     fresh = state.TrainState(0, jax.tree.map(np.zeros_like, ema["params"]), {}, {}, {"params": None, "extra": {}}, None)

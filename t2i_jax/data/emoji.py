@@ -192,7 +192,10 @@ def make(config, split: str) -> source.Source:
     captions = [r["caption"].decode() for r in records]
     images = np.array([r["image"] for r in records], np.uint8).reshape(-1, config.resolution, config.resolution, 3)
     mark = source.fingerprint("emoji", split, config.resolution, images.tobytes(), *captions)
-    return source.Source(captions, lambda positions: images[positions], mark)
+    # No other: names say directions and letters, the time on a clock, colours and sizes.
+    return source.Source(
+        captions, lambda positions: images[positions], mark, variants=dict.fromkeys(("crop", "noise"), captions)
+    )
 
 
 def _label(label):

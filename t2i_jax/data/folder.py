@@ -56,6 +56,7 @@ def make(config, split: str) -> source.Source:
     At most `config.max_skipped` (default 0.1) of the pictures may be unusable. Raises FileNotFoundError if there is no
     such folder; ValueError, saying what and where, if it has no pictures, no captions or no such split, if a row of a
     captions file is wrong, and if too much was skipped. `read` raises ValueError if a file is gone or has changed.
+    `config.augmentations` (default none) are those under which you know your captions to stay true: ("flip", "crop").
     """
     if not getattr(config, "path", None):
         raise ValueError("folder needs a path: --config.data.path=FOLDER_OF_PICTURES")
@@ -76,7 +77,8 @@ def make(config, split: str) -> source.Source:
     rows = {file: row for row, file in enumerate(hashes)}
     place = np.array([rows[file] for file, *_ in examples])
     read = _reader(folder, list(hashes.items()), place, int(config.resolution))
-    return source.Source(captions, read, mark, _notes(index, captions, split, home))
+    variants = dict.fromkeys(getattr(config, "augmentations", ()), captions)
+    return source.Source(captions, read, mark, _notes(index, captions, split, home), variants=variants)
 
 
 def assign(files: list[str], there: Collection[str] | None = None) -> dict[str, str]:

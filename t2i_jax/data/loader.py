@@ -6,7 +6,8 @@ The only file of the training path that needs TensorFlow.
 import collections
 import functools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 import jax
 import numpy as np
@@ -27,25 +28,33 @@ def examples_at(seed: int, positions: np.ndarray, count: int) -> np.ndarray:
     return np.array([epoch_order(seed, int(p) // count, count)[int(p) % count] for p in positions], np.int64)
 
 
-def tokenise(source: Source, tokenizer, config) -> tuple[dict, int]:
+def tokenise(
+    source: Source, tokenizer, config, variants: Mapping[str, Sequence[str]] = MappingProxyType({})
+) -> tuple[dict, int]:
     """All captions of a source, once, as `config` (`config.text`) has them, and how many were cut to `config.length`.
 
-    Gives {encoder: {"tokens" [N, L], "mask" [N, L]}}, with what the encoder computes of them beforehand.
+    Gives {"text": {encoder: {"tokens" [N, L], "mask" [N, L]}}}, with what the encoder computes of them beforehand; and, where
+    there are variants {augmentation: captions}, the same of them as {"variants": {augmentation: {encoder: ...}}}.
     """
-    text, cut = tokenizers.encode(tokenizer, source.captions, config.length)
-    return {config.encoder: make_encoder(config).precompute(text)}, cut
+    encoder = make_encoder(config)
+    encoded = {name: tokenizers.encode(tokenizer, said, config.length) for name, said in variants.items()}
+    plain, cut = tokenizers.encode(tokenizer, source.captions, config.length)
+    texts = {"text": {config.encoder: encoder.precompute(plain)}}
+    if encoded:
+        texts["variants"] = {name: {config.encoder: encoder.precompute(text)} for name, (text, _) in encoded.items()}
+    return texts, cut + sum(more for _, more in encoded.values())
 
 
-def make_batch(source: Source, text: dict, index: np.ndarray) -> dict:
-    """{"image" uint8 [B,H,W,3], "text", "index" int32 [B]} of the examples at `index`."""
+def make_batch(source: Source, texts: dict, index: np.ndarray) -> dict:
+    """{"image" uint8 [B,H,W,3], "text", "index" int32 [B]} of the examples at `index`; "variants" if `texts` has them."""
     return {
         "image": source.read(index),
-        "text": jax.tree.map(lambda x: x[index], text),
+        **jax.tree.map(lambda x: x[index], texts),
         "index": index.astype(np.int32),
     }
 
 
-def batches(source: Source, text: dict, batch_size: int, seed: int, first: int, last: int) -> Iterator[dict]:
+def batches(source: Source, texts: dict, batch_size: int, seed: int, first: int, last: int) -> Iterator[dict]:
     """The batches of steps first .. last - 1, read ahead by tf.data; starting anywhere costs nothing.
 
     With several processes each yields its own slice of the global batch. Raises RuntimeError if reading fails.
@@ -58,11 +67,11 @@ def batches(source: Source, text: dict, batch_size: int, seed: int, first: int, 
     tf.config.set_visible_devices([], "GPU")  # the accelerator is JAX's
     count, local = len(source.captions), batch_size // jax.process_count()
     offset = local * jax.process_index()
-    leaves, tree = jax.tree.flatten(make_batch(source, text, np.zeros(1, np.int64)))
+    leaves, tree = jax.tree.flatten(make_batch(source, texts, np.zeros(1, np.int64)))
 
     def read(step):
         positions = np.arange(local) + int(step) * batch_size + offset
-        return jax.tree.leaves(make_batch(source, text, examples_at(seed, positions, count)))
+        return jax.tree.leaves(make_batch(source, texts, examples_at(seed, positions, count)))
 
     dataset = tf.data.Dataset.range(first, last)
     dataset = dataset.map(

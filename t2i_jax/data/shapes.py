@@ -26,6 +26,7 @@ SPLITS = {"train": 50_000, "validation": 2_000, "test": 2_000, "compositional": 
 KINDS = ("one", "relation", "count", "two")
 RELATIONS = {"above": (1, -1), "below": (1, 1), "left of": (0, -1), "right of": (0, 1)}  # axis; sign of first - second
 NUMBERS = {"two": 2, "three": 3, "four": 4}
+MIRRORED = {"left": "right", "right": "left", "west": "east", "east": "west"}
 HELD_OUT = {
     ("red", "star"),
     ("green", "ring"),
@@ -135,6 +136,11 @@ def plain(said: str) -> str:
 
     said = re.sub(r"\bto the (left|right) of\b", r"\1 of", said)  # also understood, though `paraphrase` does not say it
     return re.sub(r"\bthe\b", "a", re.sub(_any_of(words), back, said))
+
+
+def mirrored(said: str) -> str:
+    """The caption of the picture mirrored left to right: every shape is its own mirror image, so only sides change."""
+    return re.sub(rf"\b({'|'.join(MIRRORED)})\b", lambda match: MIRRORED[match.group()], said)
 
 
 def plural(word: str) -> str:

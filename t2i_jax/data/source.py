@@ -7,8 +7,9 @@ on first use and is silent and quick afterwards.
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -23,12 +24,19 @@ class Source(NamedTuple):
     read: positions int [N] -> uint8 [N, R, R, 3]. Pure: the same positions give the same bytes.
     fingerprint: sha256 (hex) of everything `captions` and `read` depend on; checkpoints keep it.
     notes: what a person should be told once, a line each ("3 files skipped: ..."); empty when all is well.
+    labels: a place in `classes` for each example, where the data has them; else empty.
+    classes: the names of the classes.
+    variants: {name of an augmentation: the captions of the examples so augmented}, for those that this source knows to keep
+        its captions true; `captions` itself where nothing changes. No other augmentation may be used (augmentation.py).
     """
 
     captions: Sequence[str]
     read: Callable[[np.ndarray], np.ndarray]
     fingerprint: str
     notes: Sequence[str] = ()
+    labels: Sequence[int] = ()
+    classes: Sequence[str] = ()
+    variants: Mapping[str, Sequence[str]] = MappingProxyType({})
 
 
 def load(config, split: str) -> Source:

@@ -1,6 +1,7 @@
 """What a family is: plain data, a few pure functions. To add a family, add a file with `make(config, axis_name)`."""
 
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -8,7 +9,7 @@ import jax
 from t2i_jax.by_name import make_of
 
 ABILITIES = (
-    *("sample", "reconstruct", "encode", "decode", "caption"),
+    *("sample", "reconstruct", "encode", "decode", "interpolate", "caption"),
     *("embed_image", "embed_text", "inpaint", "translate"),
 )
 
@@ -53,6 +54,9 @@ class Family(NamedTuple):
     static: names of settings that shape the computation (a count of steps, a sampler's name) and do compile anew.
     make_frozen: (source) -> pytree of numpy arrays; called once with the training source, for what is fitted to it.
     pretrained: (params) -> params with published weights in place of random ones; called once, outside jit.
+    updates: {player: how often it is updated in one step}, 1 if not named; each update of a step sees other examples, so a
+        batch is divided among the most updates that a player has.
+    warn: ({metric or score: mean since the last line}) -> what a person should know of it, or "" if all is well.
     """
 
     init: Callable
@@ -62,6 +66,8 @@ class Family(NamedTuple):
     static: Sequence[str] = ()
     make_frozen: Callable = lambda source: {}
     pretrained: Callable = lambda params: params
+    updates: Mapping[str, int] = MappingProxyType({})
+    warn: Callable = lambda means: ""
 
 
 def load(config, axis_name: str | None = None) -> Family:
@@ -76,6 +82,23 @@ def ability(family: Family, name: str) -> Callable:
     return family.abilities[name]
 
 
+def parts_of_batch(family: Family) -> int:
+    """Into how many parts a step divides its batch: the most updates that a player has in it."""
+    return max(family.updates.values(), default=1)
+
+
+def over(defaults: Mapping, given: Mapping, what: str) -> dict:
+    """`defaults` with the fields that were given; ValueError, naming those there are, for a field that is not among them."""
+    if unknown := sorted(set(given) - set(defaults)):
+        raise ValueError(f"{what}.{unknown[0]} is unknown: {what} has {', '.join(defaults)}")
+    return {**defaults, **dict(given)}
+
+
+def fold_in_each(keys, number: int):
+    """Other keys [B], a function of these and the number."""
+    return jax.vmap(lambda key: jax.random.fold_in(key, number))(keys)
+
+
 def split_keys(keys, count: int):
     """`count` independent arrays of keys [B] from one array of keys [B]."""
-    return tuple(jax.vmap(lambda key, i=i: jax.random.fold_in(key, i))(keys) for i in range(count))
+    return tuple(fold_in_each(keys, i) for i in range(count))

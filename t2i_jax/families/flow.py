@@ -12,7 +12,7 @@ from t2i_jax.diffusion.guidance import combine, scale_at
 from t2i_jax.diffusion.parameterizations import target, to_noise, to_x0, weight
 from t2i_jax.diffusion.samplers import make_sampler, time_grid
 from t2i_jax.diffusion.schedules import make_schedule, make_time, shift
-from t2i_jax.families.family import Context, Family, Variables, split_keys
+from t2i_jax.families.family import Context, Family, Variables, over, split_keys
 from t2i_jax.models.layers import from_unit, to_unit
 from t2i_jax.text.condition import drop_captions, make_encoder, null_like
 
@@ -44,7 +44,7 @@ def make(config, axis_name=None) -> Family:
     """
     del axis_name  # nothing here goes across examples
     resolution, name = config.data.resolution, config.text.encoder
-    diffusion = _over(DIFFUSION, config.get("diffusion", {}), "diffusion")
+    diffusion = over(DIFFUSION, config.get("diffusion", {}), "diffusion")
     kind, weighting = diffusion["parameterization"], diffusion["weighting"]
     schedule, draw_time = make_schedule(diffusion["schedule"]), make_time(diffusion["time"])
     weight(weighting, kind, schedule(jnp.array(0.5)))  # so that a wrong name is found here
@@ -106,14 +106,7 @@ def make(config, axis_name=None) -> Family:
         init=init,
         losses={"model": loss},
         abilities={"sample": sample},
-        settings={"sample": _over(SAMPLE, config.get("sample", {}), "sample")},
+        settings={"sample": over(SAMPLE, config.get("sample", {}), "sample")},
         static=("sampler", "steps"),
         pretrained=lambda params: {"model": {**params["model"], "text": encoder.pretrained(params["model"]["text"])}},
     )
-
-
-def _over(defaults: dict, given, what: str) -> dict:
-    unknown = sorted(set(given) - set(defaults))
-    if unknown:
-        raise ValueError(f"{what}.{unknown[0]} is unknown: {what} has {', '.join(defaults)}")
-    return {**defaults, **dict(given)}

@@ -187,7 +187,7 @@ def made_up_batch(pipe) -> dict:
 def _training(pipe, batch) -> tuple[Callable, Callable]:
     """What makes a state to go on from of a pipeline's variables, all in buffers of its own, and the step that updates it."""
     config, family = pipe.config, families.load(pipe.config)
-    optimizers = {player: optim.make(config.optim, config.train.steps) for player in family.losses}
+    optimizers = {player: optim.make(config.optim, config.train.steps, player) for player in family.losses}
     update = step.make_step(family, optimizers, ema_decay=config.ema_decay, accumulate=config.train.accumulate)
 
     def create(variables):

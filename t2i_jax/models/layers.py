@@ -90,3 +90,26 @@ def to_unit(image):
 def from_unit(image):
     """Float pictures in [-1, 1] as uint8, rounded and clipped."""
     return jnp.clip(jnp.round((image.astype(jnp.float32) + 1.0) * 127.5), 0, 255).astype(jnp.uint8)
+
+
+def to_channels(image, channels: int):
+    """Pictures [B, H, W, 3] with so many channels: 3, or 1, the mean, for grey ones."""
+    if channels not in (1, 3):
+        raise ValueError(f"model.channels is {channels}: pictures have 3 (colour) or 1 (grey)")
+    return image if channels == 3 else image.mean(-1, keepdims=True)
+
+
+def to_rgb(image):
+    """Pictures [B, H, W, 1 or 3] with 3 channels."""
+    return jnp.broadcast_to(image, (*image.shape[:3], 3))
+
+
+def batch_norm(x, train: bool, axis_name: str | None, name: str, affine: bool = True):
+    """BatchNorm (arXiv 1502.03167) over the global batch, its running averages in the collection "batch_stats".
+
+    To be called in a module's `__call__`, whose layer it becomes. Raises ValueError for a batch of one in training.
+    """
+    if train and axis_name is None and x.shape[0] == 1:
+        raise ValueError("BatchNorm cannot be trained on one picture at a time: let train.batch_size be at least 2")
+    norm = nn.BatchNorm(not train, momentum=0.9, use_bias=affine, use_scale=affine, axis_name=axis_name, name=name)
+    return norm(x)

@@ -1,5 +1,6 @@
 """Text conditioning: one small structure for every family, and what gives it."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -7,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from t2i_jax.by_name import make_of
+from t2i_jax.text import tokenizer as tokenizers
 
 
 class TextCondition(NamedTuple):
@@ -51,6 +53,26 @@ def make_encoder(config) -> TextEncoder:
     return make_of("text", config.encoder)(config)
 
 
+def trained(network: Callable, config) -> TextEncoder:
+    """The encoder of a network that is trained with the model, on captions as `tokenizer.train` cuts them.
+
+    network: a flax module class with a field `vocab_size`, called with (tokens, mask, keys) -> TextCondition; it is made with
+    those of its fields that `config` has.
+    """
+    names = {field.name for field in dataclasses.fields(network)}
+    module = network(**{name: value for name, value in config.items() if name in names})
+
+    def init(rng, length):
+        tokens, mask = jnp.zeros((1, length), jnp.int32), jnp.ones((1, length), bool)
+        condition, variables = module.init_with_output(rng, tokens, mask)
+        return variables["params"], condition
+
+    def apply(params, frozen, text, keys=None):
+        return module.apply({"params": params}, text["tokens"], text["mask"], keys)
+
+    return TextEncoder(init, apply, lambda captions: tokenizers.train(captions, module.vocab_size))
+
+
 def masked_mean(x, mask):
     """The mean [B, D] of the vectors x [B, L, D] where mask [B, L] is True."""
     weight = mask[..., None].astype(x.dtype)
@@ -71,3 +93,10 @@ def drop_captions(text: Mapping, null: Mapping, keys, rate: float) -> Mapping:
 def null_like(text: Mapping, null: Mapping) -> Mapping:
     """The empty caption repeated to the shape of `text`."""
     return {name: jnp.broadcast_to(null[name], x.shape) for name, x in text.items()}
+
+
+def text_or_null(inputs: Mapping, frozen: Mapping, name: str, count: int) -> Mapping:
+    """The text that the encoder `name` is given in `inputs`, or `count` empty captions where there is none."""
+    if "text" in inputs:
+        return inputs["text"][name]
+    return {field: jnp.broadcast_to(value, (count, *jnp.shape(value))) for field, value in frozen["null_text"][name].items()}

@@ -1,6 +1,5 @@
 """A transformer text encoder trained with the model; depth 0 gives plain word embeddings."""
 
-import dataclasses
 from typing import Any
 
 import flax.linen as nn
@@ -8,8 +7,7 @@ import jax.numpy as jnp
 
 from t2i_jax.models.layers import Dense, sine_positions
 from t2i_jax.models.transformer import Transformer
-from t2i_jax.text import tokenizer as tokenizers
-from t2i_jax.text.condition import TextCondition, TextEncoder, masked_mean
+from t2i_jax.text.condition import TextCondition, TextEncoder, masked_mean, trained
 
 
 def mix_near(x, mask, reach: int, dtype=jnp.float32):
@@ -53,15 +51,4 @@ class TextTransformer(nn.Module):
 
 def make(config) -> TextEncoder:
     """A TextTransformer of those of its fields that `config.text` has, and a tokenizer of `vocab_size` for the captions."""
-    names = {field.name for field in dataclasses.fields(TextTransformer)}
-    module = TextTransformer(**{name: value for name, value in config.items() if name in names})
-
-    def init(rng, length):
-        tokens, mask = jnp.zeros((1, length), jnp.int32), jnp.ones((1, length), bool)
-        condition, variables = module.init_with_output(rng, tokens, mask)
-        return variables["params"], condition
-
-    def apply(params, frozen, text, keys=None):
-        return module.apply({"params": params}, text["tokens"], text["mask"], keys)
-
-    return TextEncoder(init, apply, lambda captions: tokenizers.train(captions, module.vocab_size))
+    return trained(TextTransformer, config)

@@ -60,6 +60,13 @@ def test_captions_beside_the_pictures_go_with_the_right_pixels(top):
     assert everything(top) == {f"number {i}": (i, 0, 9) for i in range(40)}
 
 
+def test_the_user_says_under_what_the_captions_stay_true(top):
+    many(top, 5)
+    assert folder.make(config(top), "train").variants == {}
+    s = folder.make(config(top, augmentations=("flip", "crop")), "train")
+    assert s.variants == {"flip": s.captions, "crop": s.captions}
+
+
 def test_read_takes_any_positions_and_gives_the_same_again(top):
     many(top, 12)
     s = folder.make(config(top), "train")

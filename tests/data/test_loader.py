@@ -46,8 +46,24 @@ def test_batches_keep_pictures_and_captions_together(text):
     for batch in loader.batches(source(), text, 4, 3, 0, 5):
         assert batch["image"].dtype == np.uint8 and batch["index"].dtype == np.int32
         np.testing.assert_array_equal(batch["image"][:, 0, 0, 0], batch["index"])
+        assert set(batch) == {"image", "text", "index"}
         read = tokenizers.decode(tokenizer, batch["text"]["transformer"]["tokens"])
         assert read == [CAPTIONS[i] for i in batch["index"]]
+
+
+def test_variants_are_tokenised_beforehand_and_go_with_their_pictures():
+    tokenizer = tokenizers.train(CAPTIONS, 300)
+    config = ConfigDict({"encoder": "transformer", "length": 32, "vocab_size": 300})
+    mirrored = [said[::-1] for said in CAPTIONS[:-1]] + ["x" * 32]
+    texts, cut = loader.tokenise(source(), tokenizer, config, {"flip": mirrored})
+    assert cut == 1
+    for batch in loader.batches(source(), texts, 4, 3, 0, 5):
+        assert set(batch) == {"image", "text", "variants", "index"}
+        plain, flipped = (
+            tokenizers.decode(tokenizer, of["transformer"]["tokens"]) for of in (batch["text"], batch["variants"]["flip"])
+        )
+        assert plain == [CAPTIONS[i] for i in batch["index"]]
+        assert flipped == [mirrored[i][:31] for i in batch["index"]]
 
 
 def test_a_failing_read_is_an_error_that_says_why(text):

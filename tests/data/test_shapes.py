@@ -6,6 +6,7 @@ import pytest
 
 from t2i_jax.data import shapes, source
 from t2i_jax.data.render import SIZES, draw
+from t2i_jax.metrics import alignment
 
 SCENES = {split: [shapes.scene(split, i) for i in range(400)] for split in shapes.SPLITS}
 
@@ -102,6 +103,29 @@ def test_a_paraphrase_shares_no_word_of_content_and_means_the_same():
     )
 
 
+@pytest.mark.parametrize("side", [32, 48])
+def test_a_mirrored_picture_is_that_of_the_mirrored_scene(side):
+    for scene in SCENES["train"][:200]:
+        mirrored = [thing._replace(x=128 - thing.x) for thing in scene.things]
+        np.testing.assert_array_equal(draw(scene.things, side)[:, ::-1], draw(mirrored, side))
+
+
+@pytest.mark.parametrize("split", ["train", "paraphrase"])
+def test_a_mirrored_caption_is_true_of_the_mirrored_picture_and_only_of_it(split):
+    sideways = [s for s in SCENES[split] if s.relation in ("left of", "right of")]
+    others = [s for s in SCENES[split] if s.relation not in ("left of", "right of")]
+    assert len(sideways) > 30 and all(shapes.mirrored(s.caption) == s.caption for s in others)
+    for scene in sideways:
+        said = shapes.mirrored(scene.caption)
+        other = {"left of": "right of", "right of": "left of"}[scene.relation]
+        assert shapes.plain(said) == shapes.caption("relation", scene.things, other)
+        assert shapes.mirrored(said) == scene.caption
+    for scene in [*sideways[:6], *others[:6]]:
+        image, said = draw(scene.things, 32)[:, ::-1], shapes.mirrored(scene.caption)
+        assert alignment.score_picture(image, said)["exact"]
+        assert alignment.score_picture(image, scene.caption)["exact"] == (said == scene.caption)
+
+
 def test_the_source_gives_the_scenes_in_order(config, capfd):
     made = {split: source.load(config, split) for split in shapes.SPLITS}
     printed = capfd.readouterr()
@@ -110,6 +134,7 @@ def test_the_source_gives_the_scenes_in_order(config, capfd):
     for split, data in made.items():
         scenes = SCENES[split][:12]
         assert list(data.captions) == [s.caption for s in scenes]
+        assert data.variants == {"flip": [shapes.mirrored(s.caption) for s in scenes], "noise": data.captions}
         places = np.array([7, 0, 11, 7])
         images = data.read(places)
         assert images.dtype == np.uint8

@@ -1,0 +1,46 @@
+"""Variational autoencoders on Fashion-MNIST: codes of 16 numbers for pictures of clothes.
+
+python main.py train --config=configs/fashion_vae.py --workdir=runs/fashion_vae
+"""
+
+from t2i_jax.config import base, make_tiny
+
+
+def get_config(arg=""):
+    """arg: "" for the VAE; "beta", a beta-VAE with KL warm-up and free bits; "cvae", conditional on the class; "denoising",
+    which sees noisy pictures and is to give clean ones; "smoke" for a tiny one of the last three at once.
+    """
+    config = base()
+    config.family = "vae"
+    config.data = {"name": "fashion_mnist", "resolution": 32, "template": "a photo of a {}"}
+    config.text.update({"encoder": "none", "length": 2})
+    config.model = {
+        "latent": 16,
+        "net": "dense",
+        "width": 256,
+        "multipliers": (2, 1),
+        "hidden": 256,
+        "channels": 1,
+        "likelihood": "bernoulli",
+        "scale": "fixed",
+        "log_scale": 0.0,
+        "dtype": "float32",
+    }
+    config.vae = {"beta": 1.0, "warmup": 0, "free_bits": 0.0, "denoise": 0.0}
+    config.caption_dropout = 0.0
+    config.optim.update({"learning_rate": 2e-3, "weight_decay": 0.0, "clip": 100.0})
+    config.sample = {"temperature": 1.0}
+    config.train.update({"steps": 4000, "batch_size": 128, "eval_every": 2000, "save_every": 2000})
+    if arg in ("beta", "smoke"):
+        config.vae.update({"beta": 4.0, "warmup": 1000, "free_bits": 0.05})
+    if arg in ("cvae", "smoke"):
+        config.text.update({"encoder": "classes", "vocab_size": 12, "width": 16})
+        config.sample.temperature = 0.8
+        config.caption_dropout = 0.05  # seldom: what the caption does not say, the code has to, and then says it always
+    if arg in ("denoising", "smoke"):
+        config.vae.denoise = 128.0
+    if arg == "smoke":
+        make_tiny(config)
+        config.vae.warmup = 3
+        config.model.update({"net": "conv", "width": 8, "multipliers": (1, 1), "hidden": 16})
+    return config

@@ -1,0 +1,36 @@
+"""Captioned shapes drawn by a text-conditional DCGAN whose players look at the words.
+
+python main.py train --config=configs/shapes_gan.py --workdir=runs/shapes_gan
+"""
+
+from t2i_jax.config import base, make_tiny
+
+
+def get_config(arg=""):
+    """arg: "" for the experiment, "smoke" for a tiny one."""
+    config = base()
+    config.family = "gan"
+    config.data = {"name": "shapes", "resolution": 32, "scenes": 0}
+    config.text.update({"encoder": "transformer", "length": 12, "vocab_size": 512, "width": 128, "depth": 0, "window": 2})
+    config.caption_dropout = 0.0
+    config.ema_decay = 0.995
+    config.model = {
+        "network": "dcgan",
+        "channels": 3,
+        "latent": 64,
+        "width": 64,
+        "levels": 3,
+        "norm": "none",
+        "attention": (8,),
+        "heads": 4,
+    }
+    config.gan = {"loss": "nonsaturating", "mismatch": 1.0, "r1": 1.0, "r1_every": 4, "discriminator_steps": 1, "augment": ""}
+    config.optim.update({"learning_rate": 3e-4, "schedule": "constant", "b1": 0.0, "weight_decay": 0.0, "clip": 0.0})
+    config.sample = {"truncation": 1.0}
+    config.train.update({"steps": 3000, "batch_size": 32, "eval_every": 1000, "save_every": 1000})
+    if arg == "smoke":
+        make_tiny(config)
+        config.data.scenes = 64
+        config.data.resolution = 16
+        config.model.update({"latent": 8, "width": 8, "levels": 2, "heads": 2, "norm": "spectral"})
+    return config
