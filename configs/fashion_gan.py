@@ -14,21 +14,39 @@ def get_config(arg=""):
     config = base()
     config.family = "gan"
     config.data = {"name": "fashion_mnist", "resolution": 32, "template": "a photo of a {}"}
-    config.text.update({"encoder": "classes", "length": 2, "vocab_size": 16, "width": 64})
+    config.text.update({"encoder": "classes", "length": 2, "vocab_size": 12, "width": 64})
     config.caption_dropout = 0.0
     config.ema_decay = 0.995
-    config.model = {"network": "dcgan", "channels": 1, "latent": 64, "width": 48, "levels": 3, "norm": "batch"}
-    config.gan = {"loss": "nonsaturating", "r1": 0.0, "r1_every": 1, "augment": "", "mismatch": 0.0}
-    config.optim.update({"learning_rate": 2e-4, "schedule": "constant", "b1": 0.5, "weight_decay": 0.0, "clip": 0.0})
+    config.model = {"network": "dcgan", "channels": 1, "latent": 64, "width": 48, "levels": 3, "norm": "none"}
+    config.gan = {"loss": "nonsaturating", "r1": 1.0, "r1_every": 4}
+    config.optim.update({"learning_rate": 5e-4, "schedule": "constant", "b1": 0.5, "weight_decay": 0.0, "clip": 0.0})
     config.sample = {"truncation": 1.0}
-    config.train.update({"steps": 2500, "batch_size": 64})
+    config.train.update({"steps": 2000, "batch_size": 64, "eval_every": 1000, "save_every": 1000})
     if arg.startswith(("unconditional", "mlp", "stylegan2")):
         config.text.encoder = "none"
     if arg.startswith("mlp"):
         config.model = {"network": "mlp_gan", "channels": 1, "latent": 64, "widths": (256, 512)}
+        config.train.update({"steps": 12000, "eval_every": 4000, "save_every": 4000})
     if arg.startswith("stylegan2"):
-        config.model = {"network": "stylegan2", "channels": 1, "latent": 64}
-        config.gan.update({"r1": 1.0, "r1_every": 16, "path_length": 2.0, "path_every": 4, "style_mixing": 0.9})
+        config.model = {
+            "network": "stylegan2",
+            "channels": 1,
+            "latent": 64,
+            "width": 64,
+            "base_channels": 512,
+            "max_channels": 64,
+        }
+        config.gan.update({"r1_every": 16, "path_length": 2.0, "path_every": 4, "style_mixing": 0.9})
+        config.optim.update({"learning_rate": 2e-3, "b1": 0.0})
+        config.train.update({"steps": 1500, "batch_size": 32})
     if arg.endswith("smoke"):
         make_tiny(config)
+        config.data.resolution = 28 if arg == "smoke" else 32
+        config.model.latent = 8
+        if config.model.network == "dcgan":
+            config.model.update({"width": 4, "levels": 2})
+        elif config.model.network == "mlp_gan":
+            config.model.widths = (16, 32)
+        else:
+            config.model.update({"width": 8, "base_channels": 64, "max_channels": 8})
     return config

@@ -11,7 +11,18 @@ import numpy as np
 
 from t2i_jax.data import source as sources
 from t2i_jax.grid import sheet
-from t2i_jax.measures import MEASURES, Trial, attempt, classifier_of, draw, features, features_of, hears, load_extractor
+from t2i_jax.measures import (
+    MEASURES,
+    Trial,
+    attempt,
+    classifier_of,
+    draw,
+    features,
+    features_of,
+    hears,
+    load_extractor,
+    titles,
+)
 from t2i_jax.metrics import alignment, classification, cost, denoising, diversity, fidelity, robustness
 from t2i_jax.models import classifier
 from t2i_jax.pipeline import Pipeline
@@ -50,7 +61,7 @@ def evaluate(pipe: Pipeline, workdir, split: str = "test", num: int = 0, seed: i
         except (ValueError, FileNotFoundError, jax.errors.JaxRuntimeError) as error:  # the last: not enough memory
             report["not_measured"][name] = str(error)
     folder.mkdir(parents=True, exist_ok=True)
-    sheet(drawn[:SHOWN], captions[:SHOWN], columns=6).save(folder / "grid.png")
+    sheet(drawn[:SHOWN], titles(pipe.config, captions[:SHOWN]), columns=6).save(folder / "grid.png")
     if curve := report.get("reconstruction", {}).get("denoising"):
         denoising.plot(curve, folder / "denoising.png")
     np.savez_compressed(folder / "pictures.npz", drawn=drawn[:KEPT], true=trial.true[:KEPT])

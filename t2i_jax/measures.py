@@ -132,6 +132,11 @@ def hears(config) -> bool:
     return config.text.encoder != "none"
 
 
+def titles(config, captions: Sequence[str]) -> list[str]:
+    """What to write beneath drawn pictures: their captions, if the model was told them."""
+    return list(captions) if hears(config) else ["(told nothing)"] * len(captions)
+
+
 def attempt(parts: Mapping[str, Callable[[], Any]]) -> dict:
     """{name: part()}; what raises ValueError (too few pictures, mostly) is left out and listed with the reason in "refused"."""
     report: dict[str, Any] = {"refused": {}}

@@ -16,6 +16,7 @@ from t2i_jax.data import source as sources
 from t2i_jax.evaluate import score_during
 from t2i_jax.families import family as families
 from t2i_jax.grid import sheet
+from t2i_jax.measures import titles
 from t2i_jax.pipeline import Pipeline, compile_sampler
 from t2i_jax.run_folder import open_run
 from t2i_jax.writers import Writers
@@ -168,7 +169,7 @@ def save_grid(pipe: Pipeline, training, validation, number: int, workdir: Path, 
     half = max(pipe.config.train.grid // 2, 1)
     captions = [c for source in (training, validation) for c in source.captions[:: max(len(source.captions) // half, 1)][:half]]
     images, _ = pipe.draw(captions, seed=0)
-    page = sheet(images, captions, columns=min(half, len(training.captions)))
+    page = sheet(images, titles(pipe.config, captions), columns=min(half, len(training.captions)))
     path = workdir / "grids" / f"{number:07d}.png"
     path.parent.mkdir(exist_ok=True)
     page.save(path)
