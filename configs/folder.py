@@ -10,7 +10,7 @@ def get_config(arg=""):
     """arg: "" for the experiment, "smoke" for a tiny one."""
     config = base()
     config.family = "autoregressive"
-    config.data = {"name": "folder", "path": "", "resolution": 64, "max_skipped": 0.1}
+    config.data = {"name": "folder", "path": "", "resolution": 64, "max_skipped": 0.1, "augmentations": ()}
     config.text.update({"encoder": "transformer", "length": 48, "vocab_size": 2048, "width": 128, "depth": 0, "window": 2})
     config.image_tokenizer = {"patch": 8, "codes": 2048, "fit_pictures": 4000}
     config.model = {"width": 192, "depth": 6, "heads": 3, "dropout": 0.1, "dtype": "float32"}

@@ -22,6 +22,7 @@ def data_folder(tmp_path_factory):
     """Prepared data of the session; tests that need a data folder of their own set T2I_JAX_DATA themselves."""
     folder = tmp_path_factory.mktemp("data")
     os.environ["T2I_JAX_DATA"] = str(folder)
+    jax.config.update("jax_compilation_cache_dir", str(folder / "compiled"))  # tests that compile the same program share it
     return folder
 
 

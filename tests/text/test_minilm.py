@@ -8,7 +8,6 @@ import zipfile
 import jax
 import numpy as np
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
 from safetensors import safe_open
 from safetensors.numpy import save
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
@@ -55,11 +54,7 @@ def data(tmp_path_factory):
         patch.setenv("T2I_JAX_DATA", str(folder))
         patch.setattr(minilm, "NET", TINY)
         wheel(folder / "downloads")
-        jax.config.update("jax_compilation_cache_dir", str(folder / "compiled"))  # three runs here compile the same
-        compilation_cache.reset_cache()
         yield folder
-    jax.config.update("jax_compilation_cache_dir", None)
-    compilation_cache.reset_cache()
     minilm._read.cache_clear()
 
 
