@@ -49,7 +49,6 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--checkpoint", default="last", help="last, best or a step (last)")
     sub = command("evaluate", "measure a run; without --workdir, the ruler itself on true pictures", False)
     sub.add_argument("--config", metavar="FILE.py[:ARG]", help="whose true pictures to measure the ruler on")
-    sub.add_argument("--measure", help="some of the measures, with commas between (all): alignment,fidelity,cost,...")
     sub.add_argument("--checkpoint", default="last", help="last, best or a step (last)")
     compare = command("compare", "measure runs alike, or train configs under one budget and measure them, in one report")
     compare.add_argument("subjects", nargs="+", metavar="RUN|FILE.py[:ARG]", help="run folders and configs")
@@ -58,6 +57,7 @@ def parser() -> argparse.ArgumentParser:
     budget.add_argument("--pictures", type=int, default=0, help="pictures seen in training for each config")
     compare.add_argument("--out", default="comparison", help="folder of the report, which resumes there (comparison)")
     for scored in (sub, compare):
+        scored.add_argument("--measure", help="some of the measures, with commas between (all): alignment,fidelity,cost,...")
         scored.add_argument("--split", default="test", help="test, validation, compositional, ... (test)")
         scored.add_argument("--num", type=int, default=0, help="how many captions (config.evaluate.num)")
         scored.add_argument("--seed", type=int, default=0, help="same seed, same pictures (0)")

@@ -70,13 +70,11 @@ def evaluate(args, overrides) -> None:
     """Measure a run, or the ruler itself."""
     from t2i_jax.evaluate import evaluate as score
     from t2i_jax.evaluate import evaluate_truth, summary
-    from t2i_jax.measures import MEASURES
 
     _compile_cache()
     if args.workdir:
         pipe = pipeline.load(args.workdir, args.checkpoint, overrides)
-        measures = args.measure.split(",") if args.measure else tuple(MEASURES)
-        print(summary(score(pipe, args.workdir, args.split, args.num, args.seed, measures), args.workdir))
+        print(summary(score(pipe, args.workdir, args.split, args.num, args.seed, _measures(args)), args.workdir))
     elif args.config:
         print(evaluate_truth(configs.load(args.config, overrides), args.split, args.num))
     else:
@@ -89,7 +87,17 @@ def compare(args, overrides) -> None:
 
     _compile_cache()
     budget = (args.minutes, args.pictures)
-    print(measure_all(args.subjects, args.out, *budget, args.split, args.num, args.seed, overrides))
+    print(measure_all(args.subjects, args.out, *budget, args.split, args.num, args.seed, overrides, _measures(args)))
+
+
+def _measures(args) -> tuple[str, ...]:
+    """Those asked for, or all. ValueError, naming those there are, for another name."""
+    from t2i_jax.measures import MEASURES
+
+    asked = tuple(args.measure.split(",")) if args.measure else tuple(MEASURES)
+    if unknown := sorted(set(asked) - set(MEASURES)):
+        raise ValueError(f"there is no measure {unknown[0]!r}: there are {', '.join(MEASURES)}")
+    return asked
 
 
 def _fetcher(name: str):
