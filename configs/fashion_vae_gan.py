@@ -16,11 +16,11 @@ def get_config(arg=""):
     config.ema_decay = 0.995
     config.model = {"network": "dcgan", "channels": 1, "latent": 32, "width": 48, "levels": 3, "norm": "none"}
     config.encoder = {"net": "dense", "width": 256, "multipliers": (2, 1)}
-    config.gan = {"loss": "nonsaturating", "r1": 1.0, "r1_every": 4}
+    config.gan = {"loss": "nonsaturating", "r1": 1.0, "r1_every": 16}
     config.vae_gan = {"beta": 1.0, "warmup": 0, "likeness": 0.01}
     config.optim.update({"learning_rate": 5e-4, "schedule": "constant", "b1": 0.5, "weight_decay": 0.0, "clip": 0.0})
     config.sample = {"temperature": 1.0}
-    config.train.update({"steps": 1500, "batch_size": 64})
+    config.train.update({"steps": 1000, "batch_size": 64})
     if arg == "smoke":
         make_tiny(config)
         config.model.update({"latent": 8, "width": 4})

@@ -50,6 +50,38 @@ def test_players_in_turn(accumulate):
     np.testing.assert_allclose(after.ema["params"]["first"], (1 - d) * 0.75, rtol=1e-6)
 
 
+def test_several_updates_a_step_each_see_other_examples():
+    """`first` fits the parts (0, 2), (1, 3) of four pictures, one after another; `second` has one update, on part 0."""
+    family = two_players()._replace(updates={"first": 2})
+    optimizers = {"first": optax.sgd(0.25), "second": optax.sgd(0.5)}
+    batch = {"image": np.stack([np.full((2, 2, 3), v, np.uint8) for v in (0, 255, 51, 102)]), "index": np.arange(4)}
+    start = state.create(family, optimizers, batch, 0)
+    after, metrics = step.make_step(family, optimizers, ema_decay=0.5)(start, {}, batch)
+    once = 0.5 * 0.1  # half of the way to the mean of 0 and 0.2
+    twice = once + 0.5 * (0.7 - once)  # and then to that of 1 and 0.4
+    np.testing.assert_allclose(after.params["first"], twice, rtol=1e-6)
+    np.testing.assert_allclose(after.params["second"], twice, rtol=1e-6)
+    np.testing.assert_allclose(metrics["first/value"], 0.4, rtol=1e-6)  # the mean over both updates
+    assert after.extra["calls"] == 3
+
+
+def test_augmented_batches_reach_the_losses_with_keys_of_their_own():
+    family, seen = two_players(), []
+
+    def augment(batch, keys):
+        seen.append(np.asarray(jax.random.key_data(keys)))
+        return {**batch, "image": 255 - batch["image"]}
+
+    optimizers = {"first": optax.sgd(0.5), "second": optax.sgd(0.5)}
+    batch = {"image": np.stack([np.full((2, 2, 3), v, np.uint8) for v in (0, 255)]), "index": np.arange(2)}
+    start = state.create(family, optimizers, batch, 0)
+    batch["image"] = batch["image"][[0, 0]]
+    after, _ = step.make_step(family, optimizers, ema_decay=0.5, augment=augment)(start, {}, batch)
+    np.testing.assert_allclose(after.params["first"], 1.0)  # of black pictures turned white
+    own = np.asarray(jax.random.key_data(step.example_keys(start.rng, 0, 2)))
+    assert not (seen[0] == own).all(1).any()
+
+
 def test_example_keys_depend_on_step_and_place_only():
     rng = jax.random.key(3)
     keys = jax.random.key_data(step.example_keys(rng, 5, 8))

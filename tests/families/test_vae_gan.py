@@ -1,0 +1,90 @@
+"""VAE-GAN: what each player's loss adds to those of the game, and that codes lead back to pictures."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from t2i_jax.adversarial.losses import make_losses
+from t2i_jax.families import gan, vae_gan
+from t2i_jax.families.family import Context, Variables
+from tests.families.test_gan import FROZEN, batch_of, config_of
+
+
+def config_with(**settings):
+    config = config_of()
+    config.encoder = {"net": "dense", "width": 16, "multipliers": (1,), "hidden": 16}
+    config.vae_gan = settings
+    return ConfigDict(config)
+
+
+@functools.cache
+def evaluated(player, **settings):
+    """(loss [B], metrics) of one player of a fresh family, and of the game alone."""
+    config = config_with(**settings)
+    family, game = vae_gan.make(config), gan.make_game(config)
+    params, extra = started()
+    keys = jax.random.split(jax.random.key(1), 4)
+
+    @jax.jit
+    def losses(params, extra):
+        ctx = Context(extra, FROZEN, None, 0, batch_of(), keys)
+        loss, (_, metrics) = family.losses[player](params, ctx)
+        return loss, metrics, game.losses[player](params, ctx)[0] if player in game.losses else 0.0
+
+    return losses(params, extra)
+
+
+@functools.cache
+def started():
+    return jax.jit(vae_gan.make(config_with()).init)(jax.random.key(0), batch_of())
+
+
+def test_the_encoder_pays_for_unlikeness_and_its_code():
+    loss, metrics, _ = evaluated("encoder", beta=0.5, warmup=1)
+    half = 0.5 * 0.5  # of the warm-up's two steps
+    np.testing.assert_allclose(loss, metrics["unlikeness"] + half * metrics["kl"], rtol=1e-6)
+    assert (metrics["kl"] > 0).all() and (metrics["unlikeness"] > 0).all()
+
+
+def test_the_generator_pays_for_unlikeness_too():
+    """By as much as `likeness` says; without, what is left is what reconstructions cost that do not fool."""
+    with_likeness, without = (evaluated("generator", likeness=weight) for weight in (2.0, 0.0))
+    unlike = evaluated("encoder")[1]["unlikeness"]
+    np.testing.assert_allclose(with_likeness[0] - without[0], 2.0 * unlike, rtol=1e-4)
+    fool = without[0] - without[2]
+    assert (fool > 0).all() and (fool < 5).all()
+
+
+def test_reconstructions_are_fakes_to_the_discriminator():
+    loss, _, game = evaluated("discriminator")
+    fooled = evaluated("generator", likeness=0.0)
+    # softplus(x) of a logit, against softplus(-x): their difference is the logit, the same in both losses
+    logit = (loss - game) - (fooled[0] - fooled[2])
+    np.testing.assert_allclose(make_losses("nonsaturating").fake(logit), loss - game, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("player", "others"), [("encoder", "discriminator"), ("generator", "encoder")])
+def test_each_player_has_gradients_of_its_own(player, others):
+    family, (params, extra) = vae_gan.make(config_with()), started()
+
+    @jax.jit
+    def gradient(own):
+        ctx = Context(extra, FROZEN, None, 0, batch_of(), jax.random.split(jax.random.key(1), 4))
+        return jax.grad(lambda p: family.losses[player]({**params, player: p}, ctx)[0].mean())(own)
+
+    norms = [float(jnp.abs(g).max()) for g in jax.tree.leaves(gradient(params[player])["net"])]
+    assert min(norms) > 0 and others in family.losses
+
+
+def test_the_ends_of_an_interpolation_are_reconstructions():
+    family, (params, extra) = vae_gan.make(config_with()), started()
+    variables, images = Variables(params, extra, FROZEN), batch_of()["image"]
+    able = family.abilities
+    way = jax.jit(lambda v: able["interpolate"](v, {"image": images, "image_b": images[::-1]}, steps=3))(variables)
+    again = jax.jit(lambda v: able["reconstruct"](v, {"image": images}))(variables)
+    assert abs(np.asarray(way)[:, 0].astype(int) - again).max() <= 1
+    assert abs(np.asarray(way)[:, 2].astype(int) - np.asarray(again)[::-1]).max() <= 1
