@@ -5,6 +5,7 @@ python main.py train --config=configs/fashion_gan.py --workdir=runs/fashion_gan
 """
 
 from t2i_jax.config import base, make_tiny
+from t2i_jax.families.gan import GAN
 
 
 def get_config(arg=""):
@@ -18,7 +19,7 @@ def get_config(arg=""):
     config.caption_dropout = 0.0
     config.ema_decay = 0.995
     config.model = {"network": "dcgan", "channels": 1, "latent": 64, "width": 48, "levels": 3, "norm": "none"}
-    config.gan = {"loss": "nonsaturating", "r1": 1.0, "r1_every": 4}
+    config.gan = {**GAN, "r1": 1.0, "r1_every": 4}
     config.optim.update({"learning_rate": 5e-4, "schedule": "constant", "b1": 0.5, "weight_decay": 0.0, "clip": 0.0})
     config.sample = {"truncation": 1.0}
     config.train.update({"steps": 2000, "batch_size": 64, "eval_every": 1000, "save_every": 1000})

@@ -4,6 +4,7 @@ python main.py train --config=configs/fashion_vae_gan.py --workdir=runs/fashion_
 """
 
 from t2i_jax.config import base, make_tiny
+from t2i_jax.families.gan import GAN
 
 
 def get_config(arg=""):
@@ -16,7 +17,7 @@ def get_config(arg=""):
     config.ema_decay = 0.995
     config.model = {"network": "dcgan", "channels": 1, "latent": 32, "width": 48, "levels": 3, "norm": "none"}
     config.encoder = {"net": "dense", "width": 256, "multipliers": (2, 1)}
-    config.gan = {"loss": "nonsaturating", "r1": 1.0, "r1_every": 16}
+    config.gan = {**GAN, "r1": 1.0, "r1_every": 16}
     config.vae_gan = {"beta": 1.0, "warmup": 0, "likeness": 0.01}
     config.optim.update({"learning_rate": 5e-4, "schedule": "constant", "b1": 0.5, "weight_decay": 0.0, "clip": 0.0})
     config.sample = {"temperature": 1.0}

@@ -4,6 +4,7 @@ python main.py train --config=configs/shapes_gan.py --workdir=runs/shapes_gan
 """
 
 from t2i_jax.config import base, make_tiny
+from t2i_jax.families.gan import GAN
 
 
 def get_config(arg=""):
@@ -24,7 +25,7 @@ def get_config(arg=""):
         "attention": (8,),
         "heads": 4,
     }
-    config.gan = {"loss": "nonsaturating", "mismatch": 1.0, "r1": 1.0, "r1_every": 16, "discriminator_steps": 1}
+    config.gan = {**GAN, "mismatch": 1.0, "r1": 1.0, "r1_every": 16}
     config.optim.update({"learning_rate": 5e-4, "schedule": "linear", "b1": 0.0, "weight_decay": 0.0, "clip": 0.0})
     config.sample = {"truncation": 1.0}
     config.train.update({"steps": 2400, "batch_size": 32, "eval_every": 1200, "save_every": 600})

@@ -10,7 +10,7 @@ def get_config(arg=""):
     """arg: "" for the experiment, "smoke" for a tiny one. Captions are the data set's own, or its labels in `template`."""
     config = base()
     config.family = "autoregressive"
-    config.data = {"name": "tfds", "dataset": "cifar10", "resolution": 32, "template": "a photo of a {}"}
+    config.data = {"name": "tfds", "dataset": "cifar10", "resolution": 32, "template": "a photo of a {}", "augmentations": ()}
     config.text.update({"encoder": "transformer", "length": 32, "vocab_size": 2048, "width": 128, "depth": 0, "window": 2})
     config.image_tokenizer = {"patch": 4, "codes": 2048, "fit_pictures": 4000}
     config.model = {"width": 192, "depth": 6, "heads": 3, "dropout": 0.1, "dtype": "float32"}

@@ -106,15 +106,20 @@ POLICIES: Mapping[str, Callable] = {
 }
 
 
+def policies(policy: str) -> list[str]:
+    """The names in "colour,cutout". ValueError, naming POLICIES, for one that is not among them."""
+    names = [name.strip() for name in policy.split(",") if name.strip()]
+    if unknown := [name for name in names if name not in POLICIES]:
+        raise ValueError(f"there is no differentiable augmentation {unknown[0]!r}: there are {', '.join(POLICIES)}")
+    return names
+
+
 def differentiable(policy: str, x, keys):
     """DiffAugment (arXiv 2006.10738): what a discriminator sees of real and made pictures x, in every training step.
 
     policy: names of POLICIES with commas between, or "" for none. Raises ValueError for any other name.
     """
-    names = [name.strip() for name in policy.split(",") if name.strip()]
-    if unknown := [name for name in names if name not in POLICIES]:
-        raise ValueError(f"there is no differentiable augmentation {unknown[0]!r}: there are {', '.join(POLICIES)}")
-    for name in names:
+    for name in policies(policy):
         x = POLICIES[name](x, fold_in_each(keys, list(POLICIES).index(name)))
     return x
 

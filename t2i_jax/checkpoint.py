@@ -130,6 +130,8 @@ def restore_ema(workdir, which: str = "last") -> tuple[dict, int]:
 
 def last_whole(workdir) -> int | None:
     """The step of the newest checkpoint that was written to its end, as the disk has it; None if there is none."""
+    if not _folder(workdir).is_dir():
+        return None
     with ocp.CheckpointManager(_folder(workdir), options=ocp.CheckpointManagerOptions(read_only=True)) as manager:
         return manager.latest_step()
 

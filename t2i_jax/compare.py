@@ -34,8 +34,8 @@ def compare(
     Configs are trained first, in `out/runs`, each for `minutes` of training steps (the number of steps is chosen from the
     measured time of one, so that the learning rate's schedule ends with the budget) or for `pictures` seen. Started again
     with the same arguments, it goes on where it was: the plan, finished steps and finished measurements are kept in `out`.
-    measures: names of measures.MEASURES. Raises ValueError if a config has no budget, if the subjects have different data, or if
-    `out` holds another comparison.
+    measures: names of measures.MEASURES. Raises ValueError if a config has no budget, if the subjects have different data, or
+    if `out` holds another comparison.
     """
     out = Path(out)
     plan = make_plan(subjects, out, minutes, pictures, split, num, seed, overrides, measures)

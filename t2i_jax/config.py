@@ -62,7 +62,7 @@ def base() -> ConfigDict:
                 "log_every": 50,
                 "eval_every": 500,  # validation loss and a grid of samples
                 "save_every": 500,
-                "score_every": 0,  # draw and score this often (0: only at the end)
+                "score_every": 0,  # draw and score this often (0: never)
                 "score_examples": 128,  # of validation
                 "validation_examples": 512,
                 "grid": 16,

@@ -35,6 +35,7 @@ from t2i_jax.metrics import (
 from t2i_jax.models import classifier
 from t2i_jax.pipeline import Pipeline
 from t2i_jax.text import minilm
+from t2i_jax.text import tokenizer as tokenizers
 
 BATCH = 64  # pictures that an extractor looks at together
 NEAR_TRAINING = 2048  # training pictures among which nearest neighbours are sought
@@ -165,7 +166,7 @@ def measure_alignment(trial: Trial) -> dict:
     if len(trial.captions) > 1:
         report["shuffled"] = alignment.score(trial.drawn, [trial.captions[i] for i in others(len(trial.captions))])
     if "reconstruct" in trial.pipe.family.abilities:
-        report["reconstructed"] = alignment.score(_reconstruct(trial.pipe, trial.true), trial.captions)["exact"]
+        report["reconstructed"] = alignment.score(_reconstruct(trial, trial.true), trial.captions)["exact"]
     return report
 
 
@@ -230,15 +231,15 @@ def measure_reconstruction(trial: Trial) -> dict:
     def psnr(a, b):
         return np.minimum(similarity.psnr(a, b), 100)  # a mean with the infinity of an equal picture says nothing
 
-    again = _reconstruct(trial.pipe, trial.true)
+    again = _reconstruct(trial, trial.true)
     report = {
         "psnr": float(np.mean(psnr(again, trial.true))),
         "ssim": float(np.mean(similarity.ssim(again, trial.true))),
     }
-    noises = robustness.reconstruction_under_noise(lambda x: _reconstruct(trial.pipe, x), trial.true, psnr, trial.seed)
+    noises = robustness.reconstruction_under_noise(lambda x: _reconstruct(trial, x), trial.true, psnr, trial.seed)
     report["psnr_under_noise"] = noises
     few = trial.true[:UNDER_NOISE]
-    report["denoising"] = denoising.psnr_curve(lambda x: _reconstruct(trial.pipe, x), few, trial.seed)
+    report["denoising"] = denoising.psnr_curve(lambda x: _reconstruct(trial, x), few, trial.seed)
     with contextlib.suppress(FileNotFoundError):
         extractor = trial.extractor
         distances = [
@@ -323,15 +324,20 @@ MEASURES = {
 }
 
 
-def _reconstruct(pipe: Pipeline, images: np.ndarray) -> np.ndarray:
-    """The pictures as the model's first stage gives them back, uint8."""
-    size = pipe.config.evaluate.batch
-    filled = np.concatenate([images, np.repeat(images[-1:], -len(images) % size, axis=0)])  # one size, one program
-    reconstruct = pipe.family.abilities["reconstruct"]
-    parts = [np.asarray(_compiled(reconstruct, pipe.variables, filled[i : i + size])) for i in range(0, len(filled), size)]
+def _reconstruct(trial: Trial, images: np.ndarray) -> np.ndarray:
+    """The first pictures of the trial, or what was made of them, as the model, told the captions, gives them back: uint8."""
+    pipe, size = trial.pipe, trial.pipe.config.evaluate.batch
+    text, _ = tokenizers.encode(pipe.tokenizer, trial.captions[: len(images)], pipe.config.text.length)
+    inputs = {"image": images, "text": {pipe.config.text.encoder: text}}
+    more = -len(images) % size
+    filled = jax.tree.map(lambda x: np.concatenate([x, np.repeat(x[-1:], more, axis=0)]), inputs)  # one size, one program
+    reconstruct, parts = pipe.family.abilities["reconstruct"], []
+    for first in range(0, len(filled["image"]), size):
+        part = jax.tree.map(lambda x, first=first: x[first : first + size], filled)
+        parts.append(np.asarray(_compiled(reconstruct, pipe.variables, part)))
     return np.concatenate(parts)[: len(images)]
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _compiled(reconstruct, variables, images):
-    return reconstruct(variables, {"image": images}, None)
+def _compiled(reconstruct, variables, inputs):
+    return reconstruct(variables, inputs, None)

@@ -48,10 +48,12 @@ def read_frozen(workdir, run: dict) -> dict:
 
 
 def open_run(config, workdir: Path, family, training):
-    """(tokenizer, frozen arrays) of the run in `workdir`, made now if it is new. Refuses a run that this would change."""
-    if (workdir / "run.json").exists():
+    """(tokenizer, frozen arrays) of the run in `workdir`, made now if it is new, or another that never came to a checkpoint.
+
+    ValueError, naming each difference, if it is another run than this config and data would make.
+    """
+    if (workdir / "run.json").exists() and refuse_changes(read_run(workdir), config, training, workdir):
         run = read_run(workdir)
-        refuse_changes(run, config, training, workdir)
         return tokenizers.load(workdir / "tokenizer.json"), read_frozen(workdir, run)
     workdir.mkdir(parents=True, exist_ok=True)
     encoder = make_encoder(config.text)
@@ -84,8 +86,11 @@ def open_run(config, workdir: Path, family, training):
     return tokenizer, frozen
 
 
-def refuse_changes(run: dict, config, training, workdir: Path) -> None:
-    """ValueError, naming each difference, if the run in `workdir` is not the one that this config and data would make."""
+def refuse_changes(run: dict, config, training, workdir: Path) -> bool:
+    """Whether the run in `workdir` is the one that this config and data would make.
+
+    If it is not, ValueError, naming each difference, unless nothing of it was saved yet.
+    """
     before, now = configs.flatten(config_of(run)), configs.flatten(config)
     changed = [
         f"config.{key} is {now.get(key)!r}, the run has {before.get(key)!r}"
@@ -96,10 +101,11 @@ def refuse_changes(run: dict, config, training, workdir: Path) -> None:
         changed.append("the training data is not what it was (other files, captions or versions)")
     if run["tokenizer"] != file_hash(workdir / "tokenizer.json"):
         changed.append("tokenizer.json is not the one the run was trained with")
-    if changed:
+    if changed and checkpoint.last_whole(workdir) is not None:
         raise ValueError(
             f"{workdir} holds another run; nothing was changed:\n  " + "\n  ".join(changed) + "\nname another --workdir"
         )
+    return not changed
 
 
 def file_hash(path: Path) -> str:

@@ -38,14 +38,13 @@ def train(config, workdir) -> Pipeline:
     check_sizes(config, place.devices, families.parts_of_batch(family))
     training, validation = (sources.load(config.data, split) for split in ("train", "validation"))
     augment, variants = augmentation.make(config.augment, training)
+    optimizers = make_optimizers(config, family)
     tokenizer, frozen = open_run(config, workdir, family, training)
     text, cut = loader.tokenise(training, tokenizer, config.text, variants)
     report_data(training, validation, cut, config.text.length)
 
-    optimizers = {player: optim.make(config.optim, steps * family.updates.get(player, 1), player) for player in family.losses}
     shapes = jax.eval_shape(lambda: loader.make_batch(training, text, np.zeros(size, np.int64)))
     create = functools.partial(state.create, family, optimizers, shapes, config.seed)
-    optim.check_freeze(config.optim, jax.eval_shape(create).params)
     with checkpoint.open_manager(workdir) as manager:
         current, pending, first = begin(config, manager, create, family.pretrained, place)
         frozen_there = place.put_frozen(frozen)
@@ -91,7 +90,7 @@ def train(config, workdir) -> Pipeline:
                         if evaluating:
                             losses = validate(measure, ema, frozen, validation, held_out, config)
                             writers.write(number, losses)
-                            loss = sum(value for name, value in losses.items() if name.endswith("loss"))
+                            loss = sum(v for k, v in losses.items() if k.endswith("loss")) if family.ranked else None
                             save_grid(pipeline_of(ema), training, validation, number, workdir, writers)
                         if scoring and (scores := score_during(pipeline_of(ema), validation)):
                             writers.write(number, scores)
@@ -114,6 +113,18 @@ def train(config, workdir) -> Pipeline:
     return pipeline_of(ema, checkpoint.tree_hash(jax.tree.map(np.asarray, ema["params"])))
 
 
+def make_optimizers(config, family) -> dict:
+    """{player: optimizer}. ValueError, before a run is written down, for settings of `config.optim` that do not fit."""
+    side, text = config.data.resolution, (1, config.text.length)
+    image, tokens, mask = (
+        jax.ShapeDtypeStruct(*of) for of in (((1, side, side, 3), np.uint8), (text, np.int32), (text, np.bool_))
+    )
+    batch = {"image": image, "text": {config.text.encoder: {"tokens": tokens, "mask": mask}}}
+    optim.check_freeze(config.optim, jax.eval_shape(family.init, jax.random.key(0), batch)[0])
+    updates = {player: family.updates.get(player, 1) for player in family.losses}
+    return {player: optim.make(config.optim, config.train.steps * times, player) for player, times in updates.items()}
+
+
 def begin(config, manager, create, pretrained, place: parallel.Parallel):
     """(state on the devices, metrics not yet averaged into a line, step): restored, or from `init_from`, or fresh.
 
@@ -130,9 +141,10 @@ def begin(config, manager, create, pretrained, place: parallel.Parallel):
 
 
 def start_from(origin, fresh: state.TrainState) -> state.TrainState:
-    """`fresh` with the averaged weights of the run `origin`. ValueError, naming the first that differ, if they do not fit."""
+    """`fresh` with the averages of the run `origin`. ValueError, naming the first that differ, if they do not fit."""
     ema, _ = checkpoint.restore_ema(origin)
-    have, want = (dict(jax.tree_util.tree_leaves_with_path(tree)) for tree in (ema["params"], fresh.params))
+    there, here = {"params": ema["params"], "extra": ema.get("extra") or {}}, {"params": fresh.params, "extra": fresh.extra}
+    have, want = (dict(jax.tree_util.tree_leaves_with_path(tree)) for tree in (there, here))
     name = jax.tree_util.keystr
     wrong = [
         f"{name(path)}: {have[path].shape if path in have else 'missing'}, not {want[path].shape}"
@@ -142,7 +154,9 @@ def start_from(origin, fresh: state.TrainState) -> state.TrainState:
     wrong += [f"{name(path)}: unknown here" for path in have if path not in want]
     if wrong:
         raise ValueError(f"the weights of init_from = {origin} do not fit this model:\n  " + "\n  ".join(wrong[:5]))
-    return with_params(fresh, jax.tree.map(lambda _, x: x, fresh.params, ema["params"]))
+    extra = jax.tree.map(lambda _, x: jnp.array(x), fresh.extra, there["extra"])
+    fresh = fresh._replace(extra=extra, ema={**fresh.ema, "extra": jax.tree.map(jnp.copy, extra)})
+    return with_params(fresh, jax.tree.map(lambda _, x: x, fresh.params, there["params"]))
 
 
 def with_params(fresh: state.TrainState, params) -> state.TrainState:
@@ -224,6 +238,8 @@ def report_data(training, validation, cut: int, length: int) -> None:
     print(f"data: {len(training.captions):,} training and {len(validation.captions):,} validation pictures")
     for note in (*training.notes, *validation.notes):
         print(f"  {note}")
+    if len(set(training.captions)) == 1:
+        print(f"  all captions are {training.captions[0]!r}: the model learns one class, and nothing of words")
     if empty:
         print(f"  {empty:,} captions are empty: these pictures are learned as unconditional")
     if cut:

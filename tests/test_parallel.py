@@ -31,7 +31,7 @@ def curve(config, tiny_batch, mode, devices, fsdp=1):
         batch, _ = tiny_batch(config, 16, seed=number % 2)
         current, metrics = update(current, frozen, place.put_batch(batch))
         losses.append([float(value) for name, value in sorted(metrics.items()) if name.endswith("loss")])
-    weights = jax.tree.map(np.asarray, place.take(current).ema["params"])
+    weights = jax.tree.map(np.asarray, place.take(current).ema)
     return np.array(losses), weights
 
 

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from t2i_jax import run_folder
+from t2i_jax import checkpoint, run_folder
 from t2i_jax.data import source as sources
 from t2i_jax.families import family as families
 
@@ -31,16 +31,25 @@ def test_made_once_and_found_again(opened):
     np.testing.assert_array_equal(frozen_again["codebook"], frozen["codebook"])
 
 
-def test_what_may_and_what_may_not_change(opened, smoke):
+def test_what_may_and_what_may_not_change(opened, smoke, monkeypatch):
     _, training, workdir, _ = opened
+    monkeypatch.setattr(checkpoint, "last_whole", lambda workdir: 5)
     run = run_folder.read_run(workdir)
     free = ["sample.temperature=0.1", "evaluate.num=3", "parallel.mode=pmap", "train.save_every=1"]
-    run_folder.refuse_changes(run, smoke("shapes", *free), training, workdir)
+    assert run_folder.refuse_changes(run, smoke("shapes", *free), training, workdir)
     with pytest.raises(ValueError, match=r"config\.seed is 1, the run has 0") as error:
         run_folder.refuse_changes(run, smoke("shapes", "seed=1", "model.depth=3"), training, workdir)
     assert "config.model.depth is 3" in str(error.value) and "nothing was changed" in str(error.value)
     with pytest.raises(ValueError, match=r"config\.family is 'flow'"):
         run_folder.refuse_changes(run, smoke("shapes_flow"), training, workdir)
+
+
+def test_a_run_that_never_came_to_a_checkpoint_may_be_begun_otherwise(opened, smoke):
+    """Whatever was wrong with the first command, the corrected one is not told that the folder holds another run."""
+    _, training, workdir, _ = opened
+    config = smoke("shapes", "seed=1", "image_tokenizer.codes=32")
+    _, frozen = run_folder.open_run(config, workdir, families.load(config), training)
+    assert frozen["codebook"].shape == (32, 48) and run_folder.read_run(workdir)["config"]["seed"] == 1
 
 
 def test_init_from_takes_tokenizer_and_frozen_arrays_along(opened, smoke, tmp_path):

@@ -56,9 +56,10 @@ def make(config, split: str) -> source.Source:
     else:
         last = config.dataset.split(":")[0].split("/")[-1].replace("_", " ")
         captions = [templates.fill(template, last) if "{}" in template else template] * len(place)
+    declared = getattr(config, "augmentations", ())  # what the user knows besides: ("flip",)
     mark = source.fingerprint("tfds", builder.info.full_name, part, config.resolution, *captions)
     read = _reader(builder, part, image, np.array(place), int(config.resolution))
-    return source.Source(captions, read, mark, (), labels, classes, dict.fromkeys(UNCHANGED[kind], captions))
+    return source.Source(captions, read, mark, (), labels, classes, dict.fromkeys((*UNCHANGED[kind], *declared), captions))
 
 
 def features_of(features, name: str) -> tuple[str, str, str]:

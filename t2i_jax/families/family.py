@@ -56,6 +56,7 @@ class Family(NamedTuple):
     pretrained: (params) -> params with published weights in place of random ones; called once, outside jit.
     updates: {player: how often it is updated in one step}, 1 if not named; each update of a step sees other examples, so a
         batch is divided among the most updates that a player has.
+    ranked: whether a lower validation loss (of all players together) means a better model; in a game it does not.
     warn: ({metric or score: mean since the last line}) -> what a person should know of it, or "" if all is well.
     """
 
@@ -67,6 +68,7 @@ class Family(NamedTuple):
     make_frozen: Callable = lambda source: {}
     pretrained: Callable = lambda params: params
     updates: Mapping[str, int] = MappingProxyType({})
+    ranked: bool = True
     warn: Callable = lambda means: ""
 
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from t2i_jax.adversarial.losses import Adversarial, make_losses
 from t2i_jax.adversarial.penalties import gradient_penalty, path_length, r1
-from t2i_jax.augmentation import differentiable
+from t2i_jax.augmentation import differentiable, policies
 from t2i_jax.by_name import make_of
 from t2i_jax.families.family import Context, Family, Variables, fold_in_each, over, split_keys
 from t2i_jax.models.layers import from_unit, to_channels, to_rgb, to_unit
@@ -35,7 +35,7 @@ GAN = {
 SAMPLE = {"truncation": 1.0}
 DECAY = 0.99  # of the running means of w and of path lengths
 GENERATOR = 2**30  # folded into the keys: the generator is trained on other random numbers than the discriminator
-SURE, ALIKE = 0.98, 0.3  # see `warn`
+SURE, FAR, ALIKE = 0.98, 100.0, 0.3  # see `warn`
 
 
 class Game(NamedTuple):
@@ -72,6 +72,7 @@ def make(config, axis_name=None) -> Family:
         settings={"sample": over(SAMPLE, config.get("sample", {}), "sample")},
         pretrained=lambda params: {p: {**tree, "text": encoder.pretrained(tree["text"])} for p, tree in params.items()},
         updates={"discriminator": game.settings["discriminator_steps"]},
+        ranked=False,
         warn=warn,
     )
 
@@ -84,6 +85,7 @@ def make_game(config, axis_name=None) -> Game:
     """
     name, gan = config.text.encoder, over(GAN, config.get("gan", {}), "gan")
     objective, encoder = make_losses(gan["loss"], gan["smoothing"]), make_encoder(config.text)
+    check(gan, config)
     make_players = make_of("models", config.model.network, "make_players")
     generator, discriminator = make_players(config.model, config.data.resolution, axis_name)
 
@@ -104,7 +106,8 @@ def make_game(config, axis_name=None) -> Game:
         return params, {"stats": stats, "w": jnp.zeros(w.shape[-1]), "path_length": jnp.zeros(())}
 
     def hear(params, frozen, player, text, keys=None):
-        return encoder.apply(params[player]["text"], frozen.get("text"), text, keys)
+        own = None if keys is None else fold_in_each(keys, sorted(params).index(player))  # the same dropout for no two
+        return encoder.apply(params[player]["text"], frozen.get("text"), text, own)
 
     def captions(ctx: Context, keys):
         text = ctx.batch["text"][name]
@@ -114,9 +117,9 @@ def make_game(config, axis_name=None) -> Game:
         return drop_captions(text, ctx.frozen["null_text"][name], drop_keys, config.caption_dropout), dropout_keys
 
     def heard(params, ctx: Context, keys):
-        """The captions of the batch as the generator and as the discriminator hear them."""
+        """The captions of the batch, as they are and as the generator and the discriminator hear them."""
         text, dropout_keys = captions(ctx, keys)
-        return (hear(params, ctx.frozen, player, text, dropout_keys) for player in ("generator", "discriminator"))
+        return text, *(hear(params, ctx.frozen, player, text, dropout_keys) for player in ("generator", "discriminator"))
 
     def latents(params, text, keys, mixing=0.0):
         """w [B, layers, D]; with probability `mixing` the layers from a random one on have another than those before."""
@@ -162,7 +165,7 @@ def make_game(config, axis_name=None) -> Game:
     def discriminator_loss(params, ctx: Context):
         """Real against drawn pictures, and against real ones with another's caption; `accuracy` is that of pairs."""
         text_keys, w_keys, draw_keys, real_keys, fake_keys, place_keys = split_keys(ctx.keys, 6)
-        text, own_text = heard(params, ctx, text_keys)
+        said, text, own_text = heard(params, ctx, text_keys)
         w = latents(params, text, w_keys, gan["style_mixing"])
         fake, _ = synthesize(params, ctx.extra["stats"], w, text, draw_keys, ctx.train)
         fake = shown(fake, fake_keys, ctx)
@@ -172,8 +175,11 @@ def make_game(config, axis_name=None) -> Game:
         loss = objective.real(real_logits) + objective.fake(fake_logits)
         metrics = {"accuracy": real_logits > fake_logits, "real_logit": real_logits, "fake_logit": fake_logits}
         if gan["mismatch"]:
+            others = of_next(said["tokens"], axis_name)
+            null = ctx.frozen["null_text"][name]["tokens"]
+            wrong = (others != said["tokens"]).any(1) & (others != null).any(1)  # neither is wrong: the same, or none
             wrong_logits, *_ = judge(params, stats, real, of_next(own_text, axis_name), ctx.train)
-            loss = loss + gan["mismatch"] * objective.fake(wrong_logits)
+            loss = loss + gan["mismatch"] * wrong * objective.fake(wrong_logits)
             metrics["caption_accuracy"] = real_logits > wrong_logits
         if ctx.train:
 
@@ -189,7 +195,7 @@ def make_game(config, axis_name=None) -> Game:
     def generator_loss(params, ctx: Context):
         """How little the discriminator is fooled, and how uneven the way from w to pictures is."""
         text_keys, w_keys, draw_keys, fake_keys, path_keys = split_keys(fold_in_each(ctx.keys, GENERATOR), 5)
-        text, own_text = heard(params, ctx, text_keys)
+        _, text, own_text = heard(params, ctx, text_keys)
         w = latents(params, text, w_keys, gan["style_mixing"])
         fake, stats = synthesize(params, ctx.extra["stats"], w, text, draw_keys, ctx.train)
         logits, *_ = judge(params, stats, shown(fake, fake_keys, ctx), own_text, ctx.train)
@@ -220,6 +226,21 @@ def make_game(config, axis_name=None) -> Game:
 
     losses = {"discriminator": discriminator_loss, "generator": generator_loss}
     return Game(gan, generator, init, losses, objective, hear, captions, synthesize, judge, shown, sample)
+
+
+def check(gan: Mapping, config) -> None:
+    """ValueError for settings (GAN) that mean nothing, or nothing to this model."""
+    for field in ("discriminator_steps", "r1_every", "path_every"):
+        if gan[field] < 1:
+            raise ValueError(f"gan.{field} is {gan[field]}: it is 1 or more")
+    for field in ("mismatch", "instance_noise", "gradient_penalty", "r1", "path_length"):
+        if gan[field] < 0:
+            raise ValueError(f"gan.{field} is {gan[field]}: it is 0, for none, or more")
+    if not 0 <= gan["style_mixing"] <= 1:
+        raise ValueError(f"gan.style_mixing is {gan['style_mixing']}: how often, from 0 to 1")
+    if gan["mismatch"] and config.text.encoder == "none":
+        raise ValueError("gan.mismatch needs captions, and text.encoder 'none' hears none")
+    policies(gan["augment"])
 
 
 def lazily(every: int, step, penalty):
@@ -256,6 +277,8 @@ def warn(means) -> str:
             f"the discriminator diverges from the generator: it tells more than {SURE:.0%} of drawn pictures from real ones; "
             "gan.r1, gan.augment or a lower learning rate in optim.players.discriminator may help"
         )
+    if abs(means.get("discriminator/real_logit", 0.0) - means.get("discriminator/fake_logit", 0.0)) > FAR:
+        return f"the discriminator diverges: its logits of real and of drawn pictures are more than {FAR:g} apart"
     if means.get("score/diversity", 1.0) < ALIKE:
         return f"mode collapse: drawn pictures differ less than {ALIKE} times as much as real ones do (score/diversity)"
     return ""

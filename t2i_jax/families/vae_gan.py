@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from t2i_jax.families import gan, vae
 from t2i_jax.families.family import Context, Family, Variables, fold_in_each, over, split_keys
 from t2i_jax.models.layers import from_unit, to_channels, to_rgb, to_unit
-from t2i_jax.models.vae import Encoder
+from t2i_jax.models.vae import Encoder, check
 from t2i_jax.text.condition import make_encoder, text_or_null
 
 VAE_GAN = {"beta": 1.0, "warmup": 0, "likeness": 1.0}
@@ -24,6 +24,7 @@ def make(config, axis_name=None) -> Family:
     game, name = gan.make_game(config, axis_name), config.text.encoder
     settings, text_encoder = over(VAE_GAN, config.get("vae_gan", {}), "vae_gan"), make_encoder(config.text)
     encoder = Encoder(game.generator.latent, **config.encoder)
+    check(encoder.net, encoder.multipliers, config.data.resolution)
 
     def init(rng, batch):
         params, extra = game.init(jax.random.fold_in(rng, 0), batch)
@@ -94,5 +95,6 @@ def make(config, axis_name=None) -> Family:
         settings={"sample": over(SAMPLE, config.get("sample", {}), "sample")},
         pretrained=lambda params: {p: {**t, "text": text_encoder.pretrained(t["text"])} for p, t in params.items()},
         updates={"discriminator": game.settings["discriminator_steps"]},
+        ranked=False,
         warn=gan.warn,
     )

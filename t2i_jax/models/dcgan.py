@@ -95,7 +95,8 @@ class Generator(nn.Module):
 class Discriminator(nn.Module):
     """Pictures [B, R, R, channels] and a text -> (logits [B], features [B, H, W, C] of the last stage).
 
-    norm: one of NORMS; its state is in "batch_stats". Other fields as of the Generator.
+    norm: one of NORMS, of all layers but those that look at words; its state is in "batch_stats".
+    Other fields are those of the Generator.
     """
 
     width: int = 32
@@ -125,7 +126,8 @@ class Discriminator(nn.Module):
 def make_players(config, resolution: int, axis_name: str | None = None) -> tuple[Generator, Discriminator]:
     """Both players, of `config.model`: the fields of Generator, and `norm` of the discriminator.
 
-    Raises ValueError for a resolution that cannot be halved `levels` times, and for an unknown `upsample` or `norm`.
+    Raises ValueError for a resolution that cannot be halved `levels` times, a side in `attention` that no stage has, and an
+    unknown `upsample` or `norm`.
     """
     fields = {name: value for name, value in config.items() if name != "network"}
     norm = fields.pop("norm", Discriminator.norm)
@@ -136,6 +138,9 @@ def make_players(config, resolution: int, axis_name: str | None = None) -> tuple
             f"data.resolution {resolution} cannot be made by doubling {generator.levels} times (model.levels): "
             f"multiples of {multiple} can, the nearest is {max(round(resolution / multiple), 1) * multiple}"
         )
+    sides = [resolution // 2**level for level in range(1, generator.levels + 1)]
+    if wrong := sorted(set(generator.attention) - set(sides)):
+        raise ValueError(f"model.attention has {wrong[0]}: the stages have the sides {', '.join(map(str, sides))}")
     for field, value, known in (("upsample", generator.upsample, UPSAMPLE), ("norm", norm, NORMS)):
         if value not in known:
             raise ValueError(f"model.{field} = {value!r}: it can be {', '.join(known)}")

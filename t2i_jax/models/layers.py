@@ -109,7 +109,7 @@ def batch_norm(x, train: bool, axis_name: str | None, name: str, affine: bool = 
 
     To be called in a module's `__call__`, whose layer it becomes. Raises ValueError for a batch of one in training.
     """
-    if train and axis_name is None and x.shape[0] == 1:
+    if train and x.shape[0] * (1 if axis_name is None else jax.lax.axis_size(axis_name)) == 1:
         raise ValueError("BatchNorm cannot be trained on one picture at a time: let train.batch_size be at least 2")
     norm = nn.BatchNorm(not train, momentum=0.9, use_bias=affine, use_scale=affine, axis_name=axis_name, name=name)
     return norm(x)

@@ -13,7 +13,7 @@ def test_unknown_ability_lists_those_there_are(smoke):
         families.ability(family, "caption")
 
 
-@pytest.mark.parametrize("name", ["shapes", "shapes_flow", "shapes_gan", "fashion_vae", "fashion_vae_gan"])
+@pytest.mark.parametrize("name", ["shapes", "shapes_flow", "shapes_gan", "fashion_gan", "fashion_vae", "fashion_vae_gan"])
 def test_contract(name, smoke, tiny_batch):
     config = smoke(name)
     family = families.load(config)

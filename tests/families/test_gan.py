@@ -77,6 +77,33 @@ def test_losses_are_those_of_the_logits():
     np.testing.assert_array_equal(metrics["accuracy"], real > fake)
 
 
+def test_a_neighbour_with_the_same_caption_is_no_mismatch():
+    """The captions of the batch are a, b, a, b; with a, a, b, b every second picture has a neighbour that says the same."""
+    family, params, extra = started("mlp", mismatch=1.0)
+    batch, keys = batch_of(), jax.random.split(jax.random.key(0), 4)
+    pairs = jax.tree.map(lambda x: x[np.array([0, 2, 1, 3])], batch["text"])
+
+    @jax.jit
+    def both(text):
+        ctx = Context(extra, FROZEN, None, 0, {**batch, "text": text}, keys)
+        plain = gan.make(config_of()).losses["discriminator"]
+        return family.losses["discriminator"](params, ctx)[0] - plain(params, ctx)[0]
+
+    assert (both(batch["text"]) > 0).all()
+    np.testing.assert_array_equal(both(pairs) > 1e-6, [False, True, False, True])
+
+
+def test_the_generators_loss_and_instance_noise():
+    """At the last step the noise is gone; before, what the discriminator is shown is noisy."""
+    clean = evaluated("discriminator", at=10)[2]["real_logit"]
+    first, last = (evaluated("discriminator", at=at, instance_noise=1.0)[2]["real_logit"] for at in (0, 10))
+    np.testing.assert_allclose(last, clean, rtol=1e-5)
+    assert abs(first - clean).max() > 1e-3
+    loss, _, _ = evaluated("generator")
+    smoothed, _, _ = evaluated("generator", smoothing=0.2)
+    np.testing.assert_array_equal(loss, smoothed)  # one-sided: the generator's target stays
+
+
 @pytest.mark.parametrize("settings", [{"r1": 2.0}, {"gradient_penalty": 10.0}])
 def test_penalties_are_added_in_training_only(settings):
     for train in (True, False):
@@ -189,12 +216,17 @@ def test_a_batch_of_one_is_refused_where_statistics_need_more():
     [
         ({"gan.loss": "nonsaturing"}, "did you mean 'nonsaturating'"),
         ({"gan.r2": 1.0}, "gan.r2 is unknown: gan has loss"),
+        ({"gan.discriminator_steps": 0}, "gan.discriminator_steps is 0: it is 1 or more"),
+        ({"gan.augment": "colour,cutoff"}, "no differentiable augmentation 'cutoff'"),
+        ({"gan.style_mixing": 2.0}, "from 0 to 1"),
         ({"model.network": "dit"}, "there is no 'dit' in models: there are dcgan, mlp_gan, stylegan2"),
     ],
 )
 def test_wrong_settings_are_named(change, message):
-    config = config_of(loss="hinge", r2=0.0) if "gan.r2" in change else config_of(loss="hinge")
-    config.update_from_flattened_dict(change)
+    config = config_of(loss="hinge")
+    for path, value in change.items():
+        section, field = path.split(".")
+        config[section][field] = value
     with pytest.raises(ValueError, match=message):
         gan.make(config)
 
@@ -202,4 +234,5 @@ def test_wrong_settings_are_named(change, message):
 def test_what_is_said_of_a_lost_game():
     assert gan.warn({"discriminator/accuracy": 0.8, "score/diversity": 0.9}) == ""
     assert "the discriminator diverges" in gan.warn({"discriminator/accuracy": 0.995})
+    assert "logits" in gan.warn({"discriminator/real_logit": 80.0, "discriminator/fake_logit": -80.0})
     assert "mode collapse" in gan.warn({"score/diversity": 0.1})

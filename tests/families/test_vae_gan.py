@@ -67,17 +67,27 @@ def test_reconstructions_are_fakes_to_the_discriminator():
     np.testing.assert_allclose(make_losses("nonsaturating").fake(logit), loss - game, rtol=1e-4)
 
 
-@pytest.mark.parametrize(("player", "others"), [("encoder", "discriminator"), ("generator", "encoder")])
-def test_each_player_has_gradients_of_its_own(player, others):
+def test_every_part_of_a_player_has_a_gradient():
     family, (params, extra) = vae_gan.make(config_with()), started()
 
     @jax.jit
-    def gradient(own):
+    def gradients(params):
         ctx = Context(extra, FROZEN, None, 0, batch_of(), jax.random.split(jax.random.key(1), 4))
-        return jax.grad(lambda p: family.losses[player]({**params, player: p}, ctx)[0].mean())(own)
 
-    norms = [float(jnp.abs(g).max()) for g in jax.tree.leaves(gradient(params[player])["net"])]
-    assert min(norms) > 0 and others in family.losses
+        def of(player):
+            return jax.grad(lambda own: family.losses[player]({**params, player: own}, ctx)[0].mean())(params[player])
+
+        return {player: of(player) for player in family.losses}
+
+    for player, tree in gradients(params).items():
+        assert min(float(jnp.abs(g).max()) for g in jax.tree.leaves(tree["net"])) > 0, player
+
+
+def test_a_size_that_the_encoder_cannot_halve_is_refused():
+    config = config_with()
+    config.encoder = {"net": "conv", "multipliers": (1, 1, 1, 1), "width": 4}
+    with pytest.raises(ValueError, match="must be a multiple of 16"):
+        vae_gan.make(config)
 
 
 def test_the_ends_of_an_interpolation_are_reconstructions():

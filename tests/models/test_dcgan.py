@@ -93,6 +93,7 @@ def _flat(tree, path=()):
     [
         ({"levels": 3}, "28 cannot be made by doubling 3 times .*multiples of 8 can, the nearest is 32"),
         ({"levels": 2, "upsample": "bilinear"}, "it can be transposed, resize"),
+        ({"levels": 2, "attention": (28,)}, "attention has 28: the stages have the sides 14, 7"),
         ({"levels": 2, "norm": "layer"}, "it can be batch, spectral, none"),
     ],
 )
