@@ -22,12 +22,12 @@ def get_config(arg=""):
     config.gan = {**GAN, "r1": 1.0, "r1_every": 4}
     config.optim.update({"learning_rate": 5e-4, "schedule": "constant", "b1": 0.5, "weight_decay": 0.0, "clip": 0.0})
     config.sample = {"truncation": 1.0}
-    config.train.update({"steps": 2000, "batch_size": 64, "eval_every": 1000, "save_every": 1000})
+    config.train.update({"steps": 2000, "batch_size": 64, "eval_every": 1000, "save_every": 1000, "score_every": 1000})
     if arg.startswith(("unconditional", "mlp", "stylegan2")):
         config.text.encoder = "none"
     if arg.startswith("mlp"):
         config.model = {"network": "mlp_gan", "channels": 1, "latent": 64, "widths": (256, 512)}
-        config.train.update({"steps": 12000, "eval_every": 4000, "save_every": 4000})
+        config.train.update({"steps": 12000, "eval_every": 4000, "save_every": 4000, "score_every": 4000})
     if arg.startswith("stylegan2"):
         config.model = {
             "network": "stylegan2",

@@ -21,7 +21,7 @@ def get_config(arg=""):
     config.vae_gan = {"beta": 1.0, "warmup": 0, "likeness": 0.01}
     config.optim.update({"learning_rate": 5e-4, "schedule": "constant", "b1": 0.5, "weight_decay": 0.0, "clip": 0.0})
     config.sample = {"temperature": 1.0}
-    config.train.update({"steps": 1000, "batch_size": 64})
+    config.train.update({"steps": 1000, "batch_size": 64, "score_every": 500})
     if arg == "smoke":
         make_tiny(config)
         config.model.update({"latent": 8, "width": 4})

@@ -82,7 +82,7 @@ def make_tiny(config: ConfigDict) -> None:
     """What every config's "smoke" setting has in common: a few steps on small batches; networks and data are its own."""
     config.text.width = 32
     config.train.update({"steps": 6, "batch_size": 8, "log_every": 2, "eval_every": 4, "save_every": 3, "grid": 4})
-    config.train.update({"validation_examples": 16, "score_examples": 8})
+    config.train.update({"validation_examples": 16, "score_every": 0, "score_examples": 8})
     config.evaluate.update({"num": 16, "batch": 8})
 
 
