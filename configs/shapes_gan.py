@@ -1,6 +1,9 @@
 """Captioned shapes drawn by a text-conditional DCGAN whose players look at the words.
 
 python main.py train --config=configs/shapes_gan.py --workdir=runs/shapes_gan
+
+11.5 minutes on 2 cores that did other work too; 0.015 [0.008, 0.023] of 1,000 `test` captions exactly right; colour 0.23 (of
+shuffled captions 0.01), count 0.28 (0.18).
 """
 
 from t2i_jax.config import base, make_tiny
