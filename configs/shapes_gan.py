@@ -35,6 +35,6 @@ def get_config(arg=""):
     if arg == "smoke":
         make_tiny(config)
         config.data.scenes = 64
-        config.data.resolution = 16
-        config.model.update({"latent": 8, "width": 8, "levels": 2, "heads": 2, "norm": "spectral"})
+        config.data.resolution = 8
+        config.model.update({"latent": 8, "width": 8, "levels": 1, "attention": (4,), "heads": 2, "norm": "spectral"})
     return config

@@ -41,7 +41,7 @@ def test_the_resizing_layer_keeps_a_constant_inside():
     np.testing.assert_allclose(y[0, 1:-1, 1:-1], jnp.broadcast_to(y[0, 3, 3], (6, 6, 3)), atol=1e-6)
 
 
-@pytest.mark.parametrize(("resolution", "levels"), [(28, 2), (32, 3), (12, 1)])
+@pytest.mark.parametrize(("resolution", "levels"), [(28, 2), (12, 1)])
 def test_pictures_and_logits(resolution, levels):
     generator, discriminator = dcgan.make_players({"width": 8, "levels": levels, "latent": 4, "channels": 1}, resolution)
     z, text, keys = jnp.ones((2, 4)), text_of(2), jax.random.split(jax.random.key(0), 2)
