@@ -27,31 +27,31 @@ def compare(
     num: int = 0,
     seed: int = 0,
     overrides: Sequence[str] = (),
-    measures: Sequence[str] = tuple(MEASURES),
+    measures: Sequence[str] = (),
 ) -> Path:
     """Measure run folders and configs ("FILE.py:arg") alike; gives the path of the report (HTML, with Markdown beside it).
 
     Configs are trained first, in `out/runs`, each for `minutes` of training steps (the number of steps is chosen from the
     measured time of one, so that the learning rate's schedule ends with the budget) or for `pictures` seen. Started again
     with the same arguments, it goes on where it was: the plan, finished steps and finished measurements are kept in `out`.
-    measures: names of measures.MEASURES. Raises ValueError if a config has no budget, if the subjects have different data, or
-    if `out` holds another comparison.
+    measures: names of measures.MEASURES, by default all; others can be added later.
+    Raises ValueError if a config has no budget, if the subjects have different data, or if `out` holds another comparison.
     """
     out = Path(out)
-    plan = make_plan(subjects, out, minutes, pictures, split, num, seed, overrides, measures)
+    plan = make_plan(subjects, out, minutes, pictures, split, num, seed, overrides)
     entries = []
     for name, chosen in plan["subjects"].items():
         print(f"\n=== {name} ({chosen['subject']})", flush=True)
         workdir = Path(chosen["subject"]) if chosen["steps"] is None else train_one(out, name, chosen, overrides)
         pipe = pipeline.load(workdir, overrides=overrides)
         measured = out / "measured" / name
-        if missing := left_to_measure(measured / "evaluation" / split, pipe, measures):
+        if missing := left_to_measure(measured / "evaluation" / split, pipe, measures or tuple(MEASURES)):
             evaluate(pipe, measured, split, plan["captions"], seed, missing)
         entries.append(report.read_entry(name, workdir, measured / "evaluation" / split))
     return report.write(entries, out, plan)
 
 
-def left_to_measure(folder: Path, pipe: pipeline.Pipeline, measures: Sequence[str] = tuple(MEASURES)) -> tuple[str, ...]:
+def left_to_measure(folder: Path, pipe: pipeline.Pipeline, measures: Sequence[str]) -> tuple[str, ...]:
     """Those of `measures` that `folder` has no number for: all if the weights are others; what lacked a file is tried again."""
     before = read_report(folder)
     if not before or before["setting"]["weights"] != pipe.weights:
@@ -60,7 +60,7 @@ def left_to_measure(folder: Path, pipe: pipeline.Pipeline, measures: Sequence[st
     return tuple(name for name in measures if name not in settled)
 
 
-def make_plan(subjects, out: Path, minutes, pictures, split, num, seed, overrides, measures) -> dict:
+def make_plan(subjects, out: Path, minutes, pictures, split, num, seed, overrides) -> dict:
     """What is to be done, in plain data; written to `out/plan.json` once, then read from there."""
     asked = {
         "asked": list(subjects),
@@ -70,16 +70,13 @@ def make_plan(subjects, out: Path, minutes, pictures, split, num, seed, override
         "num": num,
         "seed": seed,
         "overrides": list(overrides),
-        "measures": list(measures),
     }
     path = out / "plan.json"
     if path.is_file():
         plan = json.loads(path.read_text(encoding="utf-8"))
-        if changed := [key for key in asked if plan.get(key) != asked[key]]:
+        if changed := [key for key in asked if plan[key] != asked[key]]:
             key = changed[0]
-            raise ValueError(
-                f"{out} holds another comparison ({key}: {plan.get(key)!r}, now {asked[key]!r}); name another --out"
-            )
+            raise ValueError(f"{out} holds another comparison ({key}: {plan[key]!r}, now {asked[key]!r}); name another --out")
         return plan
     chosen, data, captions, extractor = {}, {}, 0, ""
     for subject in subjects:

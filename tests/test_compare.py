@@ -18,9 +18,8 @@ def folder(tmp_path_factory):
     """Two configs, six steps of eight pictures each, compared on 16 captions."""
     out = tmp_path_factory.mktemp("compare") / "out"
     overrides = [f"--config.{few}" for few in FEW]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compare, "MEASURES", ("alignment", "fidelity"))
-        main.main(["compare", SHAPES, FLOW, "--pictures=48", "--num=16", f"--out={out}", *overrides])
+    asked = ["--measure=alignment,fidelity", "--num=16", f"--out={out}"]
+    main.main(["compare", SHAPES, FLOW, "--pictures=48", *asked, *overrides])
     return out
 
 
@@ -56,14 +55,14 @@ def test_it_goes_on_where_it_was(folder, monkeypatch):
     assert (folder / "runs" / "shapes-smoke" / "metrics.jsonl").read_text() == before
 
 
-def test_what_is_left_to_measure(folder, monkeypatch):
+def test_what_is_left_to_measure(folder):
     """Nothing twice; what lacked weights is tried again; all of it for other weights."""
-    monkeypatch.setattr(compare, "MEASURES", ("alignment", "fidelity", "robustness"))
+    asked = ("alignment", "fidelity", "robustness")
     measured = folder / "measured" / "shapes-smoke" / "evaluation" / "test"
     pipe = pipeline.load(folder / "runs" / "shapes-smoke")
-    assert compare.left_to_measure(measured, pipe) == ("fidelity", "robustness")
-    assert compare.left_to_measure(measured, dataclasses.replace(pipe, weights="others")) == compare.MEASURES
-    assert compare.left_to_measure(folder / "nowhere", pipe) == compare.MEASURES
+    assert compare.left_to_measure(measured, pipe, asked) == ("fidelity", "robustness")
+    assert compare.left_to_measure(measured, dataclasses.replace(pipe, weights="others"), asked) == asked
+    assert compare.left_to_measure(folder / "nowhere", pipe, asked) == asked
 
 
 def test_a_run_folder_beside_a_config(folder, tmp_path, monkeypatch):

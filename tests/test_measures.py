@@ -12,6 +12,7 @@ from t2i_jax.features.extractor import Extractor
 from t2i_jax.metrics import alignment, similarity
 from t2i_jax.models import classifier
 from t2i_jax.text import minilm
+from t2i_jax.text import tokenizer as tokenizers
 
 COUNT = 24
 
@@ -38,6 +39,7 @@ class Painter:
         reconstruct = {"reconstruct": lambda variables, inputs, rng: inputs["image"] // 2 * 2}
         self.family = type("Family", (), {"settings": {"sample": {}}, "abilities": reconstruct})
         self.variables = {}
+        self.tokenizer = tokenizers.train(self.test.captions, 300)
 
     def draw_rows(self, captions, index, seed):
         return self.test.read(np.array([self.index.get(caption, 0) for caption in captions]))
