@@ -39,7 +39,7 @@ def get_config(arg=""):
         }
         config.gan.update({"r1_every": 16, "path_length": 2.0, "path_every": 4, "style_mixing": 0.9})
         config.optim.update({"learning_rate": 2e-3, "b1": 0.0})
-        config.train.update({"steps": 800, "batch_size": 32, "eval_every": 400, "save_every": 400, "score_every": 400})
+        config.train.update({"steps": 3000, "batch_size": 32, "score_every": 1000})
     if arg.endswith("smoke"):
         make_tiny(config)
         config.data.resolution = 28 if arg == "smoke" else 32

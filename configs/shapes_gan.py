@@ -28,7 +28,7 @@ def get_config(arg=""):
         "attention": (8,),
         "heads": 4,
     }
-    config.gan = {**GAN, "mismatch": 1.0, "r1": 1.0, "r1_every": 16}
+    config.gan = {**GAN, "mismatch": 1.0, "r1": 1.0, "r1_every": 4}
     config.optim.update({"learning_rate": 5e-4, "schedule": "linear", "b1": 0.0, "weight_decay": 0.0, "clip": 0.0})
     config.sample = {"truncation": 1.0}
     config.train.update({"steps": 2400, "batch_size": 32, "eval_every": 1200, "save_every": 600, "score_every": 1200})

@@ -2,7 +2,7 @@
 
 import difflib
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 
@@ -11,7 +11,11 @@ def make_of(folder: str, name: str, function: str = "make") -> Callable:
     files = (Path(__file__).parent / folder).glob("*.py")
     names = sorted(f.stem for f in files if f"\ndef {function}(" in f.read_text(encoding="utf-8"))
     if name not in names:
-        near = difflib.get_close_matches(str(name), names, 1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"there is no {name!r} in {folder}: there are {', '.join(names)}{hint}")
+        raise ValueError(f"there is no {name!r} in {folder}: there are {', '.join(names)}{hint(name, names)}")
     return getattr(importlib.import_module(f"t2i_jax.{folder}.{name}"), function)
+
+
+def hint(name, names: Iterable[str]) -> str:
+    """What to add to the message that there is no such name: "; did you mean 'flow'?", or "" if none is like it."""
+    near = difflib.get_close_matches(str(name), names, 1)
+    return f"; did you mean {near[0]!r}?" if near else ""

@@ -92,11 +92,10 @@ def compare(args, overrides) -> None:
 
 def _measures(args) -> tuple[str, ...]:
     """Those asked for, or all. ValueError, naming those there are, for another name."""
-    from t2i_jax.measures import MEASURES
+    from t2i_jax.measures import MEASURES, check
 
     asked = tuple(args.measure.split(",")) if args.measure else tuple(MEASURES)
-    if unknown := sorted(set(asked) - set(MEASURES)):
-        raise ValueError(f"there is no measure {unknown[0]!r}: there are {', '.join(MEASURES)}")
+    check(asked)  # before anything is trained for them
     return asked
 
 

@@ -15,6 +15,7 @@ from t2i_jax.measures import (
     MEASURES,
     Trial,
     attempt,
+    check,
     classifier_of,
     draw,
     features,
@@ -40,8 +41,7 @@ def evaluate(pipe: Pipeline, workdir, split: str = "test", num: int = 0, seed: i
     measures: names of MEASURES; by default "classification" for a source of classes, else "alignment". What cannot be
     measured is listed with the reason under "not_measured". Raises ValueError for an unknown measure.
     """
-    if unknown := sorted(set(measures) - set(MEASURES)):
-        raise ValueError(f"there is no measure {unknown[0]!r}: there are {', '.join(MEASURES)}")
+    check(measures)
     source = sources.load(pipe.config.data, split)
     measures = measures or ("classification" if len(source.labels) else "alignment",)
     count = min(num or pipe.config.evaluate.num, len(source.captions))

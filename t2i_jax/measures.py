@@ -101,11 +101,9 @@ def features_of(extractor: extractors.Extractor, source: sources.Source, index: 
     name = sources.fingerprint(extractor.name, extractor.rule, *weights, source.fingerprint, index.tobytes())[:32]
     path = sources.data_dir() / "picture_features" / f"{name}.npz"
     if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
         blocks = (source.read(index[first : first + BATCH]) for first in range(0, len(index), BATCH))
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix="incomplete-") as folder:
-            np.savez(Path(folder) / path.name, **features(extractor, blocks))
-            (Path(folder) / path.name).replace(path)  # it has its name only when it is whole
+        found = features(extractor, blocks)
+        _keep(path, lambda file: np.savez(file, **found))
     with np.load(path, allow_pickle=False) as file:
         return dict(file)
 
@@ -120,12 +118,17 @@ def classifier_of(training: sources.Source) -> dict:
     name = sources.fingerprint(*classifier.RECIPE, training.fingerprint)[:32]
     path = sources.data_dir() / "classifiers" / f"{name}.safetensors"
     if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
         params = classifier.fit(training.read, training.labels, len(training.classes))
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix="incomplete-") as folder:
-            save_file(flatten_dict(params, sep="/"), Path(folder) / path.name)
-            (Path(folder) / path.name).replace(path)  # it has its name only when it is whole
+        _keep(path, lambda file: save_file(flatten_dict(params, sep="/"), file))
     return unflatten_dict(load_file(path), sep="/")
+
+
+def _keep(path: Path, write: Callable[[Path], None]) -> None:
+    """Writes a file of the data folder; it has its name only when it is whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix="incomplete-") as folder:
+        write(Path(folder) / path.name)
+        (Path(folder) / path.name).replace(path)
 
 
 def hears(config) -> bool:
@@ -152,19 +155,21 @@ def attempt(parts: Mapping[str, Callable[[], Any]]) -> dict:
 
 
 def measure_alignment(trial: Trial) -> dict:
-    """Exact scores of drawn, true and reconstructed pictures (the image tokenizer's ceiling), and GenEval's tasks.
+    """Exact scores of drawn, true and reconstructed pictures (the ceiling of a first stage), and GenEval's tasks.
 
     "shuffled": of the drawn pictures by the captions of others, which a model that hears nothing could score as well.
     """
     if not alignment.can_score(trial.captions):
         raise ValueError("these captions have no grammar, so no exact score")
+    seen = [alignment.read_picture(image) for image in trial.drawn]  # once, for three reports
     report = {
-        "drawn": alignment.score(trial.drawn, trial.captions),
+        "drawn": alignment.score(trial.drawn, trial.captions, seen=seen),
         "true": alignment.score(trial.true, trial.captions)["exact"],
-        "geneval": geneval.score(trial.drawn, trial.captions),
+        "geneval": geneval.score(trial.drawn, trial.captions, seen=seen),
     }
     if len(trial.captions) > 1:
-        report["shuffled"] = alignment.score(trial.drawn, [trial.captions[i] for i in others(len(trial.captions))])
+        shuffled = [trial.captions[i] for i in others(len(trial.captions))]
+        report["shuffled"] = alignment.score(trial.drawn, shuffled, seen=seen)
     if "reconstruct" in trial.pipe.family.abilities:
         report["reconstructed"] = alignment.score(_reconstruct(trial, trial.true), trial.captions)["exact"]
     return report
@@ -322,6 +327,12 @@ MEASURES = {
     "retrieval": measure_retrieval,
     "cost": measure_cost,
 }
+
+
+def check(names: Sequence[str]) -> None:
+    """ValueError, naming those there are, for a name that is not of MEASURES."""
+    if unknown := sorted(set(names) - set(MEASURES)):
+        raise ValueError(f"there is no measure {unknown[0]!r}: there are {', '.join(MEASURES)}")
 
 
 def _reconstruct(trial: Trial, images: np.ndarray) -> np.ndarray:

@@ -1,12 +1,13 @@
 """An optax transformation from `config.optim`."""
 
-import difflib
 import re
 
 import jax
 import jax.numpy as jnp
 import optax
 from optax.contrib import MuonDimensionNumbers, muon
+
+from t2i_jax.by_name import hint
 
 SCHEDULES = ("constant", "cosine", "linear", "exponential", "step")
 OPTIMIZERS = ("adamw", "lion", "muon", "sgd")
@@ -118,8 +119,7 @@ def _settings(config, player: str):
 
 def _known(name: str, names, field: str) -> str:
     if name not in names:
-        near = difflib.get_close_matches(name, names, 1)
-        raise ValueError(f"{field} = {name!r}: it can be {', '.join(names)}" + (f"; did you mean {near[0]!r}?" if near else ""))
+        raise ValueError(f"{field} = {name!r}: it can be {', '.join(names)}{hint(name, names)}")
     return name
 
 

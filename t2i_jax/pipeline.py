@@ -1,7 +1,6 @@
 """A trained run: captions in, pictures out. Needs no TensorFlow."""
 
 import dataclasses
-import difflib
 import functools
 import json
 from collections.abc import Callable, Sequence
@@ -15,6 +14,7 @@ from PIL import Image, PngImagePlugin
 
 from t2i_jax import checkpoint
 from t2i_jax import config as configs
+from t2i_jax.by_name import hint
 from t2i_jax.families import family as families
 from t2i_jax.run_folder import config_of, read_frozen, read_run
 from t2i_jax.text import tokenizer as tokenizers
@@ -94,10 +94,7 @@ class Pipeline:
         known = dict(self.family.settings["sample"])
         for name, value in given.items():
             if name not in known:
-                near = difflib.get_close_matches(name, known, 1)
-                raise ValueError(
-                    f"no setting {name!r}: this model has {', '.join(known)}" + (f"; did you mean {near[0]!r}?" if near else "")
-                )
+                raise ValueError(f"no setting {name!r}: this model has {', '.join(known)}{hint(name, known)}")
             known[name] = type(known[name])(value)
         return known
 

@@ -52,8 +52,8 @@ def open_run(config, workdir: Path, family, training):
 
     ValueError, naming each difference, if it is another run than this config and data would make.
     """
-    if (workdir / "run.json").exists() and refuse_changes(read_run(workdir), config, training, workdir):
-        run = read_run(workdir)
+    run = read_run(workdir) if (workdir / "run.json").exists() else None
+    if run and refuse_changes(run, config, training, workdir):
         return tokenizers.load(workdir / "tokenizer.json"), read_frozen(workdir, run)
     workdir.mkdir(parents=True, exist_ok=True)
     encoder = make_encoder(config.text)

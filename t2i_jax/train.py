@@ -115,12 +115,13 @@ def train(config, workdir) -> Pipeline:
 
 def make_optimizers(config, family) -> dict:
     """{player: optimizer}. ValueError, before a run is written down, for settings of `config.optim` that do not fit."""
-    side, text = config.data.resolution, (1, config.text.length)
-    image, tokens, mask = (
-        jax.ShapeDtypeStruct(*of) for of in (((1, side, side, 3), np.uint8), (text, np.int32), (text, np.bool_))
-    )
-    batch = {"image": image, "text": {config.text.encoder: {"tokens": tokens, "mask": mask}}}
-    optim.check_freeze(config.optim, jax.eval_shape(family.init, jax.random.key(0), batch)[0])
+    if config.optim.freeze or config.optim.players:  # else there is nothing to hold against the parameters
+        side, text = config.data.resolution, (1, config.text.length)
+        image, tokens, mask = (
+            jax.ShapeDtypeStruct(*of) for of in (((1, side, side, 3), np.uint8), (text, np.int32), (text, np.bool_))
+        )
+        batch = {"image": image, "text": {config.text.encoder: {"tokens": tokens, "mask": mask}}}
+        optim.check_freeze(config.optim, jax.eval_shape(family.init, jax.random.key(0), batch)[0])
     updates = {player: family.updates.get(player, 1) for player in family.losses}
     return {player: optim.make(config.optim, config.train.steps * times, player) for player, times in updates.items()}
 

@@ -4,12 +4,13 @@ A positive logit says "real". Every loss is to be minimised and gives one value 
 with the wrong caption, arXiv 1605.05396) is one more call of `fake`.
 """
 
-import difflib
 from collections.abc import Callable
 from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax.nn import relu, softplus
+
+from t2i_jax.by_name import hint
 
 
 class Adversarial(NamedTuple):
@@ -58,9 +59,7 @@ def make_losses(name: str, smoothing: float = 0.0) -> Adversarial:
     for smoothing of a loss that has no labels.
     """
     if name not in NAMES:
-        near = difflib.get_close_matches(str(name), NAMES, 1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"there is no adversarial loss {name!r}: there are {', '.join(NAMES)}{hint}")
+        raise ValueError(f"there is no adversarial loss {name!r}: there are {', '.join(NAMES)}{hint(name, NAMES)}")
     if not 0.0 <= smoothing < 0.5:
         raise ValueError(f"label smoothing = {smoothing}: it can be from 0 to below 0.5")
     if name in LABELLED:

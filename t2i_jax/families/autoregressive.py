@@ -13,7 +13,7 @@ from t2i_jax.families.family import Context, Family, Variables, split_keys
 from t2i_jax.models import patch_codebook
 from t2i_jax.models.layers import from_unit, to_unit
 from t2i_jax.models.transformer import PrefixDecoder
-from t2i_jax.text.condition import drop_captions, make_encoder, null_like
+from t2i_jax.text.condition import drop_captions, make_encoder, null_like, pretrained_texts
 
 
 def make(config, axis_name=None) -> Family:
@@ -94,5 +94,5 @@ def make(config, axis_name=None) -> Family:
         abilities={"sample": sample, "encode": encode, "decode": decode, "reconstruct": reconstruct},
         settings={"sample": dict(config.sample)},
         make_frozen=make_frozen,
-        pretrained=lambda params: {"model": {**params["model"], "text": encoder.pretrained(params["model"]["text"])}},
+        pretrained=pretrained_texts(encoder),
     )

@@ -14,7 +14,7 @@ from t2i_jax.diffusion.samplers import make_sampler, time_grid
 from t2i_jax.diffusion.schedules import make_schedule, make_time, shift
 from t2i_jax.families.family import Context, Family, Variables, over, split_keys
 from t2i_jax.models.layers import from_unit, to_unit
-from t2i_jax.text.condition import drop_captions, make_encoder, null_like
+from t2i_jax.text.condition import drop_captions, make_encoder, null_like, pretrained_texts
 
 DIFFUSION = {
     "schedule": "rectified",
@@ -108,5 +108,5 @@ def make(config, axis_name=None) -> Family:
         abilities={"sample": sample},
         settings={"sample": over(SAMPLE, config.get("sample", {}), "sample")},
         static=("sampler", "steps"),
-        pretrained=lambda params: {"model": {**params["model"], "text": encoder.pretrained(params["model"]["text"])}},
+        pretrained=pretrained_texts(encoder),
     )

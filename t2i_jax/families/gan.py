@@ -16,7 +16,7 @@ from t2i_jax.augmentation import differentiable, policies
 from t2i_jax.by_name import make_of
 from t2i_jax.families.family import Context, Family, Variables, fold_in_each, over, split_keys
 from t2i_jax.models.layers import from_unit, to_channels, to_rgb, to_unit
-from t2i_jax.text.condition import drop_captions, make_encoder
+from t2i_jax.text.condition import drop_captions, make_encoder, pretrained_texts
 
 GAN = {
     "loss": "nonsaturating",
@@ -70,7 +70,7 @@ def make(config, axis_name=None) -> Family:
         losses=game.losses,
         abilities={"sample": game.sample},
         settings={"sample": over(SAMPLE, config.get("sample", {}), "sample")},
-        pretrained=lambda params: {p: {**tree, "text": encoder.pretrained(tree["text"])} for p, tree in params.items()},
+        pretrained=pretrained_texts(encoder),
         updates={"discriminator": game.settings["discriminator_steps"]},
         ranked=False,
         warn=warn,

@@ -11,7 +11,7 @@ from t2i_jax.families.family import Context, Family, Variables, over, split_keys
 from t2i_jax.models import likelihoods
 from t2i_jax.models.layers import from_unit, to_channels, to_rgb, to_unit
 from t2i_jax.models.vae import Decoder, Encoder, check
-from t2i_jax.text.condition import drop_captions, make_encoder, text_or_null
+from t2i_jax.text.condition import drop_captions, make_encoder, pretrained_texts, text_or_null
 
 VAE = {"beta": 1.0, "warmup": 0, "free_bits": 0.0, "denoise": 0.0}
 SAMPLE = {"temperature": 1.0}
@@ -151,7 +151,7 @@ def make(config, axis_name=None) -> Family:
         losses={"model": loss},
         abilities=make_abilities(encoder.latent, condition_of, posterior_of, picture_of),
         settings={"sample": over(SAMPLE, config.get("sample", {}), "sample")},
-        pretrained=lambda params: {"model": {**params["model"], "text": text_encoder.pretrained(params["model"]["text"])}},
+        pretrained=pretrained_texts(text_encoder),
     )
 
 

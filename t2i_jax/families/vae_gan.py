@@ -8,7 +8,7 @@ from t2i_jax.families import gan, vae
 from t2i_jax.families.family import Context, Family, Variables, fold_in_each, over, split_keys
 from t2i_jax.models.layers import from_unit, to_channels, to_rgb, to_unit
 from t2i_jax.models.vae import Encoder, check
-from t2i_jax.text.condition import make_encoder, text_or_null
+from t2i_jax.text.condition import make_encoder, pretrained_texts, text_or_null
 
 VAE_GAN = {"beta": 1.0, "warmup": 0, "likeness": 1.0}
 SAMPLE = {"temperature": 1.0}
@@ -93,7 +93,7 @@ def make(config, axis_name=None) -> Family:
         losses={"encoder": encoder_loss, "generator": generator_loss, "discriminator": discriminator_loss},
         abilities=vae.make_abilities(game.generator.latent, condition_of, posterior_of, picture_of),
         settings={"sample": over(SAMPLE, config.get("sample", {}), "sample")},
-        pretrained=lambda params: {p: {**t, "text": text_encoder.pretrained(t["text"])} for p, t in params.items()},
+        pretrained=pretrained_texts(text_encoder),
         updates={"discriminator": game.settings["discriminator_steps"]},
         ranked=False,
         warn=gan.warn,

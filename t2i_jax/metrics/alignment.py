@@ -115,15 +115,16 @@ def related(first: Read, second: Read, relation: str) -> bool:
     return sign * away[axis] >= FAR and sign * away[axis] > abs(away[1 - axis])
 
 
-def score(images: Sequence[np.ndarray], captions: Sequence[str], seed: int = 0) -> dict:
-    """Reads all pictures, uint8 [N, R, R, 3]; a report in plain data.
+def score(images: Sequence[np.ndarray], captions: Sequence[str], seed: int = 0, seen: Sequence | None = None) -> dict:
+    """Reads all pictures, uint8 [N, R, R, 3]; a report in plain data. seen: what `read_picture` gave of each, if that was done.
 
     {"n", "exact", "atoms": {atom: ...}, "kinds": {kind: ...}, "worst_kind"}, where each number is {"value", "low",
     "high", "n"}: the mean over the n pictures it applies to, and its 95 % percentile bootstrap interval (1,000
     resamples). Atoms and kinds without a picture are left out.
     """
     expected = [parse_caption(caption) for caption in captions]
-    judged = [_judge(read_picture(image), what) for image, what in zip(images, expected, strict=True)]
+    seen = [read_picture(image) for image in images] if seen is None else seen
+    judged = [_judge(things, what) for things, what in zip(seen, expected, strict=True)]
     if not judged:
         raise ValueError("there is no picture to score")
     rng = np.random.default_rng(seed)

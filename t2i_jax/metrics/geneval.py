@@ -24,8 +24,8 @@ class Task(NamedTuple):
     holds: Callable[[Sequence[Read], Expectation], bool]
 
 
-def score(images: Sequence[np.ndarray], captions: Sequence[str], seed: int = 0) -> dict:
-    """Reads all pictures, uint8 [N, R, R, 3]; a report in plain data.
+def score(images: Sequence[np.ndarray], captions: Sequence[str], seed: int = 0, seen: Sequence | None = None) -> dict:
+    """Reads all pictures, uint8 [N, R, R, 3]; a report in plain data. seen: what `read_picture` gave of each, if that was done.
 
     {"overall", "tasks": {task: ...}}, each {"value", "low", "high", "n"} with a 95 % bootstrap interval (1,000 resamples):
     a task's is the share of the pictures whose caption asks it, the overall is the unweighted mean over tasks, n pictures
@@ -34,7 +34,8 @@ def score(images: Sequence[np.ndarray], captions: Sequence[str], seed: int = 0) 
     """
     if not len(images) or len(images) != len(captions):
         raise ValueError(f"{len(images)} pictures and {len(captions)} captions: there must be as many, and at least one")
-    judged = [judge(read_picture(image), parse_caption(caption)) for image, caption in zip(images, captions, strict=True)]
+    seen = [read_picture(image) for image in images] if seen is None else seen
+    judged = [judge(things, parse_caption(caption)) for things, caption in zip(seen, captions, strict=True)]
     names = [task for task in TASKS if any(task in j for j in judged)]
     rng = np.random.default_rng(seed)
     tasks = {task: interval([j[task] for j in judged if task in j], rng) for task in names}

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from t2i_jax.models.attention import Attention, layer_norm
 from t2i_jax.models.layers import Dense, batch_norm
+from t2i_jax.models.variants import fields_of
 from t2i_jax.text.condition import TextCondition
 
 UPSAMPLE = ("transposed", "resize")
@@ -129,7 +130,7 @@ def make_players(config, resolution: int, axis_name: str | None = None) -> tuple
     Raises ValueError for a resolution that cannot be halved `levels` times, a side in `attention` that no stage has, and an
     unknown `upsample` or `norm`.
     """
-    fields = {name: value for name, value in config.items() if name != "network"}
+    fields = fields_of(config, {})
     norm = fields.pop("norm", Discriminator.norm)
     generator = Generator(resolution, axis_name=axis_name, **fields)
     if resolution % 2**generator.levels:

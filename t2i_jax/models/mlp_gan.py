@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from t2i_jax.models.layers import Dense
+from t2i_jax.models.variants import fields_of
 from t2i_jax.text.condition import TextCondition
 
 
@@ -48,6 +49,5 @@ class Discriminator(nn.Module):
 def make_players(config, resolution: int, axis_name: str | None = None) -> tuple[Generator, Discriminator]:
     """Both players, of `config.model`: channels, latent, widths (of the generator; the discriminator has them reversed)."""
     del axis_name  # nothing here goes across examples
-    fields = {name: value for name, value in config.items() if name != "network"}
-    generator = Generator(resolution, **fields)
+    generator = Generator(resolution, **fields_of(config, {}))
     return generator, Discriminator(tuple(reversed(generator.widths)))

@@ -16,6 +16,7 @@ import numpy as np
 from jax import lax
 
 from t2i_jax.models.unet import depth_to_space, space_to_depth
+from t2i_jax.models.variants import fields_of
 from t2i_jax.text.condition import TextCondition
 
 FIR = np.array([1, 3, 3, 1], np.float32) / 8
@@ -290,8 +291,7 @@ def make_players(config, resolution: int, axis_name: str | None = None) -> tuple
     if resolution < 8 or resolution.bit_count() > 1:
         near = max(8, 2 ** round(np.log2(max(resolution, 1))))
         raise ValueError(f"data.resolution {resolution}: it can be 8, 16, 32, 64, ... (4 doubled), the nearest is {near}")
-    fields = {name: value for name, value in config.items() if name != "network"}
-    generator = Generator(resolution, **fields)
+    generator = Generator(resolution, **fields_of(config, {}))
     if generator.base_channels < resolution:
         raise ValueError(f"model.base_channels {generator.base_channels} over the side {resolution} leaves no channel")
     shared = {name: getattr(generator, name) for name in ("mapping_layers", "base_channels", "max_channels")}

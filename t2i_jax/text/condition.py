@@ -73,6 +73,11 @@ def trained(network: Callable, config) -> TextEncoder:
     return TextEncoder(init, apply, lambda captions: tokenizers.train(captions, module.vocab_size))
 
 
+def pretrained_texts(encoder: TextEncoder) -> Callable:
+    """`Family.pretrained` of a family whose players each have the encoder's parameters as "text"."""
+    return lambda params: {player: {**own, "text": encoder.pretrained(own["text"])} for player, own in params.items()}
+
+
 def masked_mean(x, mask):
     """The mean [B, D] of the vectors x [B, L, D] where mask [B, L] is True."""
     weight = mask[..., None].astype(x.dtype)

@@ -5,12 +5,13 @@ with an end token, and the empty caption is that token alone. A pretrained encod
 caption (an end token; "[CLS]" and "[SEP]") is the tokenizer's post-processor, kept in `tokenizer.json` with the rest.
 """
 
-import difflib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+
+from t2i_jax.by_name import hint
 
 PAD, END = 0, 1  # PAD is 0 for every tokenizer here; END is that of `train`
 
@@ -101,9 +102,7 @@ def _unknown(tokenizer: Tokenizer, captions: Sequence[str]) -> ValueError | None
     known = sorted(tokenizer.get_vocab())
     allowed = {"", *known}
     caption = next(c for c in captions if tokenizer.normalizer.normalize_str(c) not in allowed)
-    near = difflib.get_close_matches(caption, known, 1)
     listed = ", ".join(known[:20]) + (", ..." if len(known) > 20 else "")
     return ValueError(
-        f"{caption!r} is none of the {len(known)} captions that this model knows as its classes: {listed}"
-        + (f"; did you mean {near[0]!r}?" if near else "")
+        f"{caption!r} is none of the {len(known)} captions that this model knows as its classes: {listed}{hint(caption, known)}"
     )
