@@ -2,6 +2,9 @@
 
 python main.py prepare --data=fashion_mnist
 python main.py train --config=configs/fashion_gan.py --workdir=runs/fashion_gan
+
+Minutes on 2 cores that did other work too, and KID x 1000 (EfficientNet-Lite0): "" 12.6 and 50, class accuracy 0.882 [0.862,
+0.901]; "unconditional" 11.6 and 46; "mlp" 1.9 and 140; "stylegan2" 28.6 and 162 (outlines of garments after 64,000 pictures).
 """
 
 from t2i_jax.config import base, make_tiny
@@ -39,7 +42,7 @@ def get_config(arg=""):
         }
         config.gan.update({"r1_every": 16, "path_length": 2.0, "path_every": 4, "style_mixing": 0.9})
         config.optim.update({"learning_rate": 2e-3, "b1": 0.0})
-        config.train.update({"steps": 3000, "batch_size": 32, "score_every": 1000})
+        config.train.update({"steps": 2000, "batch_size": 32, "score_every": 1000})
     if arg.endswith("smoke"):
         make_tiny(config)
         config.data.resolution = 28 if arg == "smoke" else 32

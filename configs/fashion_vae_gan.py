@@ -1,6 +1,8 @@
 """A VAE-GAN on Fashion-MNIST: codes of 32 numbers, reconstructions judged in the discriminator's features.
 
 python main.py train --config=configs/fashion_vae_gan.py --workdir=runs/fashion_vae_gan
+
+7.1 minutes on 2 cores that did other work too; KID x 1000 (EfficientNet-Lite0) of pictures drawn from the prior: 135.
 """
 
 from t2i_jax.config import base, make_tiny
