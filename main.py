@@ -1,8 +1,9 @@
-"""t2i_jax: prepare data, train, sample, evaluate and compare text-to-image models.
+"""t2i_jax: prepare data, train, sample, caption, evaluate and compare text-to-image models.
 
   python main.py train    --config=configs/shapes.py --workdir=runs/shapes
   python main.py sample   --workdir=runs/shapes --prompt="a large red circle" --num=4 --seed=0 --out=samples
   python main.py sample   --workdir=runs/shapes --from=samples/000.png
+  python main.py caption  --workdir=runs/shapes_captioner --image=X.png --image=Y.png
   python main.py evaluate --workdir=runs/shapes --split=test
   python main.py evaluate --config=configs/shapes.py
   python main.py compare  runs/shapes runs/shapes_flow --out=comparison
@@ -22,7 +23,7 @@ from pathlib import Path
 def parser() -> argparse.ArgumentParser:
     """The command line; `--config.a.b=value` is left over for `config.load`."""
     top = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
-    commands = top.add_subparsers(dest="command", required=True, metavar="prepare|train|sample|evaluate|compare")
+    commands = top.add_subparsers(dest="command", required=True, metavar="prepare|train|sample|caption|evaluate|compare")
 
     def command(name, help, workdir=None):
         sub = commands.add_parser(name, help=help, description=help, allow_abbrev=False)
@@ -46,6 +47,11 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--num", type=int, default=4, help="pictures a prompt (4)")
     sub.add_argument("--seed", type=int, default=0, help="same seed, same pictures (0)")
     sub.add_argument("--out", default="samples", help="folder for the pictures (samples)")
+    sub.add_argument("--checkpoint", default="last", help="last, best or a step (last)")
+    sub = command("caption", "say what is in pictures, with a trained run that can", True)
+    sub.add_argument("--image", action="append", required=True, metavar="X.png", help="a picture; may be given several times")
+    sub.add_argument("--num", type=int, default=1, help="captions a picture (1)")
+    sub.add_argument("--seed", type=int, default=0, help="same seed, same captions (0)")
     sub.add_argument("--checkpoint", default="last", help="last, best or a step (last)")
     sub = command("evaluate", "measure a run; without --workdir, the ruler itself on true pictures", False)
     sub.add_argument("--config", metavar="FILE.py[:ARG]", help="whose true pictures to measure the ruler on")

@@ -7,8 +7,8 @@ from t2i_jax.config import base, make_tiny
 
 
 def get_config(arg=""):
-    """arg: "" for the experiment, "minilm" for captions read by MiniLM (`prepare --weights=minilm` first), "smoke" for a tiny
-    one that only shows that everything runs.
+    """arg: "" for the experiment, "both" for a model that also captions, "minilm" for captions read by MiniLM (`prepare
+    --weights=minilm` first), "smoke" (or "both_smoke") for a tiny one that only shows that everything runs.
     """
     config = base()
     config.family = "autoregressive"
@@ -31,7 +31,10 @@ def get_config(arg=""):
     config.train.update({"steps": 3000, "batch_size": 32, "eval_every": 1500, "save_every": 1500})
     if arg == "minilm":
         config.text.update({"encoder": "minilm", "length": 18})  # as long as the longest paraphrase
-    if arg == "smoke":
+    if arg.startswith("both"):
+        config.captioning = 0.5
+        config.caption = {"beams": 1, "temperature": 0.0, "top_p": 1.0, "length_penalty": 0.6}
+    if arg.endswith("smoke"):
         make_tiny(config)
         config.data.scenes = 64
         config.image_tokenizer.update({"codes": 64, "fit_pictures": 32})

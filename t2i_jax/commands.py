@@ -66,6 +66,15 @@ def sample(args, overrides) -> None:
         print(f"{path}  {prompt}")
 
 
+def caption(args, overrides) -> None:
+    """Say what is in pictures."""
+    _compile_cache()
+    pipe = pipeline.load(args.workdir, args.checkpoint, overrides)
+    said = pipe.caption(args.image, num=args.num, seed=args.seed)
+    for i, text in enumerate(said):
+        print(f"{args.image[i // args.num]}: {text}")
+
+
 def evaluate(args, overrides) -> None:
     """Measure a run, or the ruler itself."""
     from t2i_jax.evaluate import evaluate as score

@@ -15,7 +15,7 @@ def base() -> ConfigDict:
     return ConfigDict(
         {
             "seed": 0,
-            "init_from": "",  # another run's folder: start from its averaged weights
+            "init_from": "",  # start from the averaged weights of this run's folder, or from a published language model's
             "caption_dropout": 0.1,  # how often a caption is replaced by the empty one, for guidance
             "ema_decay": 0.999,
             "text": {
@@ -29,6 +29,11 @@ def base() -> ConfigDict:
                 "frozen": True,  # of a pretrained encoder ("minilm")
                 "cell": "gru",  # of "recurrent": gru, or bilstm (both directions)
                 "dropout": 0.0,  # of "recurrent" and "transformer"
+            },
+            "first_stage": {  # of a family that is trained on codes or latents (first_stage.py)
+                "run": "",  # its run folder; "" for a codebook of patches, or, for latents, the pixels
+                "config": {},  # that run's; filled in when training starts
+                "cache": False,  # encode all pictures once, before training, and keep the result in the data folder
             },
             "augment": {  # of training pictures, on the device; only what the data says to keep its captions true
                 "flip": 0.0,  # how often, left to right
@@ -157,7 +162,8 @@ def from_json(text: str) -> ConfigDict:
         return tuple(map(tuples, value)) if isinstance(value, list) else value
 
     given, defaults = tuples(json.loads(text)), base().to_dict()
-    settings = ("text", "augment", "optim", "train", "evaluate", "parallel")  # the other sections are whole in each config file
+    # The other sections are whole in each config file.
+    settings = ("text", "first_stage", "augment", "optim", "train", "evaluate", "parallel")
     return ConfigDict({**given, **{name: {**defaults[name], **given.get(name, {})} for name in settings}}).lock()
 
 

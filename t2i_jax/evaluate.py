@@ -17,14 +17,14 @@ from t2i_jax.measures import (
     attempt,
     check,
     classifier_of,
-    draw,
+    exhibit,
     features,
     features_of,
     hears,
     load_extractor,
-    titles,
+    made,
 )
-from t2i_jax.metrics import alignment, classification, cost, denoising, diversity, fidelity, robustness
+from t2i_jax.metrics import alignment, captioning, classification, cost, denoising, diversity, fidelity, robustness
 from t2i_jax.models import classifier
 from t2i_jax.pipeline import Pipeline
 from t2i_jax.run_folder import write_whole
@@ -36,18 +36,21 @@ KEPT = 64  # pictures in pictures.npz
 def evaluate(pipe: Pipeline, workdir, split: str = "test", num: int = 0, seed: int = 0, measures: Sequence[str] = ()) -> dict:
     """Draw one picture for each of the first `num` captions of a split, measure them, and write what came out.
 
+    A model that does not draw makes of each example what it can (`measures.made`).
+
     Writes metrics.json (with every setting needed to do it again), grid.png, pictures.npz and plots, in
     `workdir/evaluation/SPLIT`; gives the report. Other measures that are there already, taken under the same setting, stay.
-    measures: names of MEASURES; by default "classification" for a source of classes, else "alignment". What cannot be
-    measured is listed with the reason under "not_measured". Raises ValueError for an unknown measure.
+    measures: names of MEASURES; by default those of `usual`. What cannot be measured is listed with the reason under
+    "not_measured". Raises ValueError for an unknown measure.
     """
     check(measures)
     source = sources.load(pipe.config.data, split)
-    measures = measures or ("classification" if len(source.labels) else "alignment",)
+    measures = measures or usual(pipe, source)
     count = min(num or pipe.config.evaluate.num, len(source.captions))
     captions = list(source.captions[:count])
-    drawn = draw(pipe, captions, seed, f"drawing {split}")
-    trial = Trial(pipe, split, source, seed, captions, source.read(np.arange(count)), drawn)
+    true = source.read(np.arange(count))
+    drawn = made(pipe, captions, true, seed, f"drawing {split}")
+    trial = Trial(pipe, split, source, seed, captions, true, drawn)
     folder = Path(workdir) / "evaluation" / split
     plain = json.loads(json.dumps(setting(trial, source.fingerprint)))  # as it is read back: tuples are lists
     report = {"setting": plain, "captions": captions[:KEPT], "not_measured": {}}
@@ -61,12 +64,19 @@ def evaluate(pipe: Pipeline, workdir, split: str = "test", num: int = 0, seed: i
         except (ValueError, FileNotFoundError, jax.errors.JaxRuntimeError) as error:  # the last: not enough memory
             report["not_measured"][name] = str(error)
     folder.mkdir(parents=True, exist_ok=True)
-    sheet(drawn[:SHOWN], titles(pipe.config, captions[:SHOWN]), columns=6).save(folder / "grid.png")
+    sheet(*exhibit(pipe, captions[:SHOWN], true[:SHOWN], drawn[:SHOWN]), columns=6).save(folder / "grid.png")
     if curve := report.get("reconstruction", {}).get("denoising"):
         denoising.plot(curve, folder / "denoising.png")
-    np.savez_compressed(folder / "pictures.npz", drawn=drawn[:KEPT], true=trial.true[:KEPT])
+    np.savez_compressed(folder / "pictures.npz", drawn=drawn[:KEPT], true=true[:KEPT])
     write_whole(folder / "metrics.json", json.dumps(report, indent=1, sort_keys=True))
     return report
+
+
+def usual(pipe: Pipeline, source: sources.Source) -> tuple[str, ...]:
+    """The measures by which models of such data and abilities are known."""
+    abilities = pipe.family.abilities
+    drawing = "classification" if len(source.labels) else "alignment"
+    return (drawing,) * bool({"sample", "reconstruct"} & abilities.keys()) + ("captioning",) * ("caption" in abilities)
 
 
 def read_report(folder) -> dict | None:
@@ -95,14 +105,20 @@ def score_during(pipe: Pipeline, source: sources.Source) -> dict[str, float]:
     """What `train.score_every` writes, of the first `train.score_examples` captions of a source; what there is of
 
     "score/exact": the share drawn exactly right, for captions with a grammar, and "score/kid" for others; "score/accuracy":
-    the share recognised as the class of the caption, for a source of classes and a model that hears them.
+    the share recognised as the class of the caption, for a source of classes and a model that hears them. "score/caption":
+    the share of captions that are true of their picture, of a model that captions.
     "score/diversity" (the mean distance of two drawn pictures) and "score/vendi" (the effective number of distinct ones),
     each as a part of that of the true pictures: near 0, the model has collapsed. Without the extractor's weights, or with
     too few pictures, there are no KID and diversities.
     """
     count = min(pipe.config.train.score_examples, len(source.captions))
     captions, labels = list(source.captions[:count]), source.labels[:count]
-    images, grammar, scores = draw(pipe, captions, seed=0), alignment.can_score(captions), {}
+    true = source.read(np.arange(count))
+    images, grammar, scores = made(pipe, captions, true, seed=0), alignment.can_score(captions), {}
+    if "caption" in pipe.family.abilities and grammar:
+        scores["score/caption"] = captioning.score(pipe.caption(list(true)), captions, true)["agrees"]["value"]
+    if not len(images):
+        return scores
     if grammar:
         scores["score/exact"] = alignment.score(images, captions)["exact"]["value"]
     if len(labels) and hears(pipe.config):
@@ -111,11 +127,10 @@ def score_during(pipe: Pipeline, source: sources.Source) -> dict[str, float]:
             scores["score/accuracy"] = classification.accuracy(found, labels, source.classes)["accuracy"]["value"]
     with contextlib.suppress(FileNotFoundError, ValueError):  # no weights, or too few pictures: training goes on
         extractor = load_extractor(pipe.config)
-        true = features_of(extractor, source, np.arange(count))["features"]
-        drawn = features(extractor, images)["features"]
-        parts = {"collapse": lambda: diversity.mode_collapse(drawn, captions, true, captions)}
+        real, drawn = features_of(extractor, source, np.arange(count))["features"], features(extractor, images)["features"]
+        parts = {"collapse": lambda: diversity.mode_collapse(drawn, captions, real, captions)}
         if not grammar:
-            parts["kid"] = lambda: fidelity.kid(true, drawn)["value"]
+            parts["kid"] = lambda: fidelity.kid(real, drawn)["value"]
         found = attempt(parts)
         if "kid" in found:
             scores["score/kid"] = found["kid"]
@@ -134,6 +149,8 @@ def summary(report: dict, workdir) -> str:
         lines += _fidelity_lines(report["fidelity"])
     if "reconstruction" in report:
         lines.append("reconstruction: {psnr:.1f} dB PSNR, {ssim:.3f} SSIM".format(**report["reconstruction"]))
+    if "captioning" in report:
+        lines += _captioning_lines(report["captioning"])
     if "cost" in report:
         lines += cost.lines(report["cost"])
     lines += [f"{name} not measured: {why}" for name, why in report["not_measured"].items()]
@@ -160,6 +177,17 @@ def _alignment_lines(report: dict, split: str) -> list[str]:
         f"of {exact['n']} captions, worst kind ({worst}) {report['drawn']['kinds'][worst]['value']:.3f}"
     )
     return lines
+
+
+def _captioning_lines(report: dict) -> list[str]:
+    def of(name, what):
+        r = report[name]
+        return f"{what}: {r['value']:.3f} [{r['low']:.3f}, {r['high']:.3f}] of {r['n']}"
+
+    if "word_f1" in report:
+        return [of("word_f1", "words that captions share with the true ones (F1)")]
+    exact = f"; as the true caption says it: {report['exact']['value']:.3f}; not in the grammar: {report['unparsed']:.3f}"
+    return [of("agrees", "captions that are true of their picture") + exact]
 
 
 def _beside(name: str, own: dict, other: dict) -> str:

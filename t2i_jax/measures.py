@@ -7,9 +7,7 @@ missing; both say what would help.
 import contextlib
 import dataclasses
 import functools
-import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -22,6 +20,7 @@ from t2i_jax.data import source as sources
 from t2i_jax.features import extractor as extractors
 from t2i_jax.metrics import (
     alignment,
+    captioning,
     classification,
     cost,
     denoising,
@@ -40,12 +39,13 @@ from t2i_jax.text import tokenizer as tokenizers
 BATCH = 64  # pictures that an extractor looks at together
 NEAR_TRAINING = 2048  # training pictures among which nearest neighbours are sought
 PER_CAPTION, FEW_CAPTIONS = 8, 16  # pictures of one caption, and for how many captions
+FOUND = 64  # captions that a report keeps
 UNDER_NOISE = 128  # captions drawn again under each noise
 
 
 @dataclasses.dataclass(frozen=True)
 class Trial:
-    """What is measured: `drawn` are one picture a caption, `true` those that the captions were written for.
+    """What is measured: `drawn` is what the model made (`made`), `true` the pictures that the captions were written for.
 
     source: of `split`; captions and true are of its first examples.   true, drawn: uint8 [N, H, W, 3].
     """
@@ -76,12 +76,32 @@ class Trial:
 
 def draw(pipe: Pipeline, captions: Sequence[str], seed: int, title: str = "drawing") -> np.ndarray:
     """One picture a caption, uint8 [N, H, W, 3]; picture i has the random key of (seed, i), whatever the batch."""
-    size, images = pipe.config.evaluate.batch, []
+    # One size, one program; a smaller one, a power of two, for a few.
+    size, images = min(pipe.config.evaluate.batch, 1 << (len(captions) - 1).bit_length()), []
     for first in tqdm(range(0, len(captions), size), desc=title, unit="batch", leave=False):
         part = list(captions[first : first + size])
-        filled = part + [""] * (size - len(part))  # one size, one program
+        filled = part + [""] * (size - len(part))
         images.append(pipe.draw_rows(filled, first + np.arange(size), seed)[: len(part)])
     return np.concatenate(images)
+
+
+def made(pipe: Pipeline, captions: Sequence[str], true: np.ndarray, seed: int, title: str = "drawing") -> np.ndarray:
+    """What a model makes of captions and their pictures, uint8 [N, H, W, 3]: it draws; if it cannot, it reconstructs.
+
+    Of one that can do neither, N is 0.
+    """
+    if "sample" in pipe.family.abilities:
+        return draw(pipe, captions, seed, title)
+    return reconstruct(pipe, captions, true) if "reconstruct" in pipe.family.abilities else true[:0]
+
+
+def exhibit(pipe: Pipeline, captions: Sequence[str], true: np.ndarray, images: np.ndarray) -> tuple[np.ndarray, list[str]]:
+    """Pictures and what to write beneath each, to look at a model: those that it drew; true ones with their reconstructions
+    at their right; or true ones with the captions it gives them. images: what was `made` of the captions.
+    """
+    if "sample" in pipe.family.abilities:
+        return images, titles(pipe.config, captions)
+    return (np.concatenate([true, images], axis=2), list(captions)) if len(images) else (true, pipe.caption(true))
 
 
 def load_extractor(config) -> extractors.Extractor:
@@ -103,7 +123,8 @@ def features_of(extractor: extractors.Extractor, source: sources.Source, index: 
     if not path.is_file():
         blocks = (source.read(index[first : first + BATCH]) for first in range(0, len(index), BATCH))
         found = features(extractor, blocks)
-        _keep(path, lambda file: np.savez(file, **found))
+        with sources.whole(path) as part:
+            np.savez(part, **found)
     with np.load(path, allow_pickle=False) as file:
         return dict(file)
 
@@ -119,16 +140,9 @@ def classifier_of(training: sources.Source) -> dict:
     path = sources.data_dir() / "classifiers" / f"{name}.safetensors"
     if not path.is_file():
         params = classifier.fit(training.read, training.labels, len(training.classes))
-        _keep(path, lambda file: save_file(flatten_dict(params, sep="/"), file))
+        with sources.whole(path) as part:
+            save_file(flatten_dict(params, sep="/"), part)
     return unflatten_dict(load_file(path), sep="/")
-
-
-def _keep(path: Path, write: Callable[[Path], None]) -> None:
-    """Writes a file of the data folder; it has its name only when it is whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix="incomplete-") as folder:
-        write(Path(folder) / path.name)
-        (Path(folder) / path.name).replace(path)
 
 
 def hears(config) -> bool:
@@ -171,7 +185,7 @@ def measure_alignment(trial: Trial) -> dict:
         shuffled = [trial.captions[i] for i in others(len(trial.captions))]
         report["shuffled"] = alignment.score(trial.drawn, shuffled, seen=seen)
     if "reconstruct" in trial.pipe.family.abilities:
-        report["reconstructed"] = alignment.score(_reconstruct(trial, trial.true), trial.captions)["exact"]
+        report["reconstructed"] = alignment.score(reconstruct(trial.pipe, trial.captions, trial.true), trial.captions)["exact"]
     return report
 
 
@@ -236,15 +250,18 @@ def measure_reconstruction(trial: Trial) -> dict:
     def psnr(a, b):
         return np.minimum(similarity.psnr(a, b), 100)  # a mean with the infinity of an equal picture says nothing
 
-    again = _reconstruct(trial, trial.true)
+    def again_of(images):
+        return reconstruct(trial.pipe, trial.captions, images)
+
+    again = again_of(trial.true)
     report = {
         "psnr": float(np.mean(psnr(again, trial.true))),
         "ssim": float(np.mean(similarity.ssim(again, trial.true))),
     }
-    noises = robustness.reconstruction_under_noise(lambda x: _reconstruct(trial, x), trial.true, psnr, trial.seed)
+    noises = robustness.reconstruction_under_noise(again_of, trial.true, psnr, trial.seed)
     report["psnr_under_noise"] = noises
     few = trial.true[:UNDER_NOISE]
-    report["denoising"] = denoising.psnr_curve(lambda x: _reconstruct(trial, x), few, trial.seed)
+    report["denoising"] = denoising.psnr_curve(again_of, few, trial.seed)
     with contextlib.suppress(FileNotFoundError):
         extractor = trial.extractor
         distances = [
@@ -312,6 +329,18 @@ def measure_retrieval(trial: Trial) -> dict:
     }
 
 
+def measure_captioning(trial: Trial) -> dict:
+    """What the model says of the true pictures: whether it is true, for captions with a grammar, and how many words it shares
+    with their captions, for others. "found": the first captions.
+    """
+    found = trial.pipe.caption(list(trial.true), seed=trial.seed)
+    if alignment.can_score(trial.captions):
+        report = captioning.score(found, trial.captions, trial.true)
+    else:
+        report = {"word_f1": alignment.interval(captioning.word_f1(found, trial.captions), np.random.default_rng(0))}
+    return {**report, "found": found[:FOUND]}
+
+
 def measure_cost(trial: Trial) -> dict:
     """Parameters, bytes, FLOPs, memory and times."""
     return cost.measure(trial.pipe, largest=trial.pipe.config.evaluate.batch)
@@ -324,6 +353,7 @@ MEASURES = {
     "reconstruction": measure_reconstruction,
     "diversity": measure_diversity,
     "robustness": measure_robustness,
+    "captioning": measure_captioning,
     "retrieval": measure_retrieval,
     "cost": measure_cost,
 }
@@ -335,20 +365,20 @@ def check(names: Sequence[str]) -> None:
         raise ValueError(f"there is no measure {unknown[0]!r}: there are {', '.join(MEASURES)}")
 
 
-def _reconstruct(trial: Trial, images: np.ndarray) -> np.ndarray:
-    """The first pictures of the trial, or what was made of them, as the model, told the captions, gives them back: uint8."""
-    pipe, size = trial.pipe, trial.pipe.config.evaluate.batch
-    text, _ = tokenizers.encode(pipe.tokenizer, trial.captions[: len(images)], pipe.config.text.length)
+def reconstruct(pipe: Pipeline, captions: Sequence[str], images: np.ndarray) -> np.ndarray:
+    """Pictures as the model, told the captions (as many, or more), gives them back: uint8 [N, H, W, 3]."""
+    size = pipe.config.evaluate.batch
+    text, _ = tokenizers.encode(pipe.tokenizer, captions[: len(images)], pipe.config.text.length)
     inputs = {"image": images, "text": {pipe.config.text.encoder: text}}
     more = -len(images) % size
     filled = jax.tree.map(lambda x: np.concatenate([x, np.repeat(x[-1:], more, axis=0)]), inputs)  # one size, one program
-    reconstruct, parts = pipe.family.abilities["reconstruct"], []
+    again, parts = pipe.family.abilities["reconstruct"], []
     for first in range(0, len(filled["image"]), size):
         part = jax.tree.map(lambda x, first=first: x[first : first + size], filled)
-        parts.append(np.asarray(_compiled(reconstruct, pipe.variables, part)))
+        parts.append(np.asarray(_compiled(again, pipe.variables, part)))
     return np.concatenate(parts)[: len(images)]
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _compiled(reconstruct, variables, inputs):
-    return reconstruct(variables, inputs, None)
+def _compiled(ability, variables, inputs):
+    return ability(variables, inputs, None)

@@ -1,7 +1,8 @@
-"""A trained run: captions in, pictures out. Needs no TensorFlow."""
+"""A trained run: captions in, pictures out, or the other way round. Needs no TensorFlow."""
 
 import dataclasses
 import functools
+import io
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,7 +16,9 @@ from PIL import Image, PngImagePlugin
 from t2i_jax import checkpoint
 from t2i_jax import config as configs
 from t2i_jax.by_name import hint
+from t2i_jax.data import pictures as files
 from t2i_jax.families import family as families
+from t2i_jax.features.extractor import rgb
 from t2i_jax.run_folder import config_of, read_frozen, read_run
 from t2i_jax.text import tokenizer as tokenizers
 
@@ -54,8 +57,9 @@ class Pipeline:
     def __call__(self, prompts: str | Sequence[str], num: int = 1, seed: int = 0, **settings) -> Drawn:
         """Draw `num` pictures of each prompt. The same prompts, seed and settings give the same pictures.
 
-        settings: over the defaults of `config.sample`; ValueError if there is no such setting.
+        settings: over the defaults of `config.sample`; ValueError if there is no such setting, or the model does not draw.
         """
+        families.ability(self.family, "sample")
         prompts = [prompts] if isinstance(prompts, str) else list(prompts)
         captions = [prompt for prompt in prompts for _ in range(num)]
         if not captions:
@@ -73,8 +77,7 @@ class Pipeline:
         images, places = [], []
         for first in range(0, len(captions), batch):
             part = captions[first : first + batch]
-            # Sizes of powers of two, so that few programs are compiled.
-            size = min(batch, 1 << (len(part) - 1).bit_length())
+            size = _size(len(part), batch)
             index = first + np.arange(size)
             images.append(self.draw_rows(list(part) + [""] * (size - len(part)), index, seed, **settings)[: len(part)])
             places += [{"index": first + row, "row": row, "batch": size} for row in range(len(part))]
@@ -84,14 +87,40 @@ class Pipeline:
         """One compiled call: uint8 [N, H, W, 3] of N captions, each with the random key of its `index`."""
         settings = self.settings(settings)
         text, _ = tokenizers.encode(self.tokenizer, captions, self.config.text.length)
-        static = tuple((name, settings.pop(name)) for name in sorted(settings) if name in self.family.static)
-        keys = jax.vmap(functools.partial(jax.random.fold_in, jax.random.key(seed)))(jnp.asarray(index))
         inputs = {"text": {self.config.text.encoder: text}}
-        return np.asarray(self.sampler(self.variables, inputs, keys, settings, static))
+        return np.asarray(self.sampler(self.variables, inputs, _keys(seed, index), *self._apart(settings)))
 
-    def settings(self, given: dict) -> dict:
-        """The defaults of `config.sample`, with what was given over them, checked."""
-        known = dict(self.family.settings["sample"])
+    def caption(self, images, num: int = 1, seed: int = 0, batch: int = 64, **settings) -> list[str]:
+        """`num` captions of each picture, those of a picture together. The same arguments give the same captions.
+
+        images: one or several of: a path, a Pillow picture, an array of `features.extractor.rgb`; each is cut to its centre
+        and resized by `data.pictures.decode`.   settings: over the defaults of `config.caption`.
+        Raises ValueError if the model does not caption, for a setting there is not, or what is no picture;
+        FileNotFoundError for a path where there is none.
+        """
+        ability, settings = families.ability(self.family, "caption"), self.settings(settings, "caption")
+        if isinstance(images, str | Path | Image.Image) or getattr(images, "ndim", 0) in (2, 3):
+            images = [images]
+        pictures = [x for image in images for x in [read_picture(image, self.config.data.resolution)] * num]
+        if not pictures:
+            raise ValueError("nothing to caption: give at least one picture, and num of at least 1")
+        captions = []
+        for first in range(0, len(pictures), batch):
+            part = pictures[first : first + batch]
+            size = _size(len(part), batch)
+            inputs = {"image": np.stack(part + [np.zeros_like(part[0])] * (size - len(part)))}
+            tokens = _compiled(ability, self.variables, inputs, _keys(seed, first + np.arange(size)), *self._apart(settings))
+            captions += tokenizers.decode(self.tokenizer, tokens[: len(part)])
+        return captions
+
+    def _apart(self, settings: dict) -> tuple[dict, tuple]:
+        """Settings that are traced, and those that are compiled in."""
+        static = tuple((name, settings[name]) for name in sorted(settings) if name in self.family.static)
+        return {name: value for name, value in settings.items() if name not in self.family.static}, static
+
+    def settings(self, given: dict, ability: str = "sample") -> dict:
+        """The defaults of `config.sample` (or of another ability), with what was given over them, checked."""
+        known = dict(self.family.settings[ability])
         for name, value in given.items():
             if name not in known:
                 raise ValueError(f"no setting {name!r}: this model has {', '.join(known)}{hint(name, known)}")
@@ -116,18 +145,51 @@ class Pipeline:
 
 
 def compile_sampler(family: families.Family) -> Callable:
-    """sampler(variables, inputs, keys, settings, static): the whole of `sample` as one compiled function."""
-    sample = families.ability(family, "sample")
+    """sampler(variables, inputs, keys, settings, static): the whole of `sample` as one compiled function.
+
+    That of a family that does not draw raises its ValueError when it is called.
+    """
 
     @functools.partial(jax.jit, static_argnames="static")
     def sampler(variables, inputs, keys, settings, static):
-        return sample(variables, inputs, keys, **settings, **dict(static))
+        return families.ability(family, "sample")(variables, inputs, keys, **settings, **dict(static))
 
     return sampler
 
 
+@functools.partial(jax.jit, static_argnames=("ability", "static"))
+def _compiled(ability, variables, inputs, keys, settings, static):
+    return ability(variables, inputs, keys, **settings, **dict(static))
+
+
+def _keys(seed: int, index: np.ndarray):
+    return jax.vmap(functools.partial(jax.random.fold_in, jax.random.key(seed)))(jnp.asarray(index))
+
+
+def _size(count: int, batch: int) -> int:
+    """The batch that `count` examples are filled up to, at most `batch`: a power of two, so that few programs are compiled."""
+    return min(batch, 1 << (count - 1).bit_length())
+
+
+def read_picture(picture, resolution: int) -> np.ndarray:
+    """A path, a Pillow picture or an array (see `features.extractor.rgb`) as uint8 [resolution, resolution, 3].
+
+    Raises FileNotFoundError, or ValueError, naming the file, if it cannot be read.
+    """
+    if not isinstance(picture, str | Path):
+        file = io.BytesIO()
+        Image.fromarray(rgb(picture)).save(file, "PNG")  # so that there is one way from any picture to pixels
+        return files.decode(file.getvalue(), resolution)
+    if not Path(picture).is_file():
+        raise FileNotFoundError(f"no picture {picture}")
+    try:
+        return files.decode(picture, resolution)
+    except ValueError as error:
+        raise ValueError(f"{picture}: {error}") from error
+
+
 def load(workdir, which: str | int = "last", overrides: Sequence[str] = ()) -> Pipeline:
-    """The model of a run folder, ready to draw: `load("runs/shapes")("a large red circle").images[0]`.
+    """The model of a run folder, ready to use: `load("runs/shapes")("a large red circle").images[0]`.
 
     which: the checkpoint: "last", "best" (lowest validation loss) or a step. overrides: ("sample.temperature=0.5", ...).
     Raises FileNotFoundError if the folder is not a run, has no such checkpoint, or needs published weights that are not there.

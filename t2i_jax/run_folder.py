@@ -7,6 +7,7 @@ from pathlib import Path
 
 from t2i_jax import checkpoint
 from t2i_jax import config as configs
+from t2i_jax.convert import language_model
 from t2i_jax.text import tokenizer as tokenizers
 from t2i_jax.text.condition import make_encoder
 
@@ -56,13 +57,16 @@ def open_run(config, workdir: Path, family, training):
     if run and refuse_changes(run, config, training, workdir):
         return tokenizers.load(workdir / "tokenizer.json"), read_frozen(workdir, run)
     workdir.mkdir(parents=True, exist_ok=True)
-    encoder = make_encoder(config.text)
-    if config.init_from:
+    encoder, published = make_encoder(config.text), language_model.is_published(config.init_from)
+    if published:
+        language_model.check(config.init_from, config)
+    if config.init_from and not published:
         origin = Path(config.init_from)
         run = read_run(origin)
         tokenizer, frozen = tokenizers.load(origin / "tokenizer.json"), read_frozen(origin, run)
     else:
-        tokenizer = encoder.make_tokenizer(training.captions)
+        make_tokenizer = language_model.tokenizer if published else encoder.make_tokenizer
+        tokenizer = make_tokenizer(config.init_from if published else training.captions)
         null = encoder.precompute(tokenizers.encode(tokenizer, [""], config.text.length)[0])
         began = time.monotonic()
         fitted = family.make_frozen(training)

@@ -47,6 +47,11 @@ def in_parts(tree, parts: int):
     return jax.tree.map(lambda x: x.reshape(x.shape[0] // parts, parts, *x.shape[1:]).swapaxes(0, 1), tree)
 
 
+def count_of(batch) -> int:
+    """How many there are in a batch: every array of it has a row for each."""
+    return len(jax.tree.leaves(batch)[0])
+
+
 def example_keys(rng, step, count: int, axis_name: str | None = None):
     """One key an example [count], a function of the run's key, the step and the example's place in the global batch."""
     first = 0 if axis_name is None else jax.lax.axis_index(axis_name) * count
@@ -74,7 +79,7 @@ def make_step(
 
     def step(state: TrainState, frozen, batch):
         params, opt_state, extra, metrics = dict(state.params), dict(state.opt_state), state.extra, {}
-        keys = example_keys(state.rng, state.step, batch["image"].shape[0], axis_name)
+        keys = example_keys(state.rng, state.step, count_of(batch), axis_name)
         if augment is not None:
             batch = augment(batch, fold_in_each(keys, AUGMENT))
         examples = in_parts((batch, keys), parts)
@@ -114,7 +119,7 @@ def make_measure(family: Family) -> Callable:
 
     def measure(ema, frozen, batch, rng, weight):
         sums = {}
-        keys = example_keys(rng, 0, batch["image"].shape[0])
+        keys = example_keys(rng, 0, count_of(batch))
         for player, loss in family.losses.items():
             ctx = Context(ema["extra"], frozen, ema, jnp.int32(0), batch, keys, train=False)
             per_example, (_, metrics) = loss(ema["params"], ctx)

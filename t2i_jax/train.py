@@ -10,13 +10,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from t2i_jax import augmentation, checkpoint, optim, parallel, state, step
+from t2i_jax import augmentation, checkpoint, first_stage, optim, parallel, precompute, state, step
+from t2i_jax.convert import language_model
 from t2i_jax.data import loader
 from t2i_jax.data import source as sources
 from t2i_jax.evaluate import score_during
 from t2i_jax.families import family as families
 from t2i_jax.grid import sheet
-from t2i_jax.measures import titles
+from t2i_jax.measures import exhibit, made
 from t2i_jax.pipeline import Pipeline, compile_sampler
 from t2i_jax.run_folder import open_run
 from t2i_jax.writers import Writers
@@ -33,6 +34,7 @@ def train(config, workdir) -> Pipeline:
     Stopped on SIGTERM or Ctrl-C (after saving), a loss that is not finite, or a disk that takes no more.
     """
     workdir, size, steps = Path(workdir), config.train.batch_size, config.train.steps
+    config = first_stage.resolve(config, workdir)
     place = parallel.make(config.parallel)
     family = families.load(config, place.axis_name)
     check_sizes(config, place.devices, families.parts_of_batch(family))
@@ -40,10 +42,14 @@ def train(config, workdir) -> Pipeline:
     augment, variants = augmentation.make(config.augment, training)
     optimizers = make_optimizers(config, family)
     tokenizer, frozen = open_run(config, workdir, family, training)
-    text, cut = loader.tokenise(training, tokenizer, config.text, variants)
+    columns, cut = loader.tokenise(training, tokenizer, config.text, variants)
+    held_out = loader.tokenise(validation, tokenizer, config.text)[0]
+    if config.first_stage.cache:
+        columns |= precompute.columns(config, family, frozen, training)
+        held_out |= precompute.columns(config, family, frozen, validation)
     report_data(training, validation, cut, config.text.length)
 
-    shapes = jax.eval_shape(lambda: loader.make_batch(training, text, np.zeros(size, np.int64)))
+    shapes = jax.eval_shape(lambda: loader.make_batch(training, columns, np.zeros(size, np.int64)))
     create = functools.partial(state.create, family, optimizers, shapes, config.seed)
     with checkpoint.open_manager(workdir) as manager:
         current, pending, first = begin(config, manager, create, family.pretrained, place)
@@ -61,11 +67,10 @@ def train(config, workdir) -> Pipeline:
         report_model(config, current, place, first)
         plain = family if place.axis_name is None else families.load(config)  # validation and samples are not pmapped
         measure, sampler = jax.jit(step.make_measure(plain)), compile_sampler(plain)
-        held_out = loader.tokenise(validation, tokenizer, config.text)[0]
         cadence = (config.train.eval_every, config.train.score_every)
         stop, release = catch_signals()
         writers = Writers(workdir, first, steps, size)
-        batches = loader.batches(training, text, size, config.seed, first, steps)
+        batches = loader.batches(training, columns, size, config.seed, first, steps)
 
         def pipeline_of(ema, weights=""):
             variables = families.Variables(ema["params"], ema["extra"], frozen)
@@ -137,7 +142,12 @@ def begin(config, manager, create, pretrained, place: parallel.Parallel):
             print(f"{line}; it was moved to broken/, and step {restored.step} is used instead")
         return place.put_state(restored.state), restored.notes["pending"], restored.step
     fresh = jax.jit(create)()
-    start = start_from(config.init_from, fresh) if config.init_from else with_params(fresh, pretrained(fresh.params))
+    if language_model.is_published(config.init_from):
+        start = with_params(fresh, language_model.start(config.init_from, config, fresh.params))
+    elif config.init_from:
+        start = start_from(config.init_from, fresh)
+    else:
+        start = with_params(fresh, pretrained(fresh.params))
     return place.put_state(start), [], 0
 
 
@@ -166,13 +176,13 @@ def with_params(fresh: state.TrainState, params) -> state.TrainState:
     return fresh._replace(params=params, ema={**fresh.ema, "params": jax.tree.map(jnp.copy, params)})
 
 
-def validate(measure, ema, frozen, source, text, config) -> dict[str, float]:
+def validate(measure, ema, frozen, source, columns, config) -> dict[str, float]:
     """Mean losses of the averaged weights over the first validation examples, with the same noise every time."""
     count, size = min(len(source.captions), config.train.validation_examples), config.train.batch_size
     sums, rng = {}, jax.random.key(0)
     for first in range(0, count, size):
         index = np.arange(first, first + size)
-        batch = loader.make_batch(source, text, np.minimum(index, count - 1))
+        batch = loader.make_batch(source, columns, np.minimum(index, count - 1))
         weight = (index < count).astype(np.float32)
         for name, value in measure(ema, frozen, batch, jax.random.fold_in(rng, first), weight).items():
             sums[name] = sums.get(name, 0.0) + float(value)
@@ -180,11 +190,14 @@ def validate(measure, ema, frozen, source, text, config) -> dict[str, float]:
 
 
 def save_grid(pipe: Pipeline, training, validation, number: int, workdir: Path, writers: Writers) -> None:
-    """Draw a row of captions spread over the training set, and one of validation, to grids/STEP.png and TensorBoard."""
+    """Examples spread over the training set and a row of validation, as the model draws them (or what it can do with them),
+    to grids/STEP.png and TensorBoard.
+    """
     half = max(pipe.config.train.grid // 2, 1)
-    captions = [c for source in (training, validation) for c in source.captions[:: max(len(source.captions) // half, 1)][:half]]
-    images, _ = pipe.draw(captions, seed=0)
-    page = sheet(images, titles(pipe.config, captions), columns=min(half, len(training.captions)))
+    chosen = [(s, np.arange(0, len(s.captions), max(len(s.captions) // half, 1))[:half]) for s in (training, validation)]
+    captions = [source.captions[i] for source, index in chosen for i in index]
+    true = np.concatenate([source.read(index) for source, index in chosen])
+    page = sheet(*exhibit(pipe, captions, true, made(pipe, captions, true, seed=0)), columns=min(half, len(training.captions)))
     path = workdir / "grids" / f"{number:07d}.png"
     path.parent.mkdir(exist_ok=True)
     page.save(path)

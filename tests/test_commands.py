@@ -50,6 +50,20 @@ def test_train_sample_evaluate_again(name, tmp_path, capsys):
     assert "exact match on validation" in said and "prepare --weights=efficientnet_lite0" in said
 
 
+def test_train_and_caption(tmp_path, capsys):
+    """A model that captions, end to end; one that only draws says so."""
+    workdir, picture = tmp_path / "run", tmp_path / "red.png"
+    Image.new("RGB", (40, 30), "red").save(picture)
+    run("train", f"--config={ROOT}/configs/shapes_captioner.py:smoke", f"--workdir={workdir}")
+    assert (workdir / "grids" / "0000006.png").is_file() and (workdir / "evaluation" / "test" / "grid.png").is_file()
+    capsys.readouterr()
+    run("caption", f"--workdir={workdir}", f"--image={picture}", f"--image={picture}", "--num=2", "--config.caption.beams=2")
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 4 and set(lines) == {lines[0]} and lines[0].startswith(f"{picture}: ")
+    assert "it can caption" in fails(capsys, "sample", f"--workdir={workdir}", "--prompt=a")
+    assert "no picture nowhere.png" in fails(capsys, "caption", f"--workdir={workdir}", "--image=nowhere.png")
+
+
 @pytest.fixture
 def pictures(tmp_path):
     """A folder of noisy pictures of several sizes with captions beside them."""

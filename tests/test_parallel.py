@@ -21,7 +21,7 @@ def curve(config, tiny_batch, mode, devices, fsdp=1):
     if config.family == "autoregressive":
         patch = config.image_tokenizer.patch
         codebook = np.random.default_rng(1).uniform(-1, 1, (config.image_tokenizer.codes, patch * patch * 3))
-        frozen["codebook"] = codebook.astype(np.float32)
+        frozen["first_stage"] = {"codebook": codebook.astype(np.float32)}
     current = place.put_state(state.create(family, optimizers, example, 0))
     frozen = place.put_frozen(frozen)
     accumulate = config.train.accumulate

@@ -1,4 +1,4 @@
-"""From a run folder to pictures: same seed, same picture; nothing compiles anew; no TensorFlow."""
+"""From a run folder to pictures, and from pictures to words: same seed, same result; nothing compiles anew; no TensorFlow."""
 
 import json
 import subprocess
@@ -130,3 +130,69 @@ def test_weights_hash_names_the_weights(pipe):
     from t2i_jax.checkpoint import tree_hash
 
     assert pipe.weights == tree_hash(jax.tree.map(np.asarray, pipe.variables.params))
+
+
+@pytest.fixture(scope="module")
+def captioner():
+    """Untrained, but with an opinion."""
+    from t2i_jax import config as configs
+    from t2i_jax.families import family as families
+    from t2i_jax.text import tokenizer as tokenizers
+    from tests.conftest import ROOT
+
+    config = configs.load(f"{ROOT}/configs/shapes_captioner.py:smoke", ["text.vocab_size=300", "text.length=6"])
+    family, rng = families.load(config), np.random.default_rng(0)
+    params, extra = jax.jit(lambda: family.init(jax.random.key(0), {}))()
+    params["model"]["net"]["head"] = jax.random.normal(jax.random.key(1), (300, 32))
+    frozen = {"first_stage": {"codebook": rng.uniform(-1, 1, (64, 48)).astype(np.float32)}}
+    tokenizer = tokenizers.train(["a small red circle", "two large blue stars"] * 9, 300)
+    variables = families.Variables(params, extra, frozen)
+    return pipeline.Pipeline(config, family, variables, tokenizer, pipeline.compile_sampler(family))
+
+
+def noise(count, height=32, width=32):
+    return np.random.default_rng(1).integers(0, 256, (count, height, width, 3)).astype(np.uint8)
+
+
+def test_a_picture_is_the_same_however_it_is_given(captioner, tmp_path):
+    array = noise(1, 50, 40)[0]
+    path = tmp_path / "x.png"
+    Image.fromarray(array).save(path)
+    (expected,) = captioner.caption(path)
+    assert expected
+    for given in (str(path), Image.open(path), array, [array], array[None], Image.fromarray(array).convert("RGBA")):
+        assert captioner.caption(given) == [expected]
+    np.testing.assert_array_equal(pipeline.read_picture(array[:40], 40), array[:40])
+    np.testing.assert_array_equal(pipeline.read_picture(path, 40), array[5:45])  # the largest square, from the middle
+    np.testing.assert_array_equal(pipeline.read_picture(array[:, :, :1], 40), array[5:45, :, :1].repeat(3, 2))
+
+
+def test_captions_of_many_pictures(captioner):
+    pictures = noise(5)
+    alone = [captioner.caption(picture)[0] for picture in pictures]
+    assert captioner.caption(pictures, batch=2) == captioner.caption(list(pictures)) == alone
+    assert captioner.caption(pictures[:2], num=2) == [alone[0], alone[0], alone[1], alone[1]]
+    drawn = captioner.caption(pictures[:1], num=4, temperature=1.0)
+    assert drawn == captioner.caption(pictures[:1], num=4, temperature=1.0) and len(set(drawn)) > 1
+    assert drawn != captioner.caption(pictures[:1], num=4, temperature=1.0, seed=1)
+    before = pipeline._compiled._cache_size()
+    captioner.caption(pictures[1:], temperature=0.5, top_p=0.5, length_penalty=2.0, seed=3)
+    assert pipeline._compiled._cache_size() == before
+
+
+def test_bad_requests_for_captions(captioner, pipe, tmp_path):
+    with pytest.raises(ValueError, match="this model cannot 'sample'; it can caption"):
+        captioner("a red circle", guidance=2.0)
+    with pytest.raises(ValueError, match="this model cannot 'caption'; it can decode, encode, reconstruct, sample"):
+        pipe.caption(noise(1))
+    with pytest.raises(ValueError, match=r"no setting 'beam'.*did you mean 'beams'"):
+        captioner.caption(noise(1), beam=2)
+    with pytest.raises(ValueError, match="nothing to caption"):
+        captioner.caption([])
+    with pytest.raises(FileNotFoundError, match=r"no picture .*y\.png"):
+        captioner.caption([tmp_path / "y.png"])
+    (tmp_path / "z.png").write_text("words")
+    with pytest.raises(ValueError, match=r"z\.png: not a readable picture"):
+        captioner.caption(tmp_path / "z.png")
+    with pytest.raises(ValueError, match="needs to be uint8"):
+        captioner.caption([np.zeros((4, 4, 3), np.float32)])

@@ -19,7 +19,7 @@ def opened(smoke, tmp_path):
 
 def test_made_once_and_found_again(opened):
     config, training, workdir, (tokenizer, frozen) = opened
-    assert frozen["codebook"].shape == (64, 48)
+    assert frozen["first_stage"]["codebook"].shape == (64, 48)
     assert frozen["null_text"]["transformer"]["tokens"].shape == (12,)
 
     def fail(source):
@@ -28,7 +28,7 @@ def test_made_once_and_found_again(opened):
     family = families.load(config)._replace(make_frozen=fail)
     again, frozen_again = run_folder.open_run(config, workdir, family, training)
     assert again.to_str() == tokenizer.to_str()
-    np.testing.assert_array_equal(frozen_again["codebook"], frozen["codebook"])
+    np.testing.assert_array_equal(frozen_again["first_stage"]["codebook"], frozen["first_stage"]["codebook"])
 
 
 def test_what_may_and_what_may_not_change(opened, smoke, monkeypatch):
@@ -49,7 +49,7 @@ def test_a_run_that_never_came_to_a_checkpoint_may_be_begun_otherwise(opened, sm
     _, training, workdir, _ = opened
     config = smoke("shapes", "seed=1", "image_tokenizer.codes=32")
     _, frozen = run_folder.open_run(config, workdir, families.load(config), training)
-    assert frozen["codebook"].shape == (32, 48) and run_folder.read_run(workdir)["config"]["seed"] == 1
+    assert frozen["first_stage"]["codebook"].shape == (32, 48) and run_folder.read_run(workdir)["config"]["seed"] == 1
 
 
 def test_init_from_takes_tokenizer_and_frozen_arrays_along(opened, smoke, tmp_path):
@@ -57,7 +57,7 @@ def test_init_from_takes_tokenizer_and_frozen_arrays_along(opened, smoke, tmp_pa
     config = smoke("shapes", "seed=5", f"init_from={workdir}")
     again, frozen_again = run_folder.open_run(config, tmp_path / "second", families.load(config), training)
     assert again.to_str() == tokenizer.to_str()
-    np.testing.assert_array_equal(frozen_again["codebook"], frozen["codebook"])
+    np.testing.assert_array_equal(frozen_again["first_stage"]["codebook"], frozen["first_stage"]["codebook"])
 
 
 def test_an_unfinished_folder_is_made_anew(opened):

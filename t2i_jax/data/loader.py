@@ -4,6 +4,7 @@ The only file of the training path that needs TensorFlow.
 """
 
 import collections
+import dataclasses
 import functools
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -45,16 +46,26 @@ def tokenise(
     return texts, cut + sum(more for _, more in encoded.values())
 
 
-def make_batch(source: Source, texts: dict, index: np.ndarray) -> dict:
-    """{"image" uint8 [B,H,W,3], "text", "index" int32 [B]} of the examples at `index`; "variants" if `texts` has them."""
-    return {
-        "image": source.read(index),
-        **jax.tree.map(lambda x: x[index], texts),
-        "index": index.astype(np.int32),
-    }
+def make_batch(source: Source, columns: Mapping, index: np.ndarray) -> dict:
+    """{"image" uint8 [B,H,W,3], "index" int32 [B], and `columns` (of `tokenise`, say)} of the examples at `index`.
+
+    columns: a tree of arrays, or of whatever takes indices; where "image" is None, no pictures are read.
+    """
+    columns = {"image": _Reader(source.read), **columns}
+    return {**jax.tree.map(lambda x: x[index], columns), "index": index.astype(np.int32)}
 
 
-def batches(source: Source, texts: dict, batch_size: int, seed: int, first: int, last: int) -> Iterator[dict]:
+@dataclasses.dataclass(frozen=True)
+class _Reader:
+    """Pictures as a column."""
+
+    read: Callable
+
+    def __getitem__(self, index):
+        return self.read(index)
+
+
+def batches(source: Source, columns: Mapping, batch_size: int, seed: int, first: int, last: int) -> Iterator[dict]:
     """The batches of steps first .. last - 1, read ahead by tf.data; starting anywhere costs nothing.
 
     With several processes each yields its own slice of the global batch. Raises RuntimeError if reading fails.
@@ -67,11 +78,11 @@ def batches(source: Source, texts: dict, batch_size: int, seed: int, first: int,
     tf.config.set_visible_devices([], "GPU")  # the accelerator is JAX's
     count, local = len(source.captions), batch_size // jax.process_count()
     offset = local * jax.process_index()
-    leaves, tree = jax.tree.flatten(make_batch(source, texts, np.zeros(1, np.int64)))
+    leaves, tree = jax.tree.flatten(make_batch(source, columns, np.zeros(1, np.int64)))
 
     def read(step):
         positions = np.arange(local) + int(step) * batch_size + offset
-        return jax.tree.leaves(make_batch(source, texts, examples_at(seed, positions, count)))
+        return jax.tree.leaves(make_batch(source, columns, examples_at(seed, positions, count)))
 
     dataset = tf.data.Dataset.range(first, last)
     dataset = dataset.map(

@@ -5,9 +5,11 @@ the file name is the registry (`config.data.name = "shapes"` imports `t2i_jax/da
 on first use and is silent and quick afterwards.
 """
 
+import contextlib
 import hashlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
@@ -47,6 +49,17 @@ def load(config, split: str) -> Source:
 def data_dir() -> Path:
     """Where prepared data lies: $T2I_JAX_DATA, or ~/.cache/t2i_jax."""
     return Path(os.environ.get("T2I_JAX_DATA") or Path.home() / ".cache" / "t2i_jax")
+
+
+@contextlib.contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Where to write a file or folder of the data folder: it becomes `path` when the block ends, so `path` is always whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix="incomplete-") as folder:
+        part = Path(folder) / path.name
+        yield part
+        if not path.is_dir():  # another process may have been faster
+            part.replace(path)
 
 
 def fingerprint(*parts) -> str:

@@ -54,6 +54,8 @@ class Family(NamedTuple):
     static: names of settings that shape the computation (a count of steps, a sampler's name) and do compile anew.
     make_frozen: (source) -> pytree of numpy arrays; called once with the training source, for what is fitted to it.
     pretrained: (params) -> params with published weights in place of random ones; called once, outside jit.
+    precompute: (frozen, pictures uint8 [B, H, W, 3]) -> {name: array [B, ...]}, what a loss takes from the batch in place of
+        "image" if it is there: all that depends on nothing trained, so that it can be computed once (precompute.py).
     updates: {player: how often it is updated in one step}, 1 if not named; each update of a step sees other examples, so a
         batch is divided among the most updates that a player has.
     ranked: whether a lower validation loss (of all players together) means a better model; in a game it does not.
@@ -67,6 +69,7 @@ class Family(NamedTuple):
     static: Sequence[str] = ()
     make_frozen: Callable = lambda source: {}
     pretrained: Callable = lambda params: params
+    precompute: Callable | None = None
     updates: Mapping[str, int] = MappingProxyType({})
     ranked: bool = True
     warn: Callable = lambda means: ""

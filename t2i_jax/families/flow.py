@@ -1,7 +1,8 @@
-"""Diffusion and flow matching in pixels: a network that removes noise (arXiv 2006.11239, 2209.03003, 2403.03206).
+"""Diffusion and flow matching: a network that removes noise (arXiv 2006.11239, 2209.03003, 2403.03206).
 
-Rectified flow, DDPM and what lies between differ only in `config.diffusion`: schedule, parameterization, weighting and
-the distribution of training times are separate functions (t2i_jax/diffusion).
+It works in pixels, or in the latents of a first stage (arXiv 2112.10752; first_stage.py). Rectified flow, DDPM and what lies
+between differ only in `config.diffusion`: schedule, parameterization, weighting and the distribution of training times are
+separate functions (t2i_jax/diffusion).
 """
 
 import jax
@@ -13,7 +14,7 @@ from t2i_jax.diffusion.parameterizations import target, to_noise, to_x0, weight
 from t2i_jax.diffusion.samplers import make_sampler, time_grid
 from t2i_jax.diffusion.schedules import make_schedule, make_time, shift
 from t2i_jax.families.family import Context, Family, Variables, over, split_keys
-from t2i_jax.models.layers import from_unit, to_unit
+from t2i_jax.first_stage import latents_of, make_latents, precomputed
 from t2i_jax.text.condition import drop_captions, make_encoder, null_like, pretrained_texts
 
 DIFFUSION = {
@@ -37,13 +38,13 @@ SAMPLE = {
 
 
 def make(config, axis_name=None) -> Family:
-    """Fields used: data.resolution, text.*, model.* (`network`, a file of models/, and its fields), caption_dropout,
+    """Fields used: those of `make_latents`, text.*, model.* (`network`, a file of models/, and its fields), caption_dropout,
     diffusion.* (over DIFFUSION) and sample.* (over SAMPLE).
 
     Raises ValueError for an unknown name or field of these.
     """
     del axis_name  # nothing here goes across examples
-    resolution, name = config.data.resolution, config.text.encoder
+    stage, name = make_latents(config), config.text.encoder
     diffusion = over(DIFFUSION, config.get("diffusion", {}), "diffusion")
     kind, weighting = diffusion["parameterization"], diffusion["weighting"]
     schedule, draw_time = make_schedule(diffusion["schedule"]), make_time(diffusion["time"])
@@ -54,7 +55,7 @@ def make(config, axis_name=None) -> Family:
         rng_text, rng_net = jax.random.split(rng)
         length = batch["text"][name]["tokens"].shape[1]
         text_params, condition = encoder.init(rng_text, length)
-        x = jnp.zeros((1, resolution, resolution, 3))
+        x = jnp.zeros((1, *stage.shape))
         return {"model": {"text": text_params, "net": net.init(rng_net, x, jnp.zeros(1), condition)["params"]}}, {}
 
     def encode_text(params, frozen, text, keys=None):
@@ -68,7 +69,7 @@ def make(config, axis_name=None) -> Family:
             text = drop_captions(text, ctx.frozen["null_text"][name], drop_keys, config.caption_dropout)
         else:
             dropout_keys = None
-        x0 = to_unit(ctx.batch["image"])
+        x0 = latents_of(stage, ctx)
         t = jax.vmap(lambda key: draw_time(key, diffusion["mean"], diffusion["std"]))(time_keys)
         t = shift(t, diffusion["shift"])
         noise = jax.vmap(lambda key: jax.random.normal(key, x0.shape[1:]))(noise_keys)
@@ -99,8 +100,9 @@ def make(config, axis_name=None) -> Family:
             return to_x0(kind, output, x, c), to_noise(kind, output, x, c)
 
         start_keys, step_keys = split_keys(keys, 2)
-        x = jax.vmap(lambda key: jax.random.normal(key, (resolution, resolution, 3)))(start_keys)
-        return from_unit(make_sampler(sampler)(predict, x, time_grid(steps, shift), schedule, step_keys))
+        x = jax.vmap(lambda key: jax.random.normal(key, stage.shape))(start_keys)
+        x = make_sampler(sampler)(predict, x, time_grid(steps, shift), schedule, step_keys)
+        return stage.decode(variables.frozen.get("first_stage", {}), x)
 
     return Family(
         init=init,
@@ -108,5 +110,7 @@ def make(config, axis_name=None) -> Family:
         abilities={"sample": sample},
         settings={"sample": over(SAMPLE, config.get("sample", {}), "sample")},
         static=("sampler", "steps"),
+        make_frozen=lambda source: {"first_stage": fitted} if (fitted := stage.fit(source)) else {},
         pretrained=pretrained_texts(encoder),
+        precompute=precomputed(stage, "latent") if config.first_stage.run else None,
     )

@@ -29,7 +29,7 @@ CAPTION = "a large blue star above a small white ring"  # what costs are measure
 
 def measure(pipe, steps: int = 10, largest: int = 64) -> dict:
     """All costs of a Pipeline in plain data: what the functions below give, `train_cost` over `steps`, `draw_cost` up to
-    `largest`.
+    `largest` if it draws.
 
     Trains a copy of the model for some steps on made-up pictures, so the device needs the room of a training run.
     """
@@ -39,25 +39,29 @@ def measure(pipe, steps: int = 10, largest: int = 64) -> dict:
         "devices": jax.device_count(),
         **weights(pipe.variables),
         **train_flops(pipe, batch),
-        **draw_flops(pipe),
         **train_cost(pipe, batch, steps),
-        **draw_cost(pipe, largest),
+        **({**draw_flops(pipe), **draw_cost(pipe, largest)} if "sample" in pipe.family.abilities else {}),
     }
 
 
 def lines(report: dict) -> list[str]:
     """The costs of `measure` for a person, a line a subject."""
-    gflop = {name: report[f"{name}_flops_per_picture"] / 1e9 for name in ("train", "draw")}
     mib = {name: report[f"{name}_bytes"] / 2**20 for name in ("weights", "train_peak")}
-    return [
+    said = [
         f"cost, on {report['devices']} x {report['device_kind']}:",
         f"  {report['trained_parameters']:,} parameters trained and {report['frozen_parameters']:,} frozen; "
         f"averaged weights of {mib['weights']:,.1f} MiB",
-        f"  training: {gflop['train']:,.3g} GFLOP a picture, {report['train_pictures_per_second']:,.3g} pictures/s "
-        f"at a batch of {report['train_batch']}, {mib['train_peak']:,.0f} MiB a device",
-        f"  drawing: {gflop['draw']:,.3g} GFLOP a picture, {report['draw_latency_seconds']:,.3g} s for one, "
-        f"{report['draw_pictures_per_second_at_best_batch']:,.3g} pictures/s at a batch of {report['draw_best_batch']}",
+        f"  training: {report['train_flops_per_picture'] / 1e9:,.3g} GFLOP a picture, "
+        f"{report['train_pictures_per_second']:,.3g} pictures/s at a batch of {report['train_batch']}, "
+        f"{mib['train_peak']:,.0f} MiB a device",
     ]
+    if "draw_flops_per_picture" in report:
+        said.append(
+            f"  drawing: {report['draw_flops_per_picture'] / 1e9:,.3g} GFLOP a picture, "
+            f"{report['draw_latency_seconds']:,.3g} s for one, "
+            f"{report['draw_pictures_per_second_at_best_batch']:,.3g} pictures/s at a batch of {report['draw_best_batch']}"
+        )
+    return said
 
 
 def weights(variables: families.Variables) -> dict:

@@ -60,16 +60,17 @@ class Dropout(nn.Module):
 
 def sine_positions(length: int, width: int) -> np.ndarray:
     """Fixed sine and cosine positions [length, width] (arXiv 1706.03762, section 3.5)."""
-    return _sines(np.arange(length), width).astype(np.float32)
+    return sines(np.arange(length), width).astype(np.float32)
 
 
 def sine_positions_2d(height: int, width_cells: int, width: int) -> np.ndarray:
     """Fixed positions of a grid in row order [height * width_cells, width]: half the channels for y, half for x."""
     y, x = np.mgrid[:height, :width_cells].reshape(2, -1)
-    return np.concatenate([_sines(y, width // 2), _sines(x, width - width // 2)], axis=1).astype(np.float32)
+    return np.concatenate([sines(y, width // 2), sines(x, width - width // 2)], axis=1).astype(np.float32)
 
 
-def _sines(position: np.ndarray, width: int) -> np.ndarray:
+def sines(position: np.ndarray, width: int) -> np.ndarray:
+    """Sine and cosine positions [N, width] of places [N], whole or not (arXiv 1706.03762, section 3.5)."""
     half = (width + 1) // 2
     angles = position[:, None] * 10000.0 ** (-np.arange(half) / half)
     return np.concatenate([np.sin(angles), np.cos(angles)], axis=1)[:, :width]

@@ -7,8 +7,6 @@ captions hold, so that words which mean the same are near each other from the st
 import dataclasses
 import functools
 import hashlib
-import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,7 +20,7 @@ from tqdm import tqdm
 
 from t2i_jax.convert.bert import from_published
 from t2i_jax.data import pypi
-from t2i_jax.data.source import data_dir, fingerprint
+from t2i_jax.data.source import data_dir, fingerprint, whole
 from t2i_jax.models.bert import VARIANTS, Bert
 from t2i_jax.models.layers import Dense, Dropout
 from t2i_jax.text import tokenizer as tokenizers
@@ -170,11 +168,8 @@ def _computed(compute, dtype, text) -> Repeated:
     name = fingerprint(published.hash, compute.__name__, np.dtype(dtype), distinct.shape, distinct.tobytes())[:32]
     path = data_dir() / "text_features" / f"{name}.npy"
     if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix="incomplete-") as folder:
-            part = Path(folder) / path.name
+        with whole(path) as part:
             _write(part, functools.partial(compute, jax.device_put(published.weights)), distinct, dtype)
-            os.replace(part, path)
     return Repeated(np.load(path, mmap_mode="r"), place.reshape(-1))
 
 

@@ -6,26 +6,25 @@ import numpy as np
 import optax
 import pytest
 
+from t2i_jax import config as configs
 from t2i_jax import state, step
 from t2i_jax.families import family as families
 from t2i_jax.families.family import Context, Variables
 from t2i_jax.models import patch_codebook
 from t2i_jax.models.layers import to_unit
+from tests.conftest import ROOT
 
 
 @pytest.fixture(scope="module")
 def toy():
     """Two captions, two pictures: token 5 is a picture of bright and dark halves, token 6 the other way round."""
-    from t2i_jax import config as configs
-    from tests.conftest import ROOT
-
     overrides = ["data.resolution=8", "image_tokenizer.codes=2", "caption_dropout=0.2"]
     config = configs.load(f"{ROOT}/configs/shapes.py:smoke", overrides)
     family = families.load(config)
     codebook = np.stack([np.full(48, -0.5), np.full(48, 0.5)]).astype(np.float32)
     length = config.text.length
     null = {"tokens": np.eye(1, length, dtype=np.int32)[0], "mask": np.arange(length) < 1}
-    frozen = {"codebook": jnp.asarray(codebook), "null_text": {"transformer": null}}
+    frozen = {"first_stage": {"codebook": jnp.asarray(codebook)}, "null_text": {"transformer": null}}
     codes = np.array([[0, 0, 1, 1], [1, 1, 0, 0]])
     pictures = np.asarray(family.abilities["decode"](Variables({}, {}, frozen), {"codes": jnp.asarray(codes)}))
     words = np.zeros((2, length), np.int32)
@@ -51,8 +50,8 @@ def test_loss_is_the_mean_cross_entropy_of_the_tokens(toy):
     loss_of = jax.jit(lambda params, batch: family.losses["model"](params, ctx._replace(batch=batch)))
     loss, (_, metrics) = loss_of(params, batch)
     # A head of zeros gives log 2 for every token.
-    params["model"]["net"]["head"] *= 0
-    params["model"]["net"]["look_out"]["kernel"] *= 0
+    params["model"]["net"]["vectors"]["head"] *= 0
+    params["model"]["net"]["vectors"]["look_out"]["kernel"] *= 0
     uniform, _ = loss_of(params, batch)
     np.testing.assert_allclose(uniform, np.log(2), rtol=1e-6)
     assert loss.shape == (2,) and (metrics["token_accuracy"] <= 1).all()
@@ -87,10 +86,42 @@ def test_codes_of_pictures_are_nearest(toy):
     _, _, frozen, _, pictures, _ = toy
     noisy = np.clip(pictures.astype(int) + np.random.default_rng(0).integers(-30, 30, pictures.shape), 0, 255).astype(np.uint8)
     np.testing.assert_array_equal(
-        patch_codebook.encode(frozen["codebook"], to_unit(noisy)), patch_codebook.encode(frozen["codebook"], to_unit(pictures))
+        *(patch_codebook.encode(frozen["first_stage"]["codebook"], to_unit(x)) for x in (noisy, pictures))
     )
 
 
 def test_resolution_must_divide(smoke):
     with pytest.raises(ValueError, match=r"data\.resolution 30 is not a multiple"):
         families.load(smoke("shapes", "data.resolution=30"))
+
+
+def test_one_model_draws_and_captions(tiny_batch):
+    """The loss is that of drawing plus the weighted one of captions, and both train the one transformer."""
+    config = configs.load(f"{ROOT}/configs/shapes.py:both_smoke", ("text.vocab_size=300",))
+    batch, frozen = tiny_batch(config)
+    frozen["first_stage"] = {"codebook": jax.random.normal(jax.random.key(3), (config.image_tokenizer.codes, 48))}
+    both, keys = families.load(config), jax.random.split(jax.random.key(1), len(batch["image"]))
+    with config.unlocked():
+        config.captioning = 0.0
+    alone = families.load(config)
+    params, extra = jax.jit(both.init)(jax.random.key(0), batch)
+    assert "trunk" not in params["model"]["words"] and "caption" not in alone.abilities
+    ctx = Context(extra, frozen, None, 0, batch, keys, train=False)
+
+    def run(family):
+        def loss(params):
+            losses, (_, metrics) = family.losses["model"](params, ctx)
+            return losses.mean(), (losses, metrics)
+
+        return jax.jit(jax.grad(loss, has_aux=True))(params)
+
+    (gradient, (losses, metrics)), (drawing, (drawn, _)) = run(both), run(alone)
+    np.testing.assert_allclose(losses, drawn + 0.5 * metrics["caption_loss"], rtol=1e-5)
+    np.testing.assert_allclose(metrics["caption_loss"], np.log(300), rtol=1e-5)  # a head of zeros
+    params["model"]["words"]["head"] = jax.random.normal(jax.random.key(2), params["model"]["words"]["head"].shape)
+    gradient, _ = run(both)
+    of_trunk = [jax.tree.leaves(x["model"]["net"]["trunk"]) for x in (gradient, drawing)]
+    assert all(jnp.abs(a - b).max() > 0 for a, b in zip(*of_trunk, strict=True))
+    variables = Variables(params, extra, frozen)
+    tokens = both.abilities["caption"](variables, {"image": batch["image"]}, keys, **both.settings["caption"])
+    assert tokens.shape == (len(keys), config.text.length) and (tokens < 300).all()

@@ -13,12 +13,19 @@ def test_unknown_ability_lists_those_there_are(smoke):
         families.ability(family, "caption")
 
 
-@pytest.mark.parametrize("name", ["shapes", "shapes_flow", "shapes_gan", "fashion_gan", "fashion_vae", "fashion_vae_gan"])
+NAMES = (
+    *("shapes", "shapes_flow", "shapes_gan", "fashion_gan", "fashion_vae", "fashion_vae_gan"),
+    *("shapes_vqgan", "shapes_masked", "shapes_captioner", "shapes_llm"),
+)
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_contract(name, smoke, tiny_batch):
     config = smoke(name)
     family = families.load(config)
     assert set(family.abilities) <= set(families.ABILITIES)
-    assert set(family.static) <= set(family.settings["sample"])
+    assert set(family.static) <= set().union(*family.settings.values())
+    assert set(family.settings) <= {*family.abilities, "sample"}
     batch, _ = tiny_batch(config)
     params, _ = jax.eval_shape(family.init, jax.random.key(0), batch)
     assert set(family.losses) <= set(params)

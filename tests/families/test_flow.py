@@ -25,6 +25,7 @@ def _config(**over):
     config = ConfigDict(
         {
             "data": {"resolution": 8},
+            "first_stage": {"run": ""},
             "text": {"encoder": "transformer", "length": 3, "vocab_size": 8, "width": 16, "depth": 0},
             "model": {"network": "dit", "patch": 4, "width": 32, "depth": 1, "heads": 2, "gate_init": 0.5},
             "caption_dropout": 0.1,

@@ -52,7 +52,8 @@ def tiny(smoke, tiny_batch, name, *overrides):
     config = smoke(name, *overrides)
     batch, frozen = tiny_batch(config)
     if "image_tokenizer" in config:
-        frozen["codebook"] = np.zeros((config.image_tokenizer.codes, 3 * config.image_tokenizer.patch**2), np.float32)
+        codebook = np.zeros((config.image_tokenizer.codes, 3 * config.image_tokenizer.patch**2), np.float32)
+        frozen["first_stage"] = {"codebook": codebook}
     family = families.load(config)
     params, extra = jax.eval_shape(family.init, jax.random.key(0), batch)
     tokenizer = tokenizers.train([cost.CAPTION], config.text.vocab_size)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from t2i_jax.models.attention import Attention, attend, layer_norm
+from t2i_jax.models.attention import Attention, attend, layer_norm, rotate
 
 RNG = np.random.default_rng(0)
 Q, K, V = (jnp.asarray(RNG.normal(size=(2, n, 3, 4)), jnp.float32) for n in (5, 7, 7))
@@ -26,6 +26,32 @@ def test_attend(shape):
     np.testing.assert_allclose(attend(Q, K, V, jnp.asarray(mask)), textbook(Q, K, V, full), atol=1e-5)
     np.testing.assert_allclose(attend(Q, K, V), textbook(Q, K, V, True), atol=1e-5)
     np.testing.assert_allclose(attend(Q, K, V), jax.nn.dot_product_attention(Q, K, V), atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [None, (2, 7), (2, 1, 5, 7), (1, 1, 1, 7)])
+def test_grouped_heads_are_full_heads_with_repeated_keys(shape):
+    q = jnp.asarray(RNG.normal(size=(2, 5, 6, 4)), jnp.float32)
+    mask = None if shape is None else jnp.asarray(RNG.random(shape) < 0.6)
+    full = attend(q, jnp.repeat(K, 2, axis=2), jnp.repeat(V, 2, axis=2), mask)
+    np.testing.assert_allclose(attend(q, K, V, mask), full, atol=1e-6)
+
+
+def test_rotation_by_complex_numbers_and_nothing_at_the_start():
+    x = jnp.asarray(RNG.normal(size=(2, 5, 3, 8)), jnp.float32)
+    np.testing.assert_array_equal(rotate(x, 0, 100.0)[:, 0], x[:, 0])
+    turns = np.exp(1j * np.arange(3, 8)[:, None] * 100.0 ** (-np.arange(4) / 4))
+    turned = (np.asarray(x[..., :4]) + 1j * np.asarray(x[..., 4:])) * turns[:, None]
+    np.testing.assert_allclose(rotate(x, 3, 100.0), np.concatenate([turned.real, turned.imag], -1), atol=1e-5)
+
+
+def test_rotated_products_depend_on_distance_only():
+    q, k = (jnp.asarray(RNG.normal(size=(1, 1, 2, 8)), jnp.float32) for _ in "qk")
+
+    def product(at, other):
+        return jnp.einsum("bqhd,bkhd->h", rotate(q, at, 10000.0), rotate(k, other, 10000.0))
+
+    np.testing.assert_allclose(product(3, 8), product(40, 45), atol=1e-5)
+    assert np.abs(product(3, 8) - product(3, 9)).max() > 1e-2
 
 
 def test_nothing_to_see_gives_zeros_and_finite_gradients():
@@ -51,6 +77,18 @@ def test_cache_goes_on_where_it_stopped():
 def test_width_must_divide():
     with pytest.raises(ValueError, match="width of 8 is not a multiple of 3 heads"):
         Attention(3).init(jax.random.key(0), jnp.zeros((1, 2, 8)))
+
+
+def test_sizes_that_do_not_fit_are_refused():
+    def init(**fields):
+        Attention(4, **fields).init(jax.random.key(0), jnp.zeros((1, 2, 12)))
+
+    with pytest.raises(ValueError, match="4 heads cannot share the keys of 3: kv_heads must divide heads"):
+        init(kv_heads=3)
+    with pytest.raises(ValueError, match=r"rope is 10000\.0 for heads of 3 channels: .* an even number"):
+        init(rope=10000.0)
+    with pytest.raises(ValueError, match=r"rope is True for heads of 6 channels: it is 0 \(none\) or theta"):
+        init(rope=True, head_dim=6)
 
 
 def test_layer_norm():

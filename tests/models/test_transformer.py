@@ -4,9 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
 from t2i_jax.decoding.autoregressive import generate
-from t2i_jax.models.transformer import PrefixDecoder, neighbour_table, prefix_mask
+from t2i_jax.models.transformer import Block, PrefixDecoder, Transformer, neighbour_table, prefix_mask
 from t2i_jax.text.condition import TextCondition
 
 LENGTH, CODES, GRID = 5, 17, (3, 4)
@@ -23,7 +24,7 @@ def model():
     decoder = PrefixDecoder(codes=CODES, grid=GRID, width=16, depth=2, heads=2)
     params = jax.jit(decoder.init)(jax.random.key(0), text, codes, BOOK)
     # The learned rows of the output start at zero; here they are to be seen.
-    params["params"]["head"] = jnp.asarray(0.1 * rng.normal(size=(CODES, 16)), jnp.float32)
+    params["params"]["vectors"]["head"] = jnp.asarray(0.1 * rng.normal(size=(CODES, 16)), jnp.float32)
     return decoder, params, text, codes
 
 
@@ -31,6 +32,9 @@ def test_prefix_mask_by_hand():
     mask = np.asarray(prefix_mask(jnp.array([[True, True, False]]), 2))[0, 0]
     expected = [[1, 1, 0, 0, 0]] * 3 + [[1, 1, 0, 1, 0], [1, 1, 0, 1, 1]]
     np.testing.assert_array_equal(mask, np.array(expected, bool))
+    causal = np.asarray(prefix_mask(jnp.array([[True, True, False]]), 2, causal_text=True))[0, 0]
+    expected[:2] = [[1, 0, 0, 0, 0], [1, 1, 0, 0, 0]]
+    np.testing.assert_array_equal(causal, np.array(expected, bool))
 
 
 def test_neighbour_table_by_hand():
@@ -71,6 +75,68 @@ def test_cached_logits_agree_with_full_recomputation(model):
         np.testing.assert_allclose(logits, full[:, i], atol=1e-5)
 
 
+BLOCKS = {
+    "llama": (True, {"mlp": "swiglu", "hidden": 24, "rope": 10000.0, "kv_heads": 2, "qk_norm": False}),
+    "gpt2": (True, {"norm": "layer", "epsilon": 1e-5, "bias": True, "qk_norm": False}),
+    "prefix": (False, {"mlp": "gelu", "rope": 100.0, "kv_heads": 1, "head_dim": 6}),
+}
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_cached_logits_agree_with_full_recomputation_for_other_blocks(model, name):
+    _, _, text, codes = model
+    causal_text, block = BLOCKS[name]
+    text = text._replace(sequence=jnp.concatenate([text.sequence, text.sequence[..., ::-1]], axis=-1))
+    decoder = PrefixDecoder(
+        codes=CODES, grid=GRID, width=16, depth=1, heads=4, block=ConfigDict(block), causal_text=causal_text
+    )
+    params = jax.jit(lambda key: decoder.init(key, text, codes, BOOK))(jax.random.key(0))
+    assert ("text_in" in params["params"]) != causal_text
+
+    @jax.jit
+    def cached(params):
+        def step(carry, i):
+            before = jnp.where(jnp.arange(12) < i, codes, 0)
+            logits, carry = decoder.apply(params, text.mask, carry, before, i, method="decode_step")
+            return carry, logits
+
+        carry = decoder.apply(params, text, BOOK, method="prefill")
+        assert carry[1][0]["k"].shape == (4, LENGTH + 12, block.get("kv_heads", 4), block.get("head_dim", 4))
+        return jax.lax.scan(step, carry, jnp.arange(12))[1].swapaxes(0, 1)
+
+    full = jax.jit(lambda params, text: decoder.apply(params, text, codes, BOOK))
+    logits = full(params, text)
+    np.testing.assert_allclose(cached(params), logits, atol=1e-5)
+    moved = full(params, text._replace(sequence=text.sequence.at[:, 0].multiply(-1.0)))
+    assert np.abs(moved - logits).max(axis=(1, 2)).min() > 1e-3
+
+
+def test_a_swiglu_block_by_numpy():
+    x = np.random.default_rng(0).normal(size=(2, 3, 8)).astype(np.float32)
+    block = Block(2, mlp="swiglu", hidden=10, norm="layer", epsilon=1e-3, bias=True)
+    params = jax.jit(block.init)(jax.random.key(0), x, None)["params"]
+    params = jax.tree.map(lambda p: p + 0.3 * np.random.default_rng(p.size).normal(size=p.shape).astype(np.float32), params)
+    params["attention"]["out"] = jax.tree.map(jnp.zeros_like, params["attention"]["out"])  # leaves the network alone
+    norm, gate, up, out = (jax.tree.map(np.asarray, params[name]) for name in ("mlp_norm", "mlp_gate", "mlp_in", "mlp_out"))
+    y = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-3) * norm["scale"] + norm["bias"]
+    gate, up = (y @ layer["kernel"] + layer["bias"] for layer in (gate, up))
+    expected = x + (gate / (1 + np.exp(-gate)) * up) @ out["kernel"] + out["bias"]
+    np.testing.assert_allclose(jax.jit(block.apply)({"params": params}, x, None)[0], expected, atol=1e-5)
+
+
+def test_unknown_blocks_are_refused(model):
+    _, _, text, codes = model
+    for block, message in [
+        ({"norm": "batch"}, "norm is 'batch': it can be rms or layer"),
+        ({"mlp": "relu"}, "mlp is 'relu': it can be gelu_tanh, gelu, swiglu"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            jax.eval_shape(Transformer(1, 2, block=block).init, jax.random.key(0), jnp.zeros((1, 2, 8)), None)
+    decoder = PrefixDecoder(codes=CODES, grid=GRID, width=16, heads=2, causal_text=True)
+    with pytest.raises(ValueError, match="the caption's vectors are of width 8; they must be of 16"):
+        jax.eval_shape(decoder.init, jax.random.key(0), text, codes, BOOK)
+
+
 def test_greedy_tokens_are_equal_wherever_the_margin_is_clear(model):
     decoder, params, text, _ = model
 
@@ -109,7 +175,7 @@ def test_bfloat16_computes_near_float32_with_float32_weights(model):
     def gradient_of_the_table(module):
         wide = [jnp.tile(x, (64,) + (1,) * (x.ndim - 1)) for x in (*text[:3], codes)]  # many places share a row
         loss = lambda p: (module.apply(p, TextCondition(*wide[:3]), wide[3], BOOK) ** 2).sum()  # noqa: E731
-        return jax.jit(jax.grad(loss))(params)["params"]["embed"]
+        return jax.jit(jax.grad(loss))(params)["params"]["vectors"]["embed"]
 
     exact, rounded = gradient_of_the_table(decoder), gradient_of_the_table(half)
     assert np.abs(rounded - exact).max() < 0.05 * np.abs(exact).max()

@@ -227,7 +227,7 @@ def test_the_run_folder_names_the_weights_and_does_not_hold_them(run, data):
     assert named["name"] == "minilm" and named["package"] == minilm.PACKAGE and len(named["hash"]) == 16
     (held,) = (workdir / "frozen").iterdir()
     with safe_open(held, "np") as file:
-        assert set(file.keys()) == {"codebook", *(f"null_text/minilm/{x}" for x in ("tokens", "mask", "features"))}
+        assert set(file.keys()) == {"first_stage/codebook", *(f"null_text/minilm/{x}" for x in ("tokens", "mask", "features"))}
     again = t2i_jax.load(workdir)
     jax.tree.map(np.testing.assert_array_equal, again.variables.frozen["text"], minilm._published().weights)
     pictures = [p("a large red circle", num=3, **FREELY).images for p in (pipe, again)]

@@ -1,0 +1,36 @@
+"""Captioned shapes drawn by a masked transformer over a patch codebook, many tokens at once.
+
+python main.py train --config=configs/shapes_masked.py --workdir=runs/shapes_masked
+"""
+
+from t2i_jax.config import base, make_tiny
+
+
+def get_config(arg=""):
+    """arg: "" for the experiment, "smoke" for a tiny one that only shows that everything runs."""
+    config = base()
+    config.family = "masked"
+    config.data = {"name": "shapes", "resolution": 32, "scenes": 0}
+    config.text.update({"encoder": "transformer", "length": 12, "vocab_size": 512, "width": 128, "depth": 0, "window": 2})
+    config.image_tokenizer = {"patch": 4, "codes": 1024, "fit_pictures": 4000}
+    config.model = {"width": 128, "depth": 4, "heads": 4, "reach": 1, "dropout": 0.0, "dtype": "float32"}
+    config.mask_schedule = "cosine"
+    config.optim.update(
+        {
+            "name": "muon",
+            "learning_rate": 0.02,
+            "schedule": "linear",
+            "b2": 0.98,
+            "weight_decay": 0.0,
+            "adam_scale": 3.0,
+        }
+    )
+    config.ema_decay = 0.99
+    config.sample = {"steps": 8, "temperature": 1.0, "choice_temperature": 1.0, "guidance": 1.5}
+    config.train.update({"steps": 3000, "batch_size": 32, "eval_every": 1500, "save_every": 1500})
+    if arg == "smoke":
+        make_tiny(config)
+        config.data.scenes = 64
+        config.image_tokenizer.update({"codes": 64, "fit_pictures": 32})
+        config.model.update({"width": 32, "depth": 2, "heads": 2})
+    return config

@@ -1,0 +1,163 @@
+"""Parallel decoding: counts in closed form; a toy whose joint distribution is known; which token is drawn when."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from t2i_jax.decoding.parallel import SCHEDULES, counts, decode, mask_schedule, masked_count
+
+MANY = 20000
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_schedules_fall_from_one_to_zero(name):
+    gamma = mask_schedule(name)(jnp.linspace(0, 1, 101))
+    np.testing.assert_allclose(gamma[jnp.array([0, 100])], [1, 0], atol=1e-6)
+    assert (jnp.diff(gamma) < 0).all()
+
+
+def test_schedules_closed_forms():
+    """At half of the way; cosine and arccos are each other's inverse."""
+    at_half = {name: float(mask_schedule(name)(jnp.float32(0.5))) for name in SCHEDULES}
+    expected = {"linear": 0.5, "square": 0.75, "cubic": 0.875, "square_root": 1 - 0.5**0.5, "cosine": 0.5**0.5, "arccos": 2 / 3}
+    assert at_half == pytest.approx(expected)
+    r = jnp.linspace(0, 1, 11)
+    np.testing.assert_allclose(mask_schedule("cosine")(mask_schedule("arccos")(r)), r, atol=1e-6)
+    with pytest.raises(ValueError, match=r"no mask schedule 'cosin': there are cosine, linear.*did you mean 'cosine'"):
+        mask_schedule("cosin")
+
+
+def test_every_step_draws_some_and_the_last_leaves_none():
+    lengths = np.array([64, 65, 100, 256, 1024])
+    left = jax.jit(lambda: {(name, k): counts(f, lengths, k) for name, f in SCHEDULES.items() for k in (1, 2, 7, 63, 64)})()
+    for what, rows in left.items():
+        assert (rows[:, -1] == 0).all() and (np.diff(rows, prepend=lengths[:, None]) < 0).all(), (what, rows)
+
+
+def test_counts_follow_the_schedule():
+    i = np.arange(1, 9)
+    np.testing.assert_array_equal(counts(SCHEDULES["cosine"], 64, 8), np.ceil(64 * np.cos(np.pi / 2 * i / 8) - 1e-9))
+    np.testing.assert_array_equal(counts(SCHEDULES["linear"], 60, 6), 60 - 10 * np.arange(1, 7))
+    np.testing.assert_array_equal(masked_count(SCHEDULES["linear"], np.array([0.0, 0.31, 0.9, 1.0]), 10), [10, 7, 1, 0])
+    rows = counts(SCHEDULES["cosine"], jnp.array([64, 8, 3, 0]), 8)  # too few tokens for the steps: the first ones draw none
+    np.testing.assert_array_equal(rows[0], counts(SCHEDULES["cosine"], 64, 8))
+    np.testing.assert_array_equal(rows[1:], [np.arange(7, -1, -1), [3, 3, 3, 3, 3, 2, 1, 0], [0] * 8])
+    assert counts(SCHEDULES["cosine"], 5, 5).tolist() == [4, 3, 2, 1, 0]
+    for steps in (0, 65):
+        with pytest.raises(ValueError, match=rf"{steps} steps of parallel decoding: at least 1 and at most 64"):
+            counts(SCHEDULES["cosine"], 64, steps)
+
+
+STATES = np.array(list(itertools.product(range(3), repeat=3)))
+JOINT = np.random.default_rng(0).dirichlet(np.full(27, 0.5))
+JOINT = (JOINT + 0.004) / (JOINT + 0.004).sum()
+MARGINALS = [np.bincount(STATES[:, i], JOINT) for i in range(3)]
+PRODUCT = np.prod([MARGINALS[i][STATES[:, i]] for i in range(3)], axis=0)
+
+
+def conditionals(codes, masked):
+    """The exact log p(x_i | tokens that are not masked) of JOINT; -inf for other values of those."""
+    fits = (masked[:, None] | (codes[:, None] == STATES)).all(-1)
+    weight = jnp.einsum("bs,siv->biv", fits * JOINT, jax.nn.one_hot(STATES, 3))
+    return jnp.log(weight / weight.sum(-1, keepdims=True))
+
+
+@jax.jit
+def draw(codes, masked, keys, remaining, *settings):
+    return decode(conditionals, codes, masked, keys, remaining, *settings)
+
+
+def draw_many(seed, remaining, choice_temperature, codes=0, masked=True):
+    """MANY rows in three steps, all with the same program."""
+    codes, masked = (jnp.broadcast_to(jnp.asarray(x), (MANY, 3)) for x in (codes, masked))
+    keys = jax.random.split(jax.random.key(seed), MANY)
+    return np.asarray(draw(codes, masked, keys, jnp.array(remaining), 1.0, choice_temperature, 0, 1.0))
+
+
+def chi_square(drawn, expected):
+    """Of how often each of STATES was drawn, against its probability where that is not 0; degrees of freedom at most 26."""
+    times = np.bincount(drawn @ [9, 3, 1], minlength=27)
+    assert times[expected == 0].sum() == 0
+    times, expected = times[expected > 0], expected[expected > 0] * len(drawn)
+    return ((times - expected) ** 2 / expected).sum()
+
+
+LIMIT = 60.0  # exceeded by chance once in 6,000 times
+
+
+def test_one_token_a_step_in_random_order_draws_the_joint():
+    drawn = draw_many(3, (2, 1, 0), jnp.inf)
+    assert chi_square(drawn, JOINT) < LIMIT < chi_square(drawn, PRODUCT)
+
+
+def test_all_tokens_in_one_step_are_the_product_of_the_marginals():
+    drawn = draw_many(1, (0, 0, 0), 0.0)
+    assert chi_square(drawn, PRODUCT) < LIMIT < chi_square(drawn, JOINT)
+
+
+def test_confidence_has_an_order_that_is_not_random():
+    """Keeping the surest of what was drawn favours the likely: why exactness needs the random order."""
+    assert chi_square(draw_many(0, (2, 1, 0), 0.0), JOINT) > LIMIT
+
+
+def test_given_tokens_stay_and_the_others_follow_from_them():
+    rng = np.random.default_rng(1)
+    codes, masked = rng.integers(0, 3, (MANY, 3)), rng.random((MANY, 3)) < 0.5
+    drawn = draw_many(1, (1, 0, 0), 1.0, codes, masked)
+    np.testing.assert_array_equal(drawn[~masked], codes[~masked])
+    given = np.where(STATES[:, 1] == 2, JOINT, 0) / MARGINALS[1][2]
+    assert chi_square(draw_many(2, (1, 0, 0), jnp.inf, 2, [True, False, True]), given) < LIMIT
+
+
+def test_a_row_depends_on_its_own_key_and_settings_compile_nothing():
+    keys, codes, remaining = jax.random.split(jax.random.key(4), MANY), jnp.zeros((MANY, 3), int), jnp.array([2, 0, 0])
+    first = draw(codes, codes == 0, keys, remaining, 1.0, 1.0, 0, 1.0)
+    programs = draw._cache_size()
+    np.testing.assert_array_equal(draw(codes, codes == 0, keys[::-1], remaining, 1.0, 1.0, 0, 1.0), first[::-1])
+    assert (draw(codes, codes == 0, keys, remaining, 0.5, jnp.inf, 2, 0.9) != first).any()
+    assert draw._cache_size() == programs
+
+
+def test_probabilities_sum_to_one_in_every_order():
+    """The product of the conditionals that `decode` draws from is the joint, whatever the order; so it sums to 1."""
+    for order in itertools.permutations(range(3)):
+        probability, masked = np.ones(27), np.ones((27, 3), bool)
+        for place in order:
+            p = np.exp(conditionals(jnp.asarray(STATES), jnp.asarray(masked)))
+            np.testing.assert_allclose(p.sum(-1), 1, rtol=1e-5)
+            probability *= p[np.arange(27), place, STATES[:, place]]
+            masked[:, place] = False
+        np.testing.assert_allclose(probability, JOINT, rtol=1e-4)
+
+
+SURE = np.array([0.9, 0.5, 0.7, 0.99, 0.6, 0.8])  # how sure the network is of a token, a place
+
+
+def when(codes, masked):
+    """Likeliest is the number of tokens that are there already, so that the result says when each was drawn."""
+    now = jax.nn.one_hot((~masked).sum(-1), 6)[:, None]
+    return jnp.log(now * SURE[:, None] + (1 - now) * (1 - SURE[:, None]) / 5)
+
+
+@jax.jit
+def order_of(remaining, choice_temperature, masked):
+    codes, keys = jnp.zeros((6000, 6), int), jax.random.split(jax.random.key(0), 6000)
+    return decode(when, codes, jnp.tile(masked, (6000, 1)), keys, remaining, 0.0, choice_temperature)
+
+
+def test_the_most_confident_are_kept():
+    """One, then two, then three: by confidence; or, in random order, each place as often first as any other."""
+    remaining, everything = jnp.array([5, 3, 0]), jnp.ones(6, bool)
+    assert (order_of(remaining, 0.0, everything) == jnp.array([1, 3, 3, 0, 3, 1])).all()
+    drawn = np.asarray(order_of(remaining, jnp.inf, everything))
+    assert (np.sort(drawn) == [0, 1, 1, 3, 3, 3]).all()
+    np.testing.assert_allclose((drawn == 0).mean(0), 1 / 6, atol=0.02)
+
+
+def test_noise_of_the_choice_falls_linearly():
+    """Gumbel noise of scale s keeps the first of two places with probability a^(1/s) / (a^(1/s) + b^(1/s)); s is 2/3 of 1.5."""
+    drawn = np.asarray(order_of(jnp.array([1, 0, 0]), 1.5, jnp.arange(6) < 2))[:, :2] == 4  # four places are given
+    np.testing.assert_allclose(drawn.mean(0), np.array([0.9, 0.5]) / 1.4, atol=0.02)

@@ -1,0 +1,164 @@
+"""The masked family: what its loss counts, and that a tiny model draws, and fills in, what it learned."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from t2i_jax import config as configs
+from t2i_jax import state, step
+from t2i_jax.decoding.parallel import mask_schedule
+from t2i_jax.families import family as families
+from t2i_jax.families.family import Context, Variables
+from t2i_jax.families.masked import masked_cross_entropy, random_mask, touched
+from tests.conftest import ROOT
+
+
+def test_random_mask_has_exactly_so_many_places():
+    keys = jax.random.split(jax.random.key(0), 4000)
+    part = jax.vmap(lambda key: random_mask(key, lambda r: 0 * r + 0.3, 16))(keys)
+    assert (part.sum(-1) == 5).all()  # ceil(4.8)
+    np.testing.assert_allclose(part.mean(0), 5 / 16, atol=0.03)
+    none = jax.vmap(lambda key: random_mask(key, lambda r: 0 * r, 16))(keys[:100])
+    assert (none.sum(-1) == 1).all()
+    number = jax.vmap(lambda key: random_mask(key, mask_schedule("linear"), 8))(keys).sum(-1)
+    np.testing.assert_allclose(np.bincount(number, minlength=9)[1:] / 4000, 1 / 8, atol=0.02)
+
+
+def test_cross_entropy_counts_masked_places_only():
+    rng = np.random.default_rng(0)
+    logits, codes = rng.normal(size=(3, 6, 4)).astype(np.float32), rng.integers(0, 4, (3, 6))
+    masked = np.arange(6) < np.array([[1], [4], [6]])
+    loss = masked_cross_entropy(logits, codes, masked)
+    p = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    nats = -np.log(np.take_along_axis(p, codes[..., None], -1)[..., 0])
+    np.testing.assert_allclose(loss, [nats[i, : (1, 4, 6)[i]].mean() for i in range(3)], rtol=1e-5)
+    np.testing.assert_array_equal(masked_cross_entropy(logits, np.where(masked, codes, (codes + 1) % 4), masked), loss)
+    slope = jax.grad(lambda x: masked_cross_entropy(x, codes, masked).sum())(logits)
+    assert (slope[~masked] == 0).all() and (slope[masked] != 0).all()
+
+
+def test_touched_cells():
+    mask = np.zeros((2, 4, 6), bool)
+    mask[0, 1, 2] = mask[1, 2:, 5] = True
+    np.testing.assert_array_equal(touched(mask, (2, 3)), [[0, 1, 0, 0, 0, 0], [0, 0, 0, 0, 0, 1]])
+
+
+def _config(*overrides):
+    tiny = ("data.resolution=8", "image_tokenizer.codes=2", "caption_dropout=0.2", "sample.steps=2", "model.depth=1")
+    return configs.load(f"{ROOT}/configs/shapes_masked.py:smoke", [*tiny, *overrides])
+
+
+@pytest.fixture(scope="module")
+def toy():
+    """Two captions, two pictures: word 5 is a picture of dark and bright halves, word 6 the other way round. Trained."""
+    config = _config()
+    family, length = families.load(config), config.text.length
+    codebook = np.stack([np.full(48, -0.5), np.full(48, 0.5)]).astype(np.float32)
+    null = {"tokens": np.eye(1, length, dtype=np.int32)[0], "mask": np.arange(length) < 1}
+    frozen = jax.tree.map(jnp.asarray, {"first_stage": {"codebook": codebook}, "null_text": {"transformer": null}})
+    codes = np.array([[0, 0, 1, 1], [1, 1, 0, 0]])[np.arange(32) % 2]
+    pictures = np.asarray(family.abilities["decode"](Variables({}, {}, frozen), {"codes": jnp.asarray(codes)}))
+    words = np.zeros((32, length), np.int32)
+    words[:, 0], words[:, 1] = 5 + np.arange(32) % 2, 1
+    text = {"transformer": {"tokens": words, "mask": np.tile(np.arange(length) < 2, (32, 1))}}
+    batch = {"image": pictures, "text": text}
+    optimizers = {"model": optax.adam(1e-2)}
+    current = state.create(family, optimizers, batch, 0)
+    update = jax.jit(step.make_step(family, optimizers, ema_decay=0.5))
+    losses = []
+    for _ in range(150):
+        current, metrics = update(current, frozen, batch)
+        losses.append(float(metrics["loss"]))
+    return family, Variables(current.params, {}, frozen), batch, losses
+
+
+@functools.cache
+def _compiled(function, steps, schedule):
+    return jax.jit(functools.partial(function, steps=steps, schedule=schedule))
+
+
+def _run(toy, ability, inputs, keys, steps=4, **settings):
+    family, variables = toy[:2]
+    settings = {**family.settings[ability], **settings}
+    del settings["steps"]
+    function = _compiled(family.abilities[ability], steps, settings.pop("schedule"))
+    return np.asarray(function(variables, inputs, keys, **settings))
+
+
+KEYS = jax.random.split(jax.random.key(2), 32)
+
+
+def test_it_learns_its_captions(toy):
+    batch, losses = toy[2:]
+    # At first about log 2. Left at least: without a caption (a fifth) and without a token (a half), log 2.
+    assert abs(losses[0] - np.log(2)) < 0.3 and 0.02 < np.mean(losses[-20:]) < 0.2
+    np.testing.assert_array_equal(_run(toy, "sample", {"text": batch["text"]}, KEYS, temperature=0.0), batch["image"])
+
+
+def test_without_a_caption_both_are_drawn_and_whole_only_over_several_steps(toy):
+    """In one step every token is drawn for itself, so halves do not agree: the picture is one of the two once in eight."""
+    null = toy[1].frozen["null_text"]["transformer"]
+    text = {"transformer": {k: jnp.broadcast_to(v, (32, *v.shape)) for k, v in null.items()}}
+    wholes = []
+    for steps in (1, 4):
+        drawn = _run(toy, "sample", {"text": text}, KEYS, steps=steps)
+        whole = [any((picture == other).all() for other in toy[2]["image"][:2]) for picture in drawn]
+        wholes.append(np.mean(whole))
+        assert 0.2 < (drawn[:, 0, 0, 0] > 127).mean() < 0.8
+    assert wholes[0] < 0.4 and wholes[1] > 0.8
+
+
+def test_a_picture_is_alone(toy):
+    text = toy[2]["text"]
+    before = _run(toy, "sample", {"text": text}, KEYS, temperature=30.0)
+    other = jax.tree.map(lambda x: np.concatenate([x[:5], x[4:-1]]), text)  # every caption after the fifth is another
+    after = _run(toy, "sample", {"text": other}, jnp.concatenate([KEYS[:5], KEYS[:-5]]), temperature=30.0)
+    np.testing.assert_array_equal(after[:5], before[:5])
+    assert (before != toy[2]["image"]).any() and (after[5:] != before[5:]).any()
+
+
+def test_inpainting_draws_the_mask_and_keeps_the_rest_bit_for_bit(toy):
+    """The upper left cell is hidden, and what is drawn there follows from the others."""
+    noise = np.random.default_rng(0).integers(-20, 20, (32, 8, 8, 3))
+    image = (toy[2]["image"] + noise).astype(np.uint8)  # still the same codes
+    mask = np.zeros((32, 8, 8), bool)
+    mask[:, :2, :3] = True
+    hidden = np.where(mask[..., None], 255 - image, image)  # the wrong code, if it were seen
+    drawn = _run(toy, "inpaint", {"image": hidden, "mask": mask}, KEYS, temperature=0.0)
+    np.testing.assert_array_equal(drawn[~mask], image[~mask])
+    np.testing.assert_array_equal(drawn[mask], toy[2]["image"][mask])
+    # Outpainting: of a picture of which nothing is kept, only the caption tells.
+    inputs = {"image": image * 0, "mask": mask | True, "text": toy[2]["text"]}
+    drawn = _run(toy, "inpaint", inputs, KEYS, temperature=0.0)
+    np.testing.assert_array_equal(drawn, toy[2]["image"])
+    with pytest.raises(ValueError, match=r"a mask of shape \(32, 8\) does not fit pictures of shape \(32, 8, 8, 3\)"):
+        _run(toy, "inpaint", {"image": image, "mask": mask[:, 0]}, KEYS)
+
+
+def test_measured_loss_is_less_with_the_right_caption(toy):
+    """Of codes that were computed before, as they come from a cache; nothing is dropped when only measuring."""
+    family, variables, batch, _ = toy
+    codes = np.array([[0, 0, 1, 1], [1, 1, 0, 0]])[np.arange(32) % 2]
+    context = Context({}, variables.frozen, None, 0, {}, KEYS, train=False)
+
+    @jax.jit
+    def loss_of(text):
+        return family.losses["model"](variables.params, context._replace(batch={"codes": codes, "text": text}))
+
+    right, (_, metrics) = loss_of(batch["text"])
+    wrong, (_, wrong_metrics) = loss_of(jax.tree.map(lambda x: x[::-1], batch["text"]))
+    assert right.shape == (32,) and right.mean() < 0.2 and wrong.mean() > 1
+    assert metrics["token_accuracy"].min() == 1 and wrong_metrics["token_accuracy"].mean() < 0.9
+
+
+def test_bad_settings(toy):
+    with pytest.raises(ValueError, match=r"5 steps of parallel decoding: at least 1 and at most 4"):
+        families.load(_config("sample.steps=5"))
+    with pytest.raises(ValueError, match="5 steps"):
+        _run(toy, "sample", {"text": toy[2]["text"]}, KEYS, steps=5)
+    with pytest.raises(ValueError, match=r"no mask schedule 'cosinus'"):
+        families.load(_config("mask_schedule=cosinus"))

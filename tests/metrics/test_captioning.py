@@ -1,0 +1,84 @@
+"""Captions that say the same, captions that are true of their pictures, and words in common."""
+
+import numpy as np
+import pytest
+
+from t2i_jax.data import shapes
+from t2i_jax.data.render import draw
+from t2i_jax.metrics.captioning import meaning, score, word_f1
+
+SCENES = [shapes.scene("test", i) for i in range(40)]
+TRUE = [scene.caption for scene in SCENES]
+IMAGES = [draw(scene.things, 32) for scene in SCENES]
+A, B = "a small red cross", "a large blue circle"
+
+
+def turned(caption):
+    """The same said the other way round."""
+    for relation, opposite in {
+        "above": "below",
+        "below": "above",
+        "left of": "right of",
+        "right of": "left of",
+        "and": "and",
+    }.items():
+        if f" {relation} " in caption:
+            first, second = caption.split(f" {relation} ")
+            return f"{second} {opposite} {first}"
+    return caption
+
+
+def test_what_says_the_same():
+    assert (
+        meaning(f"{A} left of {B}")
+        == meaning(f"{B} right of {A}")
+        == meaning("the big cobalt disc to the right of the tiny crimson plus")
+    )
+    assert meaning(f"{A} above {B}") == meaning(f"{B} below {A}") != meaning(f"{B} above {A}")
+    assert meaning(f"{A} and {B}") == meaning(f"{B} and {A}") != meaning(f"{A} left of {B}")
+    assert meaning("two small red crosses") == meaning("a pair of little scarlet pluses") != meaning("three small red crosses")
+    with pytest.raises(ValueError, match="'cat'"):
+        meaning("cat")
+
+
+def test_true_captions_agree_however_they_are_said():
+    rng = np.random.default_rng(0)
+    for found in (TRUE, [turned(c) for c in TRUE], [shapes.paraphrase(c, rng) for c in TRUE]):
+        report = score(found, TRUE, IMAGES)
+        assert report["agrees"]["value"] == report["exact"]["value"] == 1 and report["unparsed"] == 0
+        assert {kind: r["n"] for kind, r in report["kinds"].items()} == dict.fromkeys(shapes.KINDS, 10)
+
+
+def test_a_relation_that_is_left_out_is_not_exact_but_true():
+    index = [i for i, scene in enumerate(SCENES) if scene.kind == "relation"]
+    true, images = [TRUE[i] for i in index], [IMAGES[i] for i in index]
+    less = [c.replace(f" {SCENES[i].relation} ", " and ") for c, i in zip(true, index, strict=True)]
+    report = score(less, true, images)
+    assert report["agrees"]["value"] == 1 and report["exact"]["value"] == 0
+    first, _, second = less[0].partition(" and ")
+    wrong = score([f"{second} {SCENES[index[0]].relation} {first}"], true[:1], images[:1])
+    assert wrong["agrees"]["value"] == wrong["exact"]["value"] == 0
+
+
+def test_false_captions_and_nonsense():
+    found = [TRUE[0], TRUE[4], "a red", "", TRUE[8]]
+    report = score(found, [TRUE[0], TRUE[8], TRUE[1], TRUE[2], TRUE[8]], [IMAGES[i] for i in (0, 8, 1, 2, 8)])
+    assert report["unparsed"] == 0.4 and report["agrees"]["value"] == report["exact"]["value"] == 0.4
+    assert report["agrees"]["low"] < 0.4 < report["agrees"]["high"]
+    kinds = {kind: (r["value"], r["n"]) for kind, r in report["kinds"].items()}
+    assert kinds == {"one": (pytest.approx(2 / 3), 3), "relation": (0, 1), "count": (0, 1)}
+
+
+def test_word_f1_by_hand():
+    found = ["a red fox", "Fox, a RED", "cat", "", "", "a a b", "fox"]
+    true = ["a red fox", "a red fox", "a red fox", "a red fox", "", "a b b", "a red fox"]
+    np.testing.assert_allclose(word_f1(found, true), [1, 1, 0, 0, 1, 2 / 3, 0.5])
+
+
+def test_bad_input():
+    with pytest.raises(ValueError, match="2 and 1 captions"):
+        word_f1(["a", "b"], ["a"])
+    with pytest.raises(ValueError, match="at least one"):
+        score([], [], [])
+    with pytest.raises(ValueError, match="not a caption"):
+        score([A], ["cat"], IMAGES[:1])

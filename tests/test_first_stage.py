@@ -1,0 +1,115 @@
+"""A model trained on the codes of another run: a run that is whole by itself, whatever becomes of the other."""
+
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from t2i_jax import config as configs
+from t2i_jax import first_stage, pipeline
+from t2i_jax.data import source as sources
+from t2i_jax.families import family as families
+from t2i_jax.run_folder import read_run
+from t2i_jax.train import train
+from tests.conftest import ROOT
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """(folder of a VQGAN's run, folder and config of an autoregressive one on its codes), after the first was moved away."""
+    folder = tmp_path_factory.mktemp("runs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("T2I_JAX_DATA", str(folder / "data"))
+        stage = configs.load(f"{ROOT}/configs/shapes_vqgan.py:smoke")
+        train(stage, folder / "stage")
+        config = second(folder / "stage", "first_stage.cache=True", "train.steps=3", "train.eval_every=3")
+        train(config, folder / "second")
+        shutil.move(folder / "stage", folder / "moved")
+        yield folder / "moved", folder / "second", config
+
+
+def second(run, *overrides):
+    return configs.load(f"{ROOT}/configs/shapes.py:smoke", (f"first_stage.run={run}", *overrides))
+
+
+def test_its_pictures_are_those_of_the_first_stage(runs):
+    moved, own, _ = runs
+    first, then = pipeline.load(moved), pipeline.load(own)
+    images = sources.load(first.config.data, "test").read(np.arange(4))
+    again = [jax.jit(pipe.family.abilities["reconstruct"])(pipe.variables, {"image": images}) for pipe in (first, then)]
+    np.testing.assert_array_equal(*again)
+    assert len(then("a large red circle", num=2).images) == 2
+    with pytest.raises(ValueError, match="cannot 'sample'; it can decode, encode, reconstruct"):
+        first("a large red circle")
+
+
+def test_it_goes_on_without_the_other_folder(runs):
+    _, own, config = runs
+    before = read_run(own)
+    assert before["config"]["first_stage"]["config"]["family"] == "vqgan"
+    with config.unlocked():
+        config.train.steps = 3
+    assert train(config, own).weights == pipeline.load(own).weights  # nothing left to do; nothing is missing
+    with pytest.raises(FileNotFoundError, match="is not a run folder"):
+        train(config, own.parent / "another")
+
+
+def test_codes_were_kept_and_are_those_of_the_frozen_weights(runs):
+    _, own, config = runs
+    pipe = pipeline.load(own)
+    kept = [np.load(file)[:8] for file in (own.parent / "data" / "precomputed").glob("*/codes.npy")]
+    training = sources.load(config.data, "train")
+    codes = jax.jit(pipe.family.abilities["encode"])(pipe.variables, {"image": training.read(np.arange(8))})
+    assert sorted(np.array_equal(x, codes) for x in kept) == [False, True]  # those of validation, those of training
+
+
+def staged(arg, second="shapes", **data):
+    """The config of a model on a first stage of `configs/shapes_vqgan.py:arg`, which is never trained."""
+    config = configs.load(f"{ROOT}/configs/{second}.py:smoke")
+    with config.unlocked():
+        stage = configs.load(f"{ROOT}/configs/shapes_vqgan.py:{arg}").to_dict()
+        config.first_stage.update({"run": "runs/stage", "config": stage})
+        config.data.update(data)
+    return config
+
+
+def test_latents_want_another_family():
+    with pytest.raises(ValueError, match=r"has latents .* train family \"flow\" on it"):
+        families.load(staged("kl_smoke"))
+
+
+def test_a_resolution_that_does_not_fit():
+    with pytest.raises(ValueError, match="34"):
+        families.load(staged("smoke", resolution=34))
+
+
+def test_codes_of_several_grids_want_next_scale():
+    config = staged("smoke")
+    with config.unlocked():
+        config.first_stage.config.quantizer.scales = (1, 2, 4, 8)
+    with pytest.raises(ValueError, match=r"are of several grids, and family 'autoregressive' draws those of one"):
+        families.load(config)
+    with config.unlocked():
+        config.family, config.first_stage.config.quantizer.scales = "next_scale", ()
+    with pytest.raises(ValueError, match=r"are of one grid, and family 'next_scale' draws those of several"):
+        families.load(config)
+
+
+def test_a_flow_works_in_latents_of_its_first_stage():
+    """Noise has the shape of latents, and the loss is that of latents of mean 0 and deviation 1."""
+    config = staged("kl_smoke", "shapes_flow")
+    with config.unlocked():
+        config.model.patch = 2
+    stage = first_stage.make_latents(config)
+    own = families.load(configs.from_json(configs.to_json(config.first_stage.config)))
+    text = {"transformer": {"tokens": jnp.ones((2, 12), jnp.int32), "mask": jnp.ones((2, 12), bool)}}
+    batch = {"image": jnp.zeros((2, 32, 32, 3), jnp.uint8), "text": text}
+    shapes = jax.eval_shape(families.load(config).init, jax.random.key(0), batch)[0]["model"]["net"]
+    assert stage.shape == (8, 8, 4) and shapes["patch_out"]["kernel"].shape[-1] == 2 * 2 * 4
+    params, extra = jax.jit(own.init)(jax.random.key(0), batch)
+    frozen = {"params": params["model"], "extra": extra, "mean": np.full(4, 0.5), "deviation": np.full(4, 2.0)}
+    image = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype(np.uint8)
+    raw = jax.jit(own.abilities["encode"])(families.Variables(params, extra, {}), {"image": image})
+    np.testing.assert_allclose(jax.jit(stage.encode)(frozen, image), (raw - 0.5) / 2, atol=1e-6)
