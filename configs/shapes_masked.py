@@ -13,7 +13,7 @@ def get_config(arg=""):
     config.data = {"name": "shapes", "resolution": 32, "scenes": 0}
     config.text.update({"encoder": "transformer", "length": 12, "vocab_size": 512, "width": 128, "depth": 0, "window": 2})
     config.image_tokenizer = {"patch": 4, "codes": 1024, "fit_pictures": 4000}
-    config.model = {"width": 128, "depth": 4, "heads": 4, "reach": 1, "dropout": 0.0, "dtype": "float32"}
+    config.model = {"width": 128, "depth": 4, "heads": 4, "reach": 2, "dropout": 0.0, "dtype": "float32"}
     config.mask_schedule = "cosine"
     config.optim.update(
         {

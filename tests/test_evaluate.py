@@ -20,10 +20,10 @@ class TruePipeline:
     def __init__(self, config, shift=0):
         self.config, self.shift = config, shift
         self.pictures = sources.load(config.data, "test")
-        self.family = type("Family", (), {"settings": {"sample": {}}, "abilities": {}})
+        self.family = type("Family", (), {"settings": {"sample": {}}, "abilities": {"sample": None}})
 
     def draw_rows(self, captions, index, seed):
-        assert len(captions) == self.config.evaluate.batch
+        assert len(captions) in (self.config.evaluate.batch, 1 << (len(captions) - 1).bit_length())
         return self.pictures.read((index + self.shift) % 16)
 
 
@@ -167,3 +167,25 @@ def test_what_is_said_of_classes_and_of_shuffled_captions(smoke, tmp_path):
     report["classification"] = {"conditional": False, "drawn": {"n": 8, "share": share, "missing": []}, "real": {}}
     said = evaluate.summary(report, tmp_path)
     assert "classes recognised in 8 drawn pictures: bag 25 %, coat 75 %" in said and "never drawn: none of them" in said
+
+
+class Captioner(TruePipeline):
+    """Says the true captions, but for the first, and draws nothing."""
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.family = type("Family", (), {"settings": {"sample": {}}, "abilities": {"caption": None}})
+
+    def caption(self, images, **settings):
+        return ["a large red circle and more", *self.pictures.captions[1 : len(images)]]
+
+
+def test_a_model_that_only_captions_is_measured_by_its_captions(smoke, tmp_path):
+    config = smoke("shapes")
+    report = evaluate.evaluate(Captioner(config), tmp_path, num=10)
+    assert "alignment" not in report and report["captioning"]["agrees"]["value"] == 0.9
+    assert report["captioning"]["unparsed"] == 0.1
+    assert "captions that are true of their picture: 0.900" in evaluate.summary(report, tmp_path)
+    assert (tmp_path / "evaluation" / "test" / "grid.png").is_file()
+    scores = evaluate.score_during(Captioner(config), sources.load(config.data, "test"))
+    assert scores == {"score/caption": 1 - 1 / config.train.score_examples}

@@ -30,7 +30,7 @@ class MaskedTransformer(nn.Module):
     its position.
 
     codes: size of the image vocabulary.   grid: (height, width) of the token grid, read in row order.
-    reach: of the window; 1 for 3 x 3 tokens.   block: of `Transformer`.
+    reach: of the window; 2 for 5 x 5 tokens.   block: of `Transformer`.
     """
 
     codes: int
@@ -38,7 +38,7 @@ class MaskedTransformer(nn.Module):
     width: int = 128
     depth: int = 4
     heads: int = 4
-    reach: int = 1
+    reach: int = 2
     dropout: float = 0.0
     dtype: Any = jnp.float32
     remat: bool = False
