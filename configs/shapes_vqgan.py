@@ -7,17 +7,17 @@ from t2i_jax.config import base, make_tiny
 from t2i_jax.families.vqgan import VQGAN
 
 QUANTIZERS = {
+    "fsq": {"kind": "fsq", "levels": (8, 5, 5, 5)},
     "ema": {"kind": "ema", "size": 1024, "dim": 8, "normalize": True},
     "vq": {"kind": "vq", "size": 1024, "dim": 8, "normalize": True},
-    "fsq": {"kind": "fsq", "levels": (8, 5, 5, 5)},
     "lfq": {"kind": "lfq", "bits": 10},
     "kl": {"kind": "kl", "dim": 4},
 }
 
 
 def get_config(arg=""):
-    """arg: "" for the experiment, "vq", "fsq" or "lfq" for another quantizer, "kl" for latents without codes, "gan" with a
-    discriminator of patches; "smoke" (or "fsq_smoke", ...) for a tiny one.
+    """arg: "" for the experiment, "ema", "vq" or "lfq" for another quantizer than FSQ, "kl" for latents without codes, "gan"
+    with a discriminator of patches; "smoke" (or "ema_smoke", ...) for a tiny one.
     """
     kind = arg.removesuffix("smoke").rstrip("_")
     config = base()
@@ -36,7 +36,7 @@ def get_config(arg=""):
         "resample": "fold",
         "dtype": "float32",
     }
-    config.quantizer = QUANTIZERS.get(kind, QUANTIZERS["ema"])
+    config.quantizer = QUANTIZERS.get(kind, QUANTIZERS["fsq"])
     config.vqgan = {**VQGAN, "l1": 1.0, "l2": 3.0}
     config.discriminator = {"width": 32, "levels": 2}
     config.optim.update({"name": "muon", "learning_rate": 0.02, "schedule": "linear", "b2": 0.98, "weight_decay": 0.0})
@@ -51,6 +51,8 @@ def get_config(arg=""):
         config.data.scenes = 64
         config.model.update({"width": 8, "multipliers": (1, 1), "patch": 2})
         config.vqgan.start = 0
-        if "size" in config.quantizer:
+        if config.quantizer.kind == "fsq":
+            config.quantizer.levels = (4, 4)
+        if config.quantizer.kind in ("ema", "vq"):
             config.quantizer.update({"size": 16, "dim": 4})
     return config

@@ -94,7 +94,7 @@ def setting(trial: Trial, data: str) -> dict:
         "seed": trial.seed,
         "data": data,
         "weights": pipe.weights,
-        "sample": dict(pipe.family.settings["sample"]),
+        **{ability: dict(settings) for ability, settings in pipe.family.settings.items()},
         "config": pipe.config.to_dict(),
         "device": jax.devices()[0].device_kind,
         "versions": {name: importlib.metadata.version(name) for name in ("t2i_jax", "jax", "flax", "numpy", "pillow")},

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from t2i_jax.checkpoint import tree_hash
@@ -27,10 +28,13 @@ def columns(config, family, frozen, source: Source) -> dict:
     if any(config.augment.values()):
         raise ValueError("first_stage.cache keeps pictures as they are, and config.augment changes them: turn one off")
     used = {name: tree for name, tree in frozen.items() if name not in ("text", "null_text")}
+    side = config.data.resolution
+    gives = jax.eval_shape(family.precompute, used, jax.ShapeDtypeStruct((1, side, side, 3), np.uint8))
+    network = [config.first_stage.config.to_dict(), config.get("captioner", ConfigDict()).to_dict()]
     about = {
         "weights": tree_hash(jax.tree.map(np.asarray, used)),
         "pictures": source.fingerprint,
-        "network": fingerprint(json.dumps([config.family, config.first_stage.config.to_dict(), config.data.resolution])),
+        "network": fingerprint(json.dumps(network, sort_keys=True), gives),
     }
     folder = data_dir() / "precomputed" / fingerprint(*about.values())[:32]
     if not folder.is_dir():

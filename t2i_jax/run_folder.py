@@ -12,7 +12,7 @@ from t2i_jax.text import tokenizer as tokenizers
 from t2i_jax.text.condition import make_encoder
 
 # What may differ between the commands that start and resume a run: nothing that changes its numbers.
-FREE = ("sample.", "evaluate.", "parallel.", "train.save_every")
+FREE = ("sample.", "caption.", "evaluate.", "parallel.", "train.save_every")
 
 
 def read_run(workdir) -> dict:

@@ -9,6 +9,8 @@ import numpy as np
 from t2i_jax.data.shapes import KINDS
 from t2i_jax.metrics.alignment import interval, parse_caption, score_picture
 
+RESAMPLES = 1000
+
 REVERSED = {"below": "above", "right of": "left of"}
 
 
@@ -58,6 +60,13 @@ def word_f1(found: Sequence[str], true: Sequence[str]) -> np.ndarray:
     """
     _check(found, true)
     return np.array([_f1(_words(a), _words(b)) for a, b in zip(found, true, strict=True)])
+
+
+def mean_interval(values: np.ndarray, seed: int = 0) -> dict:
+    """{"value", "low", "high", "n"}: the mean of numbers [N] and its 95 % percentile bootstrap interval (1,000 resamples)."""
+    again = np.random.default_rng(seed).choice(values, (RESAMPLES, len(values))).mean(1)
+    low, high = np.percentile(again, (2.5, 97.5))
+    return {"value": float(values.mean()), "low": float(low), "high": float(high), "n": len(values)}
 
 
 def _check(*parts) -> None:

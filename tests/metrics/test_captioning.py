@@ -5,7 +5,7 @@ import pytest
 
 from t2i_jax.data import shapes
 from t2i_jax.data.render import draw
-from t2i_jax.metrics.captioning import meaning, score, word_f1
+from t2i_jax.metrics.captioning import mean_interval, meaning, score, word_f1
 
 SCENES = [shapes.scene("test", i) for i in range(40)]
 TRUE = [scene.caption for scene in SCENES]
@@ -82,3 +82,14 @@ def test_bad_input():
         score([], [], [])
     with pytest.raises(ValueError, match="not a caption"):
         score([A], ["cat"], IMAGES[:1])
+
+
+def test_mean_interval_is_that_of_the_mean():
+    """Of many numbers: the mean and about 1.96 standard errors to each side; of equal ones no width."""
+    values = np.random.default_rng(0).beta(2, 1, 400)
+    found = mean_interval(values)
+    error = 1.96 * values.std() / 20
+    assert found["value"] == values.mean() and found["n"] == 400
+    np.testing.assert_allclose([found["low"], found["high"]], [values.mean() - error, values.mean() + error], atol=0.15 * error)
+    alike = mean_interval(np.full(5, 0.5))
+    assert alike["low"] == alike["high"] == 0.5
