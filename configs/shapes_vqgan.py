@@ -12,12 +12,14 @@ QUANTIZERS = {
     "vq": {"kind": "vq", "size": 1024, "dim": 8, "normalize": True},
     "lfq": {"kind": "lfq", "bits": 10},
     "kl": {"kind": "kl", "dim": 4},
+    "scales": {"kind": "ema", "size": 1024, "dim": 8, "normalize": False, "scales": (1, 2, 4, 8)},
 }
 
 
 def get_config(arg=""):
-    """arg: "" for the experiment, "ema", "vq" or "lfq" for another quantizer than FSQ, "kl" for latents without codes, "gan"
-    with a discriminator of patches; "smoke" (or "ema_smoke", ...) for a tiny one.
+    """arg: "" for the experiment, "ema", "vq" or "lfq" for another quantizer than FSQ, "kl" for latents without codes,
+    "scales" for codes of four grids (for family next_scale), "gan" with a discriminator of patches; "smoke" (or "ema_smoke",
+    ...) for a tiny one.
     """
     kind = arg.removesuffix("smoke").rstrip("_")
     config = base()

@@ -21,8 +21,8 @@ def test_parameter_count():
 @pytest.mark.parametrize(("levels", "reach"), [(1, 16), (2, 34)])
 def test_how_far_a_logit_sees(levels, reach):
     """Without norms, which see the whole picture, the logit in the middle depends on a square of pixels."""
-    net, x = PatchDiscriminator(4, levels), jnp.asarray(np.random.default_rng(0).normal(size=(1, 64, 64, 3)), jnp.float32)
-    params = net.init(jax.random.key(0), x)
+    net, x = PatchDiscriminator(4, levels), np.random.default_rng(0).normal(size=(1, 64, 64, 3)).astype(np.float32)
+    params = jax.jit(net.init)(jax.random.key(0), x)
 
     def without_norms(method, args, kwargs, context):
         return args[0] if isinstance(context.module, nn.GroupNorm) else method(*args, **kwargs)
@@ -39,7 +39,7 @@ def test_how_far_a_logit_sees(levels, reach):
 
 def test_pictures_are_judged_alone():
     net, x = PatchDiscriminator(4, 2), jnp.asarray(np.random.default_rng(0).normal(size=(3, 16, 16, 3)), jnp.float32)
-    params = net.init(jax.random.key(0), x)
+    params = jax.jit(net.init)(jax.random.key(0), x)
     apply = jax.jit(net.apply)
     both = apply(params, x)
     assert both.shape == (3, 2, 2) and both.std() > 0.1
