@@ -44,7 +44,7 @@ setup(
         ],
         # The originals that `python -m pytest parity` compares with. requirements-parity.lock has what is needed of them:
         # torch-fidelity also asks for torchvision, which nothing here does.
-        "parity": ["scikit-image>=0.25", "torch==2.13.0", "torch-fidelity==0.4.0", "transformers>=5"],
+        "parity": ["diffusers>=0.42", "scikit-image>=0.25", "torch==2.13.0", "torch-fidelity==0.4.0", "transformers>=5"],
         "bench": ["torch==2.13.0"],
         "cuda": ["jax[cuda13]"],
         "tpu": ["jax[tpu]"],
