@@ -27,7 +27,7 @@ def get_config(arg=""):
         }
     )
     config.ema_decay = 0.99
-    config.sample = {"temperature": 1.0, "top_k": 0, "top_p": 0.9, "guidance": 1.5}
+    config.sample = {"temperature": 1.0, "top_k": 0, "top_p": 0.9, "guidance": 1.5, "candidates": 1}
     config.train.update({"steps": 3000, "batch_size": 32, "eval_every": 1500, "save_every": 1500})
     if arg == "minilm":
         config.text.update({"encoder": "minilm", "length": 18})  # as long as the longest paraphrase

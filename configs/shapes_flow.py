@@ -1,6 +1,10 @@
 """Captioned shapes drawn by rectified flow.
 
 python main.py train --config=configs/shapes_flow.py --workdir=runs/shapes_flow
+
+In the latents of a first stage:
+python main.py train --config=configs/shapes_vqgan.py --workdir=runs/shapes_vqgan
+python main.py train --config=configs/shapes_flow.py:latent --config.first_stage.run=runs/shapes_vqgan --workdir=runs/latent
 """
 
 from t2i_jax.config import base, make_tiny
@@ -8,7 +12,7 @@ from t2i_jax.config import base, make_tiny
 
 def get_config(arg=""):
     """arg: "" for the experiment, "small" for a third of the parameters, "unet" for a U-Net of about as much arithmetic,
-    "smoke" (or "unet_smoke") for a tiny one.
+    "latent" for one in latents of 8 x 8, "smoke" (or "unet_smoke") for a tiny one.
     """
     config = base()
     config.family = "flow"
@@ -62,6 +66,18 @@ def get_config(arg=""):
             "dtype": "float32",
         }
         config.train.steps = 2000
+    if arg == "latent":
+        config.first_stage.cache = True
+        config.model = {
+            "network": "unet",
+            "width": 64,
+            "heads": 4,
+            "multipliers": (1, 2),
+            "attention": (0, 1),
+            "blocks": 2,
+            "dropout": 0.0,
+            "dtype": "float32",
+        }
     if arg.endswith("smoke"):
         make_tiny(config)
         config.data.scenes = 64

@@ -28,7 +28,7 @@ def get_config(arg=""):
     config.model = {**fields["model"], "dropout": 0.0, "dtype": "float32"}
     config.image_tokenizer = {"patch": 4, "codes": 1024, "fit_pictures": 4000}
     config.optim.update({"learning_rate": 3e-4, "warmup": 200, "b2": 0.95, "weight_decay": 0.1})
-    config.sample = {"temperature": 1.0, "top_k": 0, "top_p": 0.9, "guidance": 1.5}
+    config.sample = {"temperature": 1.0, "top_k": 0, "top_p": 0.9, "guidance": 1.5, "candidates": 1}
     config.train.update({"steps": 3000, "batch_size": 32, "eval_every": 1500, "save_every": 1500})
     if arg == "smoke":
         make_tiny(config)

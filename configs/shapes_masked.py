@@ -26,7 +26,15 @@ def get_config(arg=""):
         }
     )
     config.ema_decay = 0.99
-    config.sample = {"steps": 8, "temperature": 1.0, "choice_temperature": 1.0, "guidance": 1.5}
+    config.sample = {
+        "steps": 8,
+        "schedule": "cosine",
+        "temperature": 1.0,
+        "choice_temperature": 1.0,
+        "top_k": 0,
+        "top_p": 1.0,
+        "guidance": 1.5,
+    }
     config.train.update({"steps": 3000, "batch_size": 32, "eval_every": 1500, "save_every": 1500})
     if arg == "smoke":
         make_tiny(config)

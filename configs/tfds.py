@@ -17,7 +17,7 @@ def get_config(arg=""):
     config.optim.update(
         {"name": "muon", "learning_rate": 0.01, "schedule": "linear", "b2": 0.98, "weight_decay": 0.01, "adam_scale": 3.0}
     )
-    config.sample = {"temperature": 0.8, "top_k": 0, "top_p": 0.95, "guidance": 2.0}
+    config.sample = {"temperature": 0.8, "top_k": 0, "top_p": 0.95, "guidance": 2.0, "candidates": 1}
     config.train.update({"steps": 3000, "batch_size": 32})
     if arg == "smoke":
         make_tiny(config)

@@ -8,11 +8,16 @@ from pathlib import Path
 
 def make_of(folder: str, name: str, function: str = "make") -> Callable:
     """`function` of t2i_jax/FOLDER/NAME.py. Raises ValueError, naming those that have it and the nearest, if there is none."""
-    files = (Path(__file__).parent / folder).glob("*.py")
-    names = sorted(f.stem for f in files if f"\ndef {function}(" in f.read_text(encoding="utf-8"))
+    names = having(folder, function)
     if name not in names:
         raise ValueError(f"there is no {name!r} in {folder}: there are {', '.join(names)}{hint(name, names)}")
     return getattr(importlib.import_module(f"t2i_jax.{folder}.{name}"), function)
+
+
+def having(folder: str, function: str) -> list[str]:
+    """Names of the files of t2i_jax/FOLDER that have a `function`."""
+    files = (Path(__file__).parent / folder).glob("*.py")
+    return sorted(f.stem for f in files if f"\ndef {function}(" in f.read_text(encoding="utf-8"))
 
 
 def hint(name, names: Iterable[str]) -> str:

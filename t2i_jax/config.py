@@ -16,6 +16,7 @@ def base() -> ConfigDict:
         {
             "seed": 0,
             "init_from": "",  # start from the averaged weights of this run's folder, or from a published language model's
+            "ranker": "",  # a run that captions, by which candidates are ranked too when pictures are drawn (ranker.py)
             "caption_dropout": 0.1,  # how often a caption is replaced by the empty one, for guidance
             "ema_decay": 0.999,
             "text": {
@@ -164,7 +165,8 @@ def from_json(text: str) -> ConfigDict:
     given, defaults = tuples(json.loads(text)), base().to_dict()
     # The other sections are whole in each config file.
     settings = ("text", "first_stage", "augment", "optim", "train", "evaluate", "parallel")
-    return ConfigDict({**given, **{name: {**defaults[name], **given.get(name, {})} for name in settings}}).lock()
+    plain = {name: value for name, value in defaults.items() if not isinstance(value, dict)}
+    return ConfigDict({**plain, **given, **{name: {**defaults[name], **given.get(name, {})} for name in settings}}).lock()
 
 
 def _parse(text: str, old):

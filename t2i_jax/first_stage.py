@@ -7,14 +7,13 @@ run that uses it, so that this run is whole by itself: they are the branch "firs
 
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from t2i_jax import config as configs
-from t2i_jax.by_name import make_of
-from t2i_jax.checkpoint import restore_ema
+from t2i_jax.by_name import having, make_of
+from t2i_jax.checkpoint import last_whole, restore_ema
 from t2i_jax.families.family import Context, Variables
 from t2i_jax.models import patch_codebook
 from t2i_jax.models.layers import from_unit, to_unit
@@ -63,6 +62,8 @@ def make_codes(config, scales: bool = False) -> Codes:
     scales: whether codes of several grids are wanted. Raises ValueError if that run's family has no codes, or others, or this
     resolution does not fit it.
     """
+    if not config.first_stage.run and (scales or not config.get("image_tokenizer")):
+        raise ValueError(f"family {config.family!r} needs config.first_stage.run, the folder of a run of family 'vqgan'")
     stage = _of_run(config, "make_codes") if config.first_stage.run else _patches(config)
     if bool(stage.scales) != scales:
         have, want = ("several grids", "one") if stage.scales else ("one grid", "several")
@@ -120,7 +121,7 @@ def resolve(config, workdir):
     origin = config.first_stage.run
     if not origin or config.first_stage.config:
         return config
-    if (Path(workdir) / "run.json").is_file() and (before := config_of(read_run(workdir)).first_stage).run == origin:
+    if last_whole(workdir) is not None and (before := config_of(read_run(workdir)).first_stage).run == origin:
         found = before.config
     else:
         found = config_of(read_run(origin))
@@ -140,6 +141,10 @@ def _of_run(config, what):
     own = configs.from_json(json.dumps(config.first_stage.config.to_dict()))
     with own.unlocked():
         own.data.resolution = config.data.resolution  # convolutions take other sizes than they were trained on
+    if own.family not in (able := having("families", what)):
+        raise ValueError(
+            f"first_stage.run: {config.first_stage.run} is a run of family {own.family!r}; it must be of {' or '.join(able)}"
+        )
     stage = make_of("families", own.family, what)(own)
 
     def fit(source):

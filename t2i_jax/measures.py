@@ -104,6 +104,12 @@ def exhibit(pipe: Pipeline, captions: Sequence[str], true: np.ndarray, images: n
     return (np.concatenate([true, images], axis=2), list(captions)) if len(images) else (true, pipe.caption(true))
 
 
+def need_made(trial: Trial) -> None:
+    """ValueError if the model made no pictures that could be measured (see `made`)."""
+    if not len(trial.drawn):
+        raise ValueError("this model neither draws nor reconstructs pictures")
+
+
 def load_extractor(config) -> extractors.Extractor:
     """The feature extractor that `config.evaluate` names. FileNotFoundError, saying how to get them, without its weights."""
     return extractors.load(config.evaluate.extractor, config.evaluate.extractor_path)
@@ -173,6 +179,7 @@ def measure_alignment(trial: Trial) -> dict:
 
     "shuffled": of the drawn pictures by the captions of others, which a model that hears nothing could score as well.
     """
+    need_made(trial)
     if not alignment.can_score(trial.captions):
         raise ValueError("these captions have no grammar, so no exact score")
     seen = [alignment.read_picture(image) for image in trial.drawn]  # once, for three reports
@@ -203,6 +210,7 @@ def measure_classification(trial: Trial) -> dict:
     "real" is of the true pictures: the classifier's own accuracy, the ceiling. Of a model that hears nothing ("conditional"
     is False) both are the histogram of the classes that are recognised.
     """
+    need_made(trial)
     labels = trial.source.labels[: len(trial.true)]
     if not len(labels):
         raise ValueError("these captions are not of classes, so there is no class accuracy")
@@ -216,6 +224,7 @@ def measure_classification(trial: Trial) -> dict:
 
 def measure_fidelity(trial: Trial) -> dict:
     """Distances between the drawn and the true pictures in an extractor's features; "real" is that of other real pictures."""
+    need_made(trial)
     config = trial.pipe.config
     extractor = trial.extractor
     other = sources.load(config.data, "validation" if trial.split != "validation" else "test")
@@ -278,6 +287,7 @@ def measure_reconstruction(trial: Trial) -> dict:
 
 def measure_diversity(trial: Trial) -> dict:
     """Whether one caption gives different pictures, and whether any of them are training pictures."""
+    need_made(trial)
     config, spread = trial.pipe.config, max(len(trial.captions) // FEW_CAPTIONS, 1)
     extractor, training = trial.extractor, sources.load(config.data, "train")
     few = np.repeat(trial.captions[::spread][:FEW_CAPTIONS], PER_CAPTION).tolist()
@@ -302,6 +312,7 @@ def measure_diversity(trial: Trial) -> dict:
 
 def measure_robustness(trial: Trial) -> dict:
     """Exact match of pictures drawn from misspelt and reworded captions, against the captions that were meant."""
+    need_made(trial)
     if not alignment.can_score(trial.captions):
         raise ValueError("these captions have no grammar, so no exact score under noise")
     noises = robustness.score_under_noise(
@@ -315,6 +326,7 @@ def measure_robustness(trial: Trial) -> dict:
 
 def measure_retrieval(trial: Trial) -> dict:
     """How well a self-trained probe finds the caption of a drawn picture; real held-out pictures are the ceiling."""
+    need_made(trial)
     if alignment.can_score(trial.captions):
         raise ValueError("these captions have a grammar: the exact score says more")
     config = trial.pipe.config

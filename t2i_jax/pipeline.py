@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image, PngImagePlugin
 
-from t2i_jax import checkpoint
+from t2i_jax import checkpoint, ranker
 from t2i_jax import config as configs
 from t2i_jax.by_name import hint
 from t2i_jax.data import pictures as files
@@ -95,10 +95,16 @@ class Pipeline:
 
         images: one or several of: a path, a Pillow picture, an array of `features.extractor.rgb`; each is cut to its centre
         and resized by `data.pictures.decode`.   settings: over the defaults of `config.caption`.
-        Raises ValueError if the model does not caption, for a setting there is not, or what is no picture;
-        FileNotFoundError for a path where there is none.
+        Raises ValueError if the model does not caption, for a setting there is not, settings that do not go together, or
+        what is no picture; FileNotFoundError for a path where there is none.
         """
         ability, settings = families.ability(self.family, "caption"), self.settings(settings, "caption")
+        beams, temperature = settings.get("beams", 1), settings.get("temperature", 0.0)
+        if beams < 1:
+            raise ValueError(f"beams is {beams}: at least 1")
+        if beams > 1 and temperature > 0:
+            said = f"beams is {beams} and temperature {temperature}"
+            raise ValueError(f"{said}: a search for the likeliest has no chance in it; let temperature be 0, or beams 1")
         if isinstance(images, str | Path | Image.Image) or getattr(images, "ndim", 0) in (2, 3):
             images = [images]
         pictures = [x for image in images for x in [read_picture(image, self.config.data.resolution)] * num]
@@ -124,17 +130,22 @@ class Pipeline:
         for name, value in given.items():
             if name not in known:
                 raise ValueError(f"no setting {name!r}: this model has {', '.join(known)}{hint(name, known)}")
-            known[name] = type(known[name])(value)
+            kind = type(known[name])
+            if kind is int and not float(value).is_integer():
+                raise ValueError(f"{name} is {value!r}: it is a whole number, such as {known[name]}")
+            known[name] = kind(value)
         return known
 
     def redraw(self, path) -> tuple[Image.Image, bool]:
         """Draw a picture again from its file's metadata; gives it, and whether all its pixels are those of the file.
 
-        Raises ValueError if the file has no metadata or was drawn by other weights.
+        Raises ValueError if the file has no metadata, was drawn by other weights or chosen by another ranker.
         """
         told = read_metadata(path)
         if told["weights"] != self.weights:
             raise ValueError(f"{path} was drawn by the weights {told['weights']}; these are {self.weights}")
+        if (asked := told["config"].get("ranker", "")) != self.config.ranker:
+            raise ValueError(f"{path} was chosen with config.ranker={asked!r}, and here it is {self.config.ranker!r}")
         size, row = told["batch"], told["row"]
         captions, index = [""] * size, np.arange(size) + told["index"] - row
         captions[row] = told["prompt"]
@@ -199,10 +210,10 @@ def load(workdir, which: str | int = "last", overrides: Sequence[str] = ()) -> P
     configs.override(config, overrides)
     family = families.load(config)
     ema, _ = checkpoint.restore_ema(workdir, which)
-    frozen = jax.tree.map(jnp.asarray, read_frozen(workdir, run))
+    tokenizer = tokenizers.load(Path(workdir) / "tokenizer.json")
+    frozen = jax.tree.map(jnp.asarray, ranker.add_weights(read_frozen(workdir, run), config, tokenizer))
     variables = families.Variables(ema["params"], ema.get("extra") or {}, frozen)
     weights = checkpoint.tree_hash(jax.tree.map(np.asarray, ema["params"]))
-    tokenizer = tokenizers.load(Path(workdir) / "tokenizer.json")
     return Pipeline(config, family, variables, tokenizer, compile_sampler(family), weights)
 
 

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from t2i_jax.checkpoint import tree_hash
 from t2i_jax.data.source import Source, data_dir, fingerprint, whole
 
+VERSION = 1  # of what is computed: one more where an encoder's code comes to give other numbers of the same weights
 BATCH = 64  # pictures computed at once; one size, so one program
 
 
@@ -34,7 +35,7 @@ def columns(config, family, frozen, source: Source) -> dict:
     about = {
         "weights": tree_hash(jax.tree.map(np.asarray, used)),
         "pictures": source.fingerprint,
-        "network": fingerprint(json.dumps(network, sort_keys=True), gives),
+        "network": fingerprint(json.dumps([VERSION, network], sort_keys=True), gives),
     }
     folder = data_dir() / "precomputed" / fingerprint(*about.values())[:32]
     if not folder.is_dir():

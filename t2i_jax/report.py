@@ -132,8 +132,9 @@ def curves_of(lines: Sequence[dict], clock: Callable[[int], float]) -> dict[str,
 
 
 def _training_loss(line: dict) -> float | None:
-    """The sum over players ("loss", or "generator/loss" and so on); None in a line without."""
-    losses = [value for name, value in line.items() if name.endswith("loss") and not name.startswith("validation/")]
+    """The sum over players ("loss", or "generator/loss" and so on; not "caption_loss"); None in a line without."""
+    training = {name: value for name, value in line.items() if not name.startswith("validation/")}
+    losses = [value for name, value in training.items() if name.rpartition("/")[2] == "loss"]
     return sum(losses) if losses else None
 
 
@@ -144,11 +145,13 @@ def _read_lines(path: Path) -> list[dict]:
 def write(entries: Sequence[Entry], out, plan: dict) -> Path:
     """Writes report.html, report.md and their pictures to `out`; gives the path of the HTML."""
     out = Path(out)
-    pictures = {"curves.png": _curves(entries), "side_by_side.png": side_by_side(entries)}
+    pictures = {"curves.png": _curves(entries)}
+    if (beside := side_by_side(entries)) is not None:
+        pictures["side_by_side.png"] = beside
     for name, image in pictures.items():
         image.save(out / name)
     columns = [c for c in COLUMNS if any(c.value(entry.metrics) is not None for entry in entries)]
-    (out / "report.md").write_text(_markdown(entries, columns, plan), encoding="utf-8")
+    (out / "report.md").write_text(_markdown(entries, columns, plan, pictures), encoding="utf-8")
     (out / "report.html").write_text(_html(entries, columns, plan, pictures), encoding="utf-8")
     return out / "report.html"
 
@@ -163,8 +166,11 @@ def best(entries: Sequence[Entry], column: Column) -> set[str]:
     return {name for name, value in known.items() if value == top}
 
 
-def side_by_side(entries: Sequence[Entry]) -> Image.Image:
-    """The same captions drawn by each model, the true picture (with the caption) first."""
+def side_by_side(entries: Sequence[Entry]) -> Image.Image | None:
+    """The same captions drawn by each model that draws, the true picture (with the caption) first; None if none draws."""
+    entries = [entry for entry in entries if len(entry.pictures["drawn"])]
+    if not entries:
+        return None
     count = min(SIDE_BY_SIDE, *(len(entry.pictures["drawn"]) for entry in entries))
     columns = {"true": entries[0].pictures["true"], **{entry.name: entry.pictures["drawn"] for entry in entries}}
     captions = entries[0].metrics["captions"]
@@ -251,25 +257,25 @@ def _notes(entries) -> list[str]:
     return said + [f"Exact score of the true pictures, the ceiling: {value:.4f}." for value in sorted(true)]
 
 
-def _markdown(entries, columns, plan) -> str:
+def _markdown(entries, columns, plan, pictures) -> str:
     lines = ["# Comparison", "", f"{budget(plan)[0].upper()}{budget(plan)[1:]}; {_asked(entries, plan)}.", ""]
     lines += [f"- {sentence}" for sentence in findings(entries)]
     lines += ["", f"| model | {' | '.join(c.title for c in columns)} |", "|---" * (len(columns) + 1) + "|"]
     for name, cells in _rows(entries, columns):
         lines.append(f"| {name} | {' | '.join(f'**{text}**' if top else text for text, top in cells)} |")
     lines += ["", *(f"- {c.title}: {c.means}" for c in columns), "", *(f"- {note}" for note in _notes(entries))]
-    lines += ["", "![scores against minutes](curves.png)", "", "![the same captions drawn by each](side_by_side.png)", ""]
-    return "\n".join(lines)
+    lines += [line for name in pictures for line in ("", f"![{PICTURES[name][1]}]({name})")]
+    return "\n".join([*lines, ""])
 
 
 def _html(entries, columns, plan, pictures) -> str:
     def item(words):
         return f"<li>{html.escape(words)}</li>"
 
-    def picture(name, alt):
-        buffer = io.BytesIO()
-        pictures[name].save(buffer, "PNG")
-        return f'<img alt="{alt}" src="data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}">'
+    def picture(name, image):
+        buffer, (title, alt) = io.BytesIO(), PICTURES[name]
+        image.save(buffer, "PNG")
+        return f'<h2>{title}</h2><img alt="{alt}" src="data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}">'
 
     head = "".join(f'<th title="{html.escape(c.means)}">{html.escape(c.title)}</th>' for c in columns)
     body = "".join(
@@ -286,8 +292,7 @@ def _html(entries, columns, plan, pictures) -> str:
         body=body,
         means="".join(item(f"{c.title}: {c.means}") for c in columns),
         notes="".join(map(item, _notes(entries))),
-        curves=picture("curves.png", "scores against minutes"),
-        pictures=picture("side_by_side.png", "the same captions drawn by each model"),
+        pictures="\n".join(picture(name, image) for name, image in pictures.items()),
         settings=settings,
     )
 
@@ -313,6 +318,10 @@ CURVES = {
     "score/vendi": "effective number of distinct pictures, as a part of that of real ones",
     "validation/loss": "validation loss",
 }
+PICTURES = {  # the title of its section, and what it shows
+    "curves.png": ("While training", "scores against minutes"),
+    "side_by_side.png": ("The same captions", "the same captions drawn by each"),
+}
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>Comparison</title><style>
 body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 1400px; margin: 2em auto; padding: 0 1em; color: #222 }}
@@ -325,8 +334,7 @@ pre {{ background: #f6f6f6; padding: 1em; overflow-x: auto; font-size: 12px }}
 <h1>Comparison</h1><p>{budget}</p><ul>{findings}</ul>
 <table><thead><tr><th>model</th>{head}</tr></thead><tbody>
 {body}</tbody></table>
-<h2>While training</h2>{curves}
-<h2>The same captions</h2>{pictures}
+{pictures}
 <h2>What the numbers mean</h2><ul>{means}</ul><ul>{notes}</ul>
 <details><summary>Every setting</summary><pre>{settings}</pre></details>
 </body></html>

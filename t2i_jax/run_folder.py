@@ -12,7 +12,7 @@ from t2i_jax.text import tokenizer as tokenizers
 from t2i_jax.text.condition import make_encoder
 
 # What may differ between the commands that start and resume a run: nothing that changes its numbers.
-FREE = ("sample.", "caption.", "evaluate.", "parallel.", "train.save_every")
+FREE = ("sample.", "ranker", "caption.", "evaluate.", "parallel.", "train.save_every")
 
 
 def read_run(workdir) -> dict:
@@ -63,6 +63,7 @@ def open_run(config, workdir: Path, family, training):
     if config.init_from and not published:
         origin = Path(config.init_from)
         run = read_run(origin)
+        refuse_other_codes(config_of(run), config)
         tokenizer, frozen = tokenizers.load(origin / "tokenizer.json"), read_frozen(origin, run)
     else:
         make_tokenizer = language_model.tokenizer if published else encoder.make_tokenizer
@@ -110,6 +111,19 @@ def refuse_changes(run: dict, config, training, workdir: Path) -> bool:
             f"{workdir} holds another run; nothing was changed:\n  " + "\n  ".join(changed) + "\nname another --workdir"
         )
     return not changed
+
+
+def refuse_other_codes(before, config) -> None:
+    """ValueError if a run that starts from another would see pictures otherwise: what is frozen is taken from there."""
+
+    def sight(config):
+        named = {"first_stage": config.first_stage.config, **{k: config.get(k) for k in ("image_tokenizer", "captioner")}}
+        return configs.flatten({name: value or {} for name, value in named.items()})
+
+    old, new = sight(before), sight(config)
+    for key in sorted(old.keys() | new.keys()):
+        if old.get(key) != new.get(key):
+            raise ValueError(f"init_from: config.{key} is {new.get(key)!r}, and that run was trained with {old.get(key)!r}")
 
 
 def file_hash(path: Path) -> str:

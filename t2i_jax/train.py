@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from t2i_jax import augmentation, checkpoint, first_stage, optim, parallel, precompute, state, step
+from t2i_jax import augmentation, checkpoint, first_stage, optim, parallel, precompute, ranker, state, step
 from t2i_jax.convert import language_model
 from t2i_jax.data import loader
 from t2i_jax.data import source as sources
@@ -42,6 +42,7 @@ def train(config, workdir) -> Pipeline:
     augment, variants = augmentation.make(config.augment, training)
     optimizers = make_optimizers(config, family)
     tokenizer, frozen = open_run(config, workdir, family, training)
+    used_in_drawing = ranker.add_weights(frozen, config, tokenizer)
     columns, cut = loader.tokenise(training, tokenizer, config.text, variants)
     held_out = loader.tokenise(validation, tokenizer, config.text)[0]
     if config.first_stage.cache:
@@ -73,7 +74,7 @@ def train(config, workdir) -> Pipeline:
         batches = loader.batches(training, columns, size, config.seed, first, steps)
 
         def pipeline_of(ema, weights=""):
-            variables = families.Variables(ema["params"], ema["extra"], frozen)
+            variables = families.Variables(ema["params"], ema["extra"], used_in_drawing)
             return Pipeline(config, plain, variables, tokenizer, sampler, weights)
 
         try:
@@ -95,7 +96,7 @@ def train(config, workdir) -> Pipeline:
                         if evaluating:
                             losses = validate(measure, ema, frozen, validation, held_out, config)
                             writers.write(number, losses)
-                            loss = sum(v for k, v in losses.items() if k.endswith("loss")) if family.ranked else None
+                            loss = sum(v for k, v in losses.items() if k.endswith("/loss")) if family.ranked else None
                             save_grid(pipeline_of(ema), training, validation, number, workdir, writers)
                         if scoring and (scores := score_during(pipeline_of(ema), validation)):
                             writers.write(number, scores)

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from t2i_jax import evaluate
+from t2i_jax import evaluate, measures
 from t2i_jax.data import source as sources
 from t2i_jax.features.extractor import Extractor
 from t2i_jax.metrics import alignment, diversity
@@ -189,3 +189,15 @@ def test_a_model_that_only_captions_is_measured_by_its_captions(smoke, tmp_path)
     assert (tmp_path / "evaluation" / "test" / "grid.png").is_file()
     scores = evaluate.score_during(Captioner(config), sources.load(config.data, "test"))
     assert scores == {"score/caption": 1 - 1 / config.train.score_examples}
+
+
+def test_all_measures_of_a_model_that_only_captions(smoke, tmp_path, monkeypatch):
+    colours = Extractor("Colours", "none", {}, lambda weights, x: {"features": x.astype(np.float32).mean((1, 2))})
+    monkeypatch.setattr(measures, "load_extractor", lambda config: colours)
+    monkeypatch.setitem(evaluate.MEASURES, "cost", lambda trial: {})  # of a network, which the toy has not
+    report = evaluate.evaluate(Captioner(smoke("shapes")), tmp_path, num=10, measures=tuple(evaluate.MEASURES))
+    assert report["captioning"]["agrees"]["value"] == 0.9 and "does not reconstruct" in report["not_measured"].pop(
+        "reconstruction"
+    )
+    drawing = ("alignment", "classification", "fidelity", "diversity", "robustness", "retrieval")
+    assert report["not_measured"] == dict.fromkeys(drawing, "this model neither draws nor reconstructs pictures")

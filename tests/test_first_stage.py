@@ -11,6 +11,9 @@ from t2i_jax import config as configs
 from t2i_jax import first_stage, pipeline
 from t2i_jax.data import source as sources
 from t2i_jax.families import family as families
+from t2i_jax.families import vqgan
+from t2i_jax.families.family import Variables
+from t2i_jax.models.layers import to_unit
 from t2i_jax.run_folder import read_run
 from t2i_jax.train import train
 from tests.conftest import ROOT
@@ -95,6 +98,46 @@ def test_codes_of_several_grids_want_next_scale():
         config.family, config.first_stage.config.quantizer.scales = "next_scale", ()
     with pytest.raises(ValueError, match=r"are of one grid, and family 'next_scale' draws those of several"):
         families.load(config)
+
+
+def test_a_run_that_is_no_first_stage():
+    config = staged("smoke")
+    with config.unlocked():
+        config.first_stage.config.family = "flow"
+    with pytest.raises(ValueError, match="runs/stage is a run of family 'flow'; it must be of vqgan"):
+        families.load(config)
+
+
+@pytest.mark.parametrize("name", ["shapes_next_scale", "emoji_flow"])
+def test_a_first_stage_that_is_not_named(name, smoke):
+    """Next scale has none of its own; a flow is then one of pixels."""
+    config = smoke(name)
+    if name == "emoji_flow":
+        assert first_stage.make_latents(config).shape == (32, 32, 3)
+    else:
+        with pytest.raises(ValueError, match=r"needs config\.first_stage\.run, the folder of a run of family 'vqgan'"):
+            families.load(config)
+
+
+def test_codes_of_several_grids_come_from_a_run_as_they_are():
+    """coarse, at the places of the last grid, is what the codes of all others compose to."""
+    config = staged("scales_smoke", "shapes_next_scale")
+    stage = first_stage.make_codes(config, scales=True)
+    own = configs.from_json(configs.to_json(config.first_stage.config))
+    net, image = vqgan.make_autoencoder(own), np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3)).astype(np.uint8)
+    params, extra = jax.jit(net.init)(jax.random.key(0))
+    keys = jax.random.split(jax.random.key(1), 4)
+    extra = jax.jit(lambda e: net.quantize(params, e, to_unit(image), keys).extra)(extra)
+    frozen = {"params": params, "extra": extra}
+    codes = jax.jit(stage.encode)(frozen, image)
+    assert codes.shape == (4, 1 + 4 + 16 + 64) and stage.scales == (1, 2, 4, 8) and len(np.unique(codes)) > 4
+    reconstruct = vqgan.make_abilities(net)["reconstruct"]
+    want = jax.jit(lambda f: reconstruct(Variables({"model": f["params"]}, f["extra"], {}), {"image": image}))(frozen)
+    np.testing.assert_array_equal(jax.jit(stage.decode)(frozen, codes), want)
+    rest = net.compose(params, extra, codes) - net.vectors(params, extra, codes[:, -64:]).reshape(4, 8, 8, -1)
+    coarse = jax.jit(stage.coarse)(frozen, codes)
+    np.testing.assert_allclose(coarse[:, -64:].reshape(rest.shape), rest, atol=1e-5)
+    np.testing.assert_array_equal(coarse[:, 0], 0)
 
 
 def test_a_flow_works_in_latents_of_its_first_stage():

@@ -95,6 +95,15 @@ def test_bad_requests(pipe, run, tmp_path):
         t2i_jax.load(run, 77)
 
 
+def test_settings_have_the_type_of_their_default(pipe):
+    found = pipe.settings({"guidance": 2, "top_k": 7.0})
+    assert found["guidance"] == 2.0 and type(found["guidance"]) is float
+    assert found["top_k"] == 7 and type(found["top_k"]) is int
+    for value in (1.5, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match=r"top_k is (1\.5|nan|inf): it is a whole number, such as \d"):
+            pipe.settings({"top_k": value})
+
+
 def test_overrides(run):
     assert t2i_jax.load(run, overrides=["sample.temperature=0.25"]).settings({})["temperature"] == 0.25
     with pytest.raises(ValueError, match="did you mean"):
@@ -170,6 +179,7 @@ def test_a_picture_is_the_same_however_it_is_given(captioner, tmp_path):
 def test_captions_of_many_pictures(captioner):
     pictures = noise(5)
     alone = [captioner.caption(picture)[0] for picture in pictures]
+    assert len(set(alone)) > 1
     assert captioner.caption(pictures, batch=2) == captioner.caption(list(pictures)) == alone
     assert captioner.caption(pictures[:2], num=2) == [alone[0], alone[0], alone[1], alone[1]]
     drawn = captioner.caption(pictures[:1], num=4, temperature=1.0)
@@ -187,6 +197,10 @@ def test_bad_requests_for_captions(captioner, pipe, tmp_path):
         pipe.caption(noise(1))
     with pytest.raises(ValueError, match=r"no setting 'beam'.*did you mean 'beams'"):
         captioner.caption(noise(1), beam=2)
+    with pytest.raises(ValueError, match="beams is 0: at least 1"):
+        captioner.caption(noise(1), beams=0)
+    with pytest.raises(ValueError, match=r"beams is 2 and temperature 0\.5: .*; let temperature be 0, or beams 1"):
+        captioner.caption(noise(1), beams=2, temperature=0.5)
     with pytest.raises(ValueError, match="nothing to caption"):
         captioner.caption([])
     with pytest.raises(FileNotFoundError, match=r"no picture .*y\.png"):

@@ -41,9 +41,10 @@ def family(frozen, image):
     return {"codes": frozen["first_stage"]["w"] * image.astype(jnp.int32).sum((1, 2))}
 
 
-def run(of, w=3, precompute_of=family, **augment):
+def run(of, w=3, precompute_of=family, network=(), **augment):
     config = base()
     config.update({"family": "toy", "data": {"resolution": 4}})
+    config.first_stage.config = dict(network)
     config.augment.update(augment)
     frozen = {"first_stage": {"w": np.int32(w)}, "null_text": {"x": np.zeros(1)}, "text": {"y": np.zeros(1)}}
     return precompute.columns(config, SimpleNamespace(precompute=precompute_of), frozen, of)
@@ -53,6 +54,12 @@ def run(of, w=3, precompute_of=family, **augment):
 def folder(tmp_path, monkeypatch):
     monkeypatch.setenv("T2I_JAX_DATA", str(tmp_path))
     return tmp_path / "precomputed"
+
+
+def test_the_same_weights_in_another_network_are_computed_anew(folder):
+    for normalize in (True, False, True):
+        run(source(), network={"quantizer": {"normalize": normalize}})
+    assert len(list(folder.iterdir())) == 2
 
 
 def test_it_is_what_would_be_computed_and_is_computed_once():

@@ -115,3 +115,23 @@ def test_side_by_side(entries):
     for column, picture in ((0, true), (1, first)):
         left = 8 + column * (side + 8)
         np.testing.assert_array_equal(page[8 : 8 + side, left : left + side], picture.repeat(12, 0).repeat(12, 1))
+
+
+def test_a_model_that_draws_nothing_is_not_shown_beside_the_others(entries, tmp_path):
+    def mute(entry):
+        return entry._replace(pictures={**entry.pictures, "drawn": entry.pictures["drawn"][:0]})
+
+    some = [mute(entries[0]), *entries[1:]]
+    np.testing.assert_array_equal(report.side_by_side(some), report.side_by_side(entries[1:]))
+    assert report.side_by_side([mute(entry) for entry in entries]) is None
+    page = report.write([mute(entry) for entry in entries], tmp_path, PLAN).read_text(encoding="utf-8")
+    assert page.count("<img ") == 1 and "While training" in page and "The same captions" not in page
+    assert "side_by_side" not in (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert not (tmp_path / "side_by_side.png").exists()
+
+
+def test_the_loss_is_that_of_the_players():
+    """Not a part of it that a family tells besides, nor that of validation."""
+    assert report._training_loss({"step": 1, "loss": 3.0, "caption_loss": 1.0, "validation/loss": 9.0}) == 3.0
+    assert report._training_loss({"generator/loss": 1.0, "discriminator/loss": 0.5, "generator/extra_loss": 9.0}) == 1.5
+    assert report._training_loss({"step": 1, "validation/loss": 9.0}) is None

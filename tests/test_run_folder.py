@@ -58,6 +58,9 @@ def test_init_from_takes_tokenizer_and_frozen_arrays_along(opened, smoke, tmp_pa
     again, frozen_again = run_folder.open_run(config, tmp_path / "second", families.load(config), training)
     assert again.to_str() == tokenizer.to_str()
     np.testing.assert_array_equal(frozen_again["first_stage"]["codebook"], frozen["first_stage"]["codebook"])
+    other = smoke("shapes", f"init_from={workdir}", "image_tokenizer.fit_pictures=31")
+    with pytest.raises(ValueError, match=r"config\.image_tokenizer\.fit_pictures is 31, and that run was trained with 32"):
+        run_folder.open_run(other, tmp_path / "third", families.load(other), training)
 
 
 def test_an_unfinished_folder_is_made_anew(opened):

@@ -13,9 +13,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import ml_dtypes
 import numpy as np
-from safetensors import SafetensorError, deserialize
 from tokenizers import Tokenizer, processors
 
 from t2i_jax import config as configs
@@ -39,7 +37,6 @@ VARIANTS = {
     ),
     "GPT-2": dict(model_type="gpt2", vocab_size=50257, n_embd=768, n_layer=12, n_head=12, n_positions=1024),
 }
-DTYPES = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16}
 ATTENTION = {"query": "q_proj", "key": "k_proj", "value": "v_proj", "out": "o_proj"}
 MLP = {"mlp_gate": "gate_proj", "mlp_in": "up_proj", "mlp_out": "down_proj"}
 GELUS = {"gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "gelu": "gelu"}
@@ -268,20 +265,7 @@ def _arrays(folder: Path) -> dict[str, np.ndarray]:
     names = [whole.name] if whole.is_file() else sorted(set(_json(index).get("weight_map", {}).values()))
     if outside := [name for name in names if Path(name).name != name]:
         raise ValueError(f"{index} names {outside[0]}, which does not lie beside it")
-    return {name: array for part in names for name, array in _safetensors(folder / part).items()}
-
-
-def _safetensors(file: Path) -> dict[str, np.ndarray]:
-    """All arrays of a file; the library's own reader for numpy knows no bfloat16."""
-    if not file.is_file():
-        raise FileNotFoundError(f"no file {file}")
-    try:
-        found = deserialize(file.read_bytes())
-    except SafetensorError as error:
-        raise ValueError(f"{file} is damaged: {error}") from None
-    if wrong := [(name, of["dtype"]) for name, of in found if of["dtype"] not in DTYPES]:
-        raise ValueError(f"{file} has {wrong[0][0]} as {wrong[0][1]}: read are {', '.join(DTYPES)}")
-    return {name: np.frombuffer(of["data"], DTYPES[of["dtype"]]).reshape(of["shape"]) for name, of in found}
+    return {name: array for part in names for name, array in weights.read(folder / part).items()}
 
 
 def _json(file: Path) -> dict:

@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import ml_dtypes  # noqa: F401 (numpy knows bfloat16 by this, and then safetensors reads it)
 import numpy as np
+from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from t2i_jax.convert import torch_file
@@ -27,11 +29,15 @@ def read(path) -> Named:
     """The arrays of a `.safetensors` file, or of one that torch.save wrote (`.pth`, `.pt`, `.bin`), by name.
 
     Raises FileNotFoundError where there is none; says no more than that, since only the caller knows what it should be.
+    Raises ValueError for one that is damaged.
     """
     file = Path(path).expanduser()
     if not file.is_file():
         raise FileNotFoundError(f"no file {file}")
-    return Named(load_file(file) if file.suffix == ".safetensors" else torch_file.load(file), str(file))
+    try:
+        return Named(load_file(file) if file.suffix == ".safetensors" else torch_file.load(file), str(file))
+    except SafetensorError as error:
+        raise ValueError(f"{file} is damaged: {error}") from None
 
 
 def fit(params: Any, network: Any, source: str) -> Any:

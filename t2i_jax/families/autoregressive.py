@@ -8,17 +8,22 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from t2i_jax import ranker
 from t2i_jax.decoding.autoregressive import generate
 from t2i_jax.families.captioner import CAPTION, make_decoder, of_codes, word_loss, write
-from t2i_jax.families.family import Context, Family, Variables, over, split_keys
+from t2i_jax.families.family import Context, Family, Variables, fold_in_each, over, split_keys
 from t2i_jax.first_stage import codes_abilities, codes_of, make_codes, precomputed
 from t2i_jax.models.transformer import PrefixDecoder
 from t2i_jax.text.condition import drop_captions, make_encoder, null_like, pretrained_texts
 
+SAMPLE = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "guidance": 1.0, "candidates": 1}
+
 
 def make(config, axis_name=None) -> Family:
-    """Fields used: those of `make_codes`, text.*, model.* (of PrefixDecoder), caption_dropout, sample.*, captioning (weight of
-    the loss of captions; none by default) and, with it, caption.* (over captioner.CAPTION).
+    """Fields used: those of `make_codes`, text.*, model.* (of PrefixDecoder), caption_dropout, sample.* (over SAMPLE), ranker,
+    captioning (weight of the loss of captions; none by default) and, with it, caption.* (over captioner.CAPTION).
+
+    Raises ValueError for an unknown field of sample or caption, and for fewer than one candidate.
     """
     del axis_name  # nothing here goes across examples
     stage, captioning = make_codes(config), config.get("captioning", 0.0)
@@ -27,6 +32,9 @@ def make(config, axis_name=None) -> Family:
     name = config.text.encoder
     sight = of_codes(config)
     words = make_decoder(config, sight) if captioning else None
+    rank, defaults = ranker.make(config), over(SAMPLE, config.get("sample", {}), "sample")
+    if defaults["candidates"] < 1:
+        raise ValueError(f"sample.candidates is {defaults['candidates']}: at least 1")
 
     def init(rng, batch):
         rng_text, rng_net = jax.random.split(rng)
@@ -68,14 +76,20 @@ def make(config, axis_name=None) -> Family:
             cross_entropy = cross_entropy + captioning * metrics["caption_loss"]
         return cross_entropy, (ctx.extra, metrics)
 
-    def sample(variables: Variables, inputs, keys, *, temperature, top_k, top_p, guidance):
-        """Pictures uint8 [B, H, W, 3]. Guided logits are cond + (guidance - 1) * (cond - uncond)."""
+    def sample(variables: Variables, inputs, keys, *, candidates, guidance, **settings):
+        """Pictures uint8 [B, H, W, 3]. Guided logits are cond + (guidance - 1) * (cond - uncond).
+
+        Of several candidates for a picture, the one that is likeliest given the caption is kept, as the model itself has it:
+        log p(codes | caption), to which a ranker adds log p(caption | picture).   settings: those of
+        decoding.autoregressive.generate.
+        """
         params, net = variables.params, {"params": variables.params["model"]["net"]}
         codebook = stage.vectors(variables.frozen["first_stage"])
         text = inputs["text"][name]
         null = null_like(text, variables.frozen["null_text"][name])
         both = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), text, null)
-        carry = decoder.apply(net, encode_text(params, variables.frozen, both), codebook, method="prefill")
+        condition = encode_text(params, variables.frozen, both)
+        caption_carry = decoder.apply(net, condition, codebook, method="prefill")
 
         def logits_of(carry, codes, i):
             twice = jnp.concatenate([codes, codes])
@@ -83,15 +97,36 @@ def make(config, axis_name=None) -> Family:
             cond, uncond = jnp.split(logits, 2)
             return cond + (guidance - 1.0) * (cond - uncond), carry
 
-        codes = generate(logits_of, carry, decoder.length, keys, temperature, top_k, top_p)
-        return stage.decode(variables.frozen["first_stage"], codes)
+        def draw(keys):
+            return generate(logits_of, caption_carry, decoder.length, keys, **settings)
+
+        def fit(codes):
+            """[B] nats."""
+            cond = jax.tree.map(lambda x: x[: len(codes)], condition)
+            logits = decoder.apply(net, cond, codes, codebook)
+            found = -optax.softmax_cross_entropy_with_integer_labels(logits, codes).sum(-1)
+            return found + (rank(variables.frozen, show(codes), text) if rank else 0.0)
+
+        def show(codes):
+            return stage.decode(variables.frozen["first_stage"], codes)
+
+        def better(best, i):
+            codes = draw(fold_in_each(keys, i))
+            new = (codes, fit(codes))
+            take = new[1] > best[1]
+            return (jnp.where(take[:, None], new[0], best[0]), jnp.where(take, new[1], best[1])), None
+
+        codes = draw(keys)
+        if candidates > 1:
+            codes = jax.lax.scan(better, (codes, fit(codes)), jnp.arange(1, candidates))[0][0]
+        return show(codes)
 
     def caption(variables: Variables, inputs, keys, **settings):
         """As the ability of families/captioner.py."""
         seen = sight.see(variables.frozen, stage.encode(variables.frozen["first_stage"], inputs["image"]))
         return write(words, words_params(variables.params), seen, keys, **settings)
 
-    abilities, settings = {"sample": sample, **codes_abilities(stage)}, {"sample": dict(config.sample)}
+    abilities, settings = {"sample": sample, **codes_abilities(stage)}, {"sample": defaults}
     if captioning:
         abilities["caption"], settings["caption"] = caption, over(CAPTION, config.get("caption", {}), "caption")
     return Family(
@@ -99,7 +134,7 @@ def make(config, axis_name=None) -> Family:
         losses={"model": loss},
         abilities=abilities,
         settings=settings,
-        static=("beams",) if captioning else (),
+        static=("candidates", "beams") if captioning else ("candidates",),
         make_frozen=lambda source: {"first_stage": stage.fit(source)},
         pretrained=pretrained_texts(encoder),
         precompute=precomputed(stage, "codes"),

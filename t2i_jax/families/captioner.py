@@ -49,10 +49,7 @@ def make(config, axis_name=None) -> Family:
     """
     del axis_name  # nothing here goes across examples
     settings, name = over(CAPTIONER, config.get("captioner", {}), "captioner"), config.text.encoder
-    source = settings["source"]
-    if source not in SOURCES:
-        raise ValueError(f"captioner.source = {source!r}: it can be {' or '.join(SOURCES)}")
-    sight = of_codes(config) if source == "codes" else of_features(config, settings["map"])
+    source, sight = settings["source"], make_sight(settings, config)
     decoder = make_decoder(config, sight)
 
     def init(rng, batch):
@@ -84,6 +81,28 @@ def make(config, axis_name=None) -> Family:
         make_frozen=sight.make_frozen,
         precompute=sight.compute,
     )
+
+
+def make_score(config) -> Callable:
+    """(variables, pictures uint8 [B, H, W, 3], text {"tokens", "mask"}) -> log p(caption | picture), [B] nats."""
+    sight = make_sight(over(CAPTIONER, config.get("captioner", {}), "captioner"), config)
+    decoder = make_decoder(config, sight)
+
+    def score(variables: Variables, image, text):
+        (found,) = sight.compute(variables.frozen, image).values()
+        seen = sight.see(variables.frozen, found)
+        logits = decoder.apply({"params": variables.params["model"]["net"]}, seen, text["tokens"])
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, text["tokens"])
+        return -jnp.where(text["mask"], losses, 0).sum(-1)
+
+    return score
+
+
+def make_sight(settings, config) -> Sight:
+    """What the settings (of CAPTIONER) say; ValueError for a source there is not."""
+    if settings["source"] not in SOURCES:
+        raise ValueError(f"captioner.source = {settings['source']!r}: it can be {' or '.join(SOURCES)}")
+    return of_codes(config) if settings["source"] == "codes" else of_features(config, settings["map"])
 
 
 def make_decoder(config, sight: Sight) -> WordDecoder:

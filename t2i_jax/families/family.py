@@ -93,10 +93,14 @@ def parts_of_batch(family: Family) -> int:
 
 
 def over(defaults: Mapping, given: Mapping, what: str) -> dict:
-    """`defaults` with the fields that were given; ValueError, naming those there are, for a field that is not among them."""
+    """`defaults` with the fields that were given, a whole number as a float where the default is one.
+
+    Raises ValueError, naming those there are, for a field that is not among them.
+    """
     if unknown := sorted(set(given) - set(defaults)):
         raise ValueError(f"{what}.{unknown[0]} is unknown: {what} has {', '.join(defaults)}")
-    return {**defaults, **dict(given)}
+    floats = {name: float(value) for name, value in given.items() if type(value) is int and type(defaults[name]) is float}
+    return {**defaults, **dict(given), **floats}
 
 
 def fold_in_each(keys, number: int):

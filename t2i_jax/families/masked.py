@@ -90,9 +90,12 @@ def make(config, axis_name=None) -> Family:
         """Pictures uint8 [B, H, W, 3] whose pixels outside "mask" bool [B, H, W] are those of "image"; settings of SAMPLE.
 
         Tokens whose cell has a pixel of the mask are drawn anew, given the others and "text" (none: the empty caption). A
-        mask that leaves the middle is outpainting. Raises ValueError for a mask of another shape than the pictures.
+        mask that leaves the middle is outpainting. Raises ValueError for pictures of another size than data.resolution, and
+        for a mask of another shape than the pictures.
         """
-        image, mask = inputs["image"], inputs["mask"]
+        image, mask, side = inputs["image"], inputs["mask"], config.data.resolution
+        if image.shape[1:3] != (side, side):
+            raise ValueError(f"pictures of {image.shape[1]} x {image.shape[2]} pixels: this model needs {side} x {side}")
         if mask.shape != image.shape[:3]:
             raise ValueError(f"a mask of shape {mask.shape} does not fit pictures of shape {image.shape}: let it be [B, H, W]")
         frozen, text = variables.frozen, text_or_null(inputs, variables.frozen, name, len(image))
@@ -118,7 +121,10 @@ def mean_of_masked(x, masked):
 
 
 def masked_cross_entropy(logits, codes, masked):
-    """Nats a masked token [B] of logits [B, N, V] for codes int [B, N] (arXiv 2202.04200, eq. 1); others do not count."""
+    """Nats a masked token [B] of logits [B, N, V] for codes int [B, N] (arXiv 2202.04200); other tokens do not count.
+
+    Each picture counts alike, however many of its tokens are masked; eq. 1 sums over them.
+    """
     return mean_of_masked(optax.softmax_cross_entropy_with_integer_labels(logits, codes), masked)
 
 

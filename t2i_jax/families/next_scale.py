@@ -1,6 +1,6 @@
 """Autoregression from coarse to fine: each step draws a whole grid of image tokens, the next finer one (VAR, arXiv 2404.02905).
 
-The tokens are those of a first stage whose quantizer has `scales` (models/quantize.py).
+The tokens are those of a first stage whose quantizer has `scales` (models/scales.py).
 """
 
 import jax

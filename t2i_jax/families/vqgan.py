@@ -16,6 +16,7 @@ from t2i_jax.models import patch_discriminator, quantize, vqgan
 from t2i_jax.models.efficientnet_lite import EfficientNetLite
 from t2i_jax.models.layers import from_unit, to_unit
 from t2i_jax.models.scales import over_scales
+from t2i_jax.models.unet import space_to_depth
 from t2i_jax.models.variants import fields_of
 
 VQGAN = {
@@ -30,6 +31,8 @@ VQGAN = {
 }
 MEASURED = 512  # pictures of which the mean and deviation of latents are taken
 LARGEST = 1e4  # of `balance`
+# "patches": the pixels of a cell as they are. Its code then depends on nothing else, which a second model learns far sooner.
+ENCODERS = ("convolutional", "patches")
 FEW = 0.05  # of the codes, see `warn`
 
 
@@ -59,35 +62,49 @@ class Autoencoder(NamedTuple):
 
 
 def make_autoencoder(config, axis_name=None) -> Autoencoder:
-    """Fields used: data.resolution, model.* (of both networks of models/vqgan.py, and `variant`), quantizer.* (`kind`, the
-    arguments of that function of models/quantize.py, and `scales` of models/scales.py). Raises ValueError for what they
-    cannot be.
+    """Fields used: data.resolution, model.* (of both networks of models/vqgan.py, `variant`, and `encoder`, one of
+    ENCODERS), quantizer.* (`kind`, the arguments of that function of models/quantize.py, and `scales` of models/scales.py).
+    Raises ValueError for what they cannot be.
     """
     fields, network = dict(config.quantizer), fields_of(config.model, vqgan.VARIANTS)
+    looks = network.pop("encoder", ENCODERS[0])
     scales = tuple(fields.pop("scales", ()))
-    quantizer = quantize.load(fields.pop("kind"))(axis_name=axis_name, **fields)
+    quantizer = quantize.make(fields, axis_name)
     scaled = over_scales(quantizer, scales) if scales else None
     quantizer = scaled.quantizer if scales else quantizer
     encoder, decoder = vqgan.Encoder(quantizer.channels, **network), vqgan.Decoder(**network)
     vqgan.check(encoder, config.data.resolution)
-    side = config.data.resolution // vqgan.factor(encoder)
-    shape = (side, side, quantizer.dim)
+    factor = vqgan.factor(encoder)
+    side = config.data.resolution // factor
+    shape, patches = (side, side, quantizer.dim), looks == "patches"
+    if looks not in ENCODERS:
+        raise ValueError(f"model.encoder is {looks!r}; it can be {' or '.join(ENCODERS)}")
+    if scales and scales[-1] != side:
+        raise ValueError(f"quantizer.scales ends with {scales[-1]}, and a picture has {side} x {side} cells of {factor} px")
+    if patches and (fields["kind"] not in ("vq", "ema") or quantizer.dim != 3 * factor**2):
+        raise ValueError(
+            f'model.encoder "patches" gives {3 * factor**2} numbers a cell: set quantizer.kind to vq or ema and quantizer.dim '
+            "to that"
+        )
+    if (patches or scales) and fields.get("normalize", fields["kind"] in ("vq", "ema")):
+        raise ValueError(
+            "quantizer.normalize forgets how bright a patch is, and how little a finer grid adds: set it to False with "
+            'model.encoder "patches" and with quantizer.scales'
+        )
 
     def init(rng):
         rngs = jax.random.split(rng, 3)
         codebook, extra = quantizer.init(rngs[2])
         x = jnp.zeros((1, config.data.resolution, config.data.resolution, 3))
-        networks = {
-            "encoder": encoder.init(rngs[0], x)["params"],
-            "decoder": decoder.init(rngs[1], jnp.zeros((1, *shape)))["params"],
-        }
+        networks = {} if patches else {"encoder": encoder.init(rngs[0], x)["params"]}
+        networks["decoder"] = decoder.init(rngs[1], jnp.zeros((1, *shape)))["params"]
         return {**networks, "quantizer": codebook}, extra
 
     def own(params):
         return params.get("quantizer", {})  # files keep no empty dicts
 
     def look(params, x):
-        return encoder.apply({"params": params["encoder"]}, x)
+        return space_to_depth(x, factor) if patches else encoder.apply({"params": params["encoder"]}, x)
 
     def compose(params, extra, codes):
         if scales:
@@ -232,7 +249,7 @@ def warn(means) -> str:
     """What to say of a codebook that collapses."""
     usage = means.get("model/usage", means.get("usage", 1.0))
     if usage < FEW:
-        return f"only {usage:.1%} of the codes are in use: quantizer.kind ema revives the others, fsq has few to lose"
+        return f"only {usage:.1%} of the codes are in use (quantizer.kind ema revives the others in time, fsq has few to lose)"
     return ""
 
 

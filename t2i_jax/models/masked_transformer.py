@@ -5,22 +5,12 @@ from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
-import numpy as np
 from flax.core import FrozenDict
 
 from t2i_jax.models.code_vectors import CodeVectors
 from t2i_jax.models.layers import Dense, matmul, sine_positions, sine_positions_2d
-from t2i_jax.models.transformer import Transformer
+from t2i_jax.models.transformer import Transformer, window_table
 from t2i_jax.text.condition import TextCondition
-
-
-def window_table(grid: tuple[int, int], reach: int) -> np.ndarray:
-    """Indices int32 [N, (2 reach + 1)^2] of the square window around each place, in row order; N stands for the outside."""
-    rows, columns = grid
-    window = np.mgrid[-reach : reach + 1, -reach : reach + 1].reshape(2, 1, -1)
-    y, x = np.mgrid[:rows, :columns].reshape(2, -1, 1) + window
-    inside = (y >= 0) & (y < rows) & (x >= 0) & (x < columns)
-    return np.where(inside, y * columns + x, rows * columns).astype(np.int32)
 
 
 class MaskedTransformer(nn.Module):
@@ -30,7 +20,7 @@ class MaskedTransformer(nn.Module):
     its position.
 
     codes: size of the image vocabulary.   grid: (height, width) of the token grid, read in row order.
-    reach: of the window; 2 for 5 x 5 tokens.   block: of `Transformer`.
+    reach: of the window; 2 for 5 x 5 tokens.   block: of `Transformer`; with "rope", a caption gets no other positions.
     """
 
     codes: int
@@ -58,7 +48,8 @@ class MaskedTransformer(nn.Module):
         (batch, limit), outside, mask = text.mask.shape, self.codes, self.codes + 1
         embed, head = CodeVectors(self.codes, 2, self.width, self.dtype, name="vectors")(codebook)
         caption = Dense(self.width, use_bias=False, dtype=self.dtype, name="text_in")(text.sequence)
-        caption = caption + sine_positions(limit, self.width).astype(self.dtype)
+        if not self.block.get("rope"):
+            caption = caption + sine_positions(limit, self.width).astype(self.dtype)
 
         seen = jnp.pad(jnp.where(masked, mask, codes), ((0, 0), (0, 1)), constant_values=outside)
         # Cast after the look-up: its gradient is a sum over thousands of places, which bfloat16 would not hold.

@@ -9,6 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from t2i_jax.models.layers import to_unit
+from t2i_jax.models.quantize import nearest
+
 
 def fit(images: np.ndarray, patch: int, codes: int, seed: int = 0, iterations: int = 20) -> np.ndarray:
     """A codebook float32 [codes, patch * patch * 3] in [-1, 1] from uint8 images [N, H, W, 3].
@@ -24,12 +27,12 @@ def fit(images: np.ndarray, patch: int, codes: int, seed: int = 0, iterations: i
     flat = patches[first]
     if len(flat) < codes:
         raise ValueError(f"a codebook of {codes} needs as many distinct patches; the {len(images)} pictures have {len(flat)}")
-    points, weights = _unit(jnp.asarray(flat)), jnp.sqrt(jnp.asarray(counts, jnp.float32))
+    points, weights = to_unit(jnp.asarray(flat)), jnp.sqrt(jnp.asarray(counts, jnp.float32))
     few = np.random.default_rng(seed).permutation(len(flat))[: max(16384, codes)]
     centres = _seeds(jax.random.key(seed), points[few], weights[few], codes)
     for _ in range(iterations):
-        nearest, distance = _assign(points, centres)
-        centres, mass = _means(points, weights, nearest, centres)
+        codes_of, distance = _assign(points, centres)
+        centres, mass = _means(points, weights, codes_of, centres)
         empty = np.flatnonzero(np.asarray(mass) == 0)
         if len(empty):
             worst = np.argsort(-np.asarray(distance * weights), kind="stable")[: len(empty)]
@@ -40,7 +43,7 @@ def fit(images: np.ndarray, patch: int, codes: int, seed: int = 0, iterations: i
 def encode(codebook, images):
     """Nearest codes int32 [B, (H / patch) * (W / patch)], in row order, of float images [B, H, W, 3] in [-1, 1]."""
     patch = _patch(codebook)
-    return _nearest(_patches(images, patch), codebook)
+    return nearest(_patches(images, patch), codebook)
 
 
 def decode(codebook, codes, grid: tuple[int, int]):
@@ -62,17 +65,6 @@ def _patches(images, patch: int):
     return x.transpose(0, 1, 3, 2, 4, 5).reshape(b, -1, patch * patch * 3)
 
 
-def _unit(x):
-    return x.astype(jnp.float32) / 127.5 - 1.0
-
-
-def _nearest(x, centres):
-    # |x - c|^2 without the term that all codes share; two plain minima, because XLA does not vectorise argmin on CPU.
-    distance = (centres**2).sum(1) + x @ (-2.0 * centres.T)
-    first = jnp.where(distance == distance.min(-1, keepdims=True), jnp.arange(len(centres)), len(centres))
-    return first.min(-1).astype(jnp.int32)
-
-
 @functools.partial(jax.jit, static_argnames="codes")
 def _seeds(key, points, weights, codes: int):
     """k-means++: each next centre is a point drawn in proportion to its weight and squared distance to those before."""
@@ -90,12 +82,12 @@ def _seeds(key, points, weights, codes: int):
 @jax.jit
 def _assign(points, centres):
     chunks = jnp.array_split(points, max(1, len(points) // 16384))
-    nearest = jnp.concatenate([_nearest(c, centres) for c in chunks])
-    return nearest, ((points - centres[nearest]) ** 2).sum(1)
+    codes = jnp.concatenate([nearest(c, centres) for c in chunks])
+    return codes, ((points - centres[codes]) ** 2).sum(1)
 
 
 @jax.jit
-def _means(points, weights, nearest, centres):
-    mass = jax.ops.segment_sum(weights, nearest, len(centres))
-    total = jax.ops.segment_sum(points * weights[:, None], nearest, len(centres))
+def _means(points, weights, codes, centres):
+    mass = jax.ops.segment_sum(weights, codes, len(centres))
+    total = jax.ops.segment_sum(points * weights[:, None], codes, len(centres))
     return jnp.where(mass[:, None] > 0, total / jnp.maximum(mass, 1e-9)[:, None], centres), mass

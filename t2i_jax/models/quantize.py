@@ -1,9 +1,10 @@
 """Bottlenecks of an autoencoder: vectors z of each place become codes, a word of a vocabulary each, or (`kl`) random numbers.
 
 Gradients go straight through (arXiv 1308.3432): to z they are those of the vector that stands for its code.
-`load(kind)(axis_name=..., **fields)` makes a Quantizer; its fields are the arguments of the function of that name.
+`make({"kind": ..., **fields})` makes a Quantizer; its fields are the arguments of the function of that name.
 """
 
+import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -241,6 +242,20 @@ def kl(dim: int, axis_name=None) -> Quantizer:
 KINDS = {"vq": vq, "ema": ema, "fsq": fsq, "lfq": lfq, "kl": kl}
 
 
+def make(fields, axis_name=None) -> Quantizer:
+    """The quantizer of a config: `kind`, and the arguments of the function of that name. ValueError for others than it has."""
+    given = dict(fields)
+    kind = given.pop("kind", "")
+    known = {name: x for name, x in inspect.signature(load(kind)).parameters.items() if name != "axis_name"}
+    needed = {name for name, x in known.items() if x.default is x.empty}
+    if wrong := sorted((set(given) - set(known)) | (needed - set(given))):
+        raise ValueError(
+            f"quantizer.{wrong[0]} is {'unknown' if wrong[0] in given else 'missing'}: {kind} has {', '.join(known)}, of which "
+            f"it needs {', '.join(sorted(needed))}"
+        )
+    return load(kind)(**given, axis_name=axis_name)
+
+
 def load(kind: str) -> Callable:
     """The function of that name; ValueError, naming those there are, for another."""
     if kind not in KINDS:
@@ -251,7 +266,8 @@ def load(kind: str) -> Callable:
 def nearest(z, codebook):
     """The place int32 [...] of the nearest row of codebook [K, D] to each of z [..., D]; of equally near ones the first."""
     # |z - c|² without the term that all codes share; two plain minima, because XLA does not vectorise argmin on CPU.
-    distance = (codebook**2).sum(1) + held(z) @ (-2.0 * held(codebook).T)
+    product = jnp.matmul(held(z), -2.0 * held(codebook).T, precision="highest")  # rounded as on GPUs, others were nearest
+    distance = (codebook**2).sum(1) + product
     first = jnp.where(distance == distance.min(-1, keepdims=True), jnp.arange(len(codebook)), len(codebook))
     return first.min(-1).astype(jnp.int32)
 

@@ -5,6 +5,7 @@ Their fields make them those of published language models too. Everything that d
 cache goes in and comes out; no state hides in the module.
 """
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -76,10 +77,17 @@ class Block(nn.Module):
         return x + Dropout(self.dropout, name="mlp_dropout")(y, keys), cache
 
 
+# What `Transformer.block` can say; the rest of a block are the transformer's own fields, and Flax's.
+BLOCK = tuple(
+    field.name for field in dataclasses.fields(Block) if field.name not in ("heads", "dropout", "dtype", "parent", "name")
+)
+
+
 class Transformer(nn.Module):
     """`depth` blocks and a last norm over x [B, S, width]; `caches` is a list, one a block. Gives (x, caches).
 
     block: fields of `Block` other than the defaults, such as {"mlp": "swiglu", "rope": 10000.0, "kv_heads": 2}.
+    ValueError for one that is not of BLOCK.
     """
 
     depth: int
@@ -91,6 +99,8 @@ class Transformer(nn.Module):
 
     @nn.compact
     def __call__(self, x, mask, keys=None, caches=None, position=None):
+        if unknown := sorted(set(self.block) - set(BLOCK)):
+            raise ValueError(f"model.block.{unknown[0]} is unknown: a block has {', '.join(BLOCK)}")
         block = nn.remat(Block) if self.remat else Block
         new_caches = []
         # Unrolled: a scan over layers was a fifth slower in the backward pass on CPU.
@@ -109,16 +119,18 @@ class Transformer(nn.Module):
         return [{"k": jnp.zeros(shape, self.dtype), "v": jnp.zeros(shape, self.dtype)} for _ in range(self.depth)]
 
 
-# (rows, columns) from a place to those before it in a window of five columns: two to the left and the two rows above.
-NEIGHBOURS = tuple((y, x) for y in (-2, -1, 0) for x in (-2, -1, 0, 1, 2) if (y, x) < (0, 0))
+def window_table(grid: tuple[int, int], reach: int) -> np.ndarray:
+    """Indices int32 [N, (2 reach + 1)^2] of the square window around each place, in row order; N stands for the outside."""
+    rows, columns = grid
+    window = np.mgrid[-reach : reach + 1, -reach : reach + 1].reshape(2, 1, -1)
+    y, x = np.mgrid[:rows, :columns].reshape(2, -1, 1) + window
+    inside = (y >= 0) & (y < rows) & (x >= 0) & (x < columns)
+    return np.where(inside, y * columns + x, rows * columns).astype(np.int32)
 
 
 def neighbour_table(grid: tuple[int, int]) -> np.ndarray:
-    """Indices int32 [N, 12] of each place's NEIGHBOURS in row order; N stands for the outside."""
-    rows, columns = grid
-    y, x = np.mgrid[:rows, :columns].reshape(2, -1, 1) + np.array(NEIGHBOURS).T[:, None]
-    inside = (y >= 0) & (x >= 0) & (x < columns)
-    return np.where(inside, y * columns + x, rows * columns).astype(np.int32)
+    """Indices int32 [N, 12] of those before each place in its window of reach 2: the two rows above and two to the left."""
+    return window_table(grid, 2)[:, :12]
 
 
 class PrefixDecoder(nn.Module):
@@ -128,8 +140,8 @@ class PrefixDecoder(nn.Module):
     text/language_model.py, go into the trunk as they are, and each sees only those before it.
 
     Two things make it learn in minutes (docs/recipes.md): a token's vectors are those of `CodeVectors`, and what goes in at a
-    place is not the token before it alone but a window of NEIGHBOURS, mixed by one linear layer: raster order puts the token
-    above a whole row away.
+    place is not the token before it alone but those of its `neighbour_table`, mixed by one linear layer: raster order puts the
+    token above a whole row away.
 
     codes: size of the image vocabulary.   grid: (height, width) of the token grid, read in row order.
     block: of `Transformer`; with "rope", a caption gets no other positions.

@@ -1,5 +1,7 @@
 """Files of named arrays, and whether they fit."""
 
+import json
+
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
@@ -20,6 +22,25 @@ def test_read(tmp_path):
     (tmp_path / "b.pth").write_bytes(b"not a state dict")
     with pytest.raises(ValueError, match=r"b\.pth"):  # every other suffix is read as torch.save writes it
         weights.read(tmp_path / "b.pth")
+
+
+def test_bfloat16(tmp_path):
+    """Written by hand: 1, -2 and 0.5 are the upper halves of their float32."""
+    header = json.dumps({"x": {"dtype": "BF16", "shape": [3], "data_offsets": [0, 6]}}).encode()
+    data = np.array([0x3F80, 0xC000, 0x3F00], "<u2").tobytes()
+    (tmp_path / "a.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + data)
+    found = weights.read(tmp_path / "a.safetensors")["x"]
+    assert found.dtype.name == "bfloat16"
+    np.testing.assert_array_equal(found.astype(np.float32), [1, -2, 0.5])
+
+
+def test_a_damaged_file_is_named(tmp_path):
+    file = tmp_path / "a.safetensors"
+    save_file({"x": np.ones(3, np.float32)}, file)
+    for content in (b"", b"not it", file.read_bytes()[:-1]):
+        file.write_bytes(content)
+        with pytest.raises(ValueError, match=r"a\.safetensors is damaged: "):
+            weights.read(file)
 
 
 def test_fit():

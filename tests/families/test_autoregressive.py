@@ -1,5 +1,7 @@
 """The family learns, and draws what it learned: a toy whose answer is known."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 
 from t2i_jax import config as configs
 from t2i_jax import state, step
+from t2i_jax.families import autoregressive
 from t2i_jax.families import family as families
 from t2i_jax.families.family import Context, Variables
 from t2i_jax.models import patch_codebook
@@ -72,7 +75,7 @@ def test_learns_the_toy_and_captions_decide(toy):
     assert metrics["loss"] < 0.1  # a fifth of the captions is dropped: about 0.2 * log(2) / 4 tokens must be left
     variables = Variables(current.params, {}, frozen)
     keys = jax.random.split(jax.random.key(2), 32)
-    settings = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "guidance": 3.0}
+    settings = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "guidance": 3.0, "candidates": 1}
     drawn = family.abilities["sample"](variables, {"text": batch["text"]}, keys, **settings)
     np.testing.assert_array_equal(drawn, batch["image"])
     null = frozen["null_text"]["transformer"]
@@ -80,6 +83,58 @@ def test_learns_the_toy_and_captions_decide(toy):
     free = np.asarray(family.abilities["sample"](variables, {"text": empty}, keys, **settings))
     bright = (free[:, 0, 0, 0] > 127).mean()
     assert 0.2 < bright < 0.8  # without a caption, both pictures are drawn
+
+
+def test_of_candidates_the_likeliest_is_kept(toy):
+    _, family, frozen, _, pictures, text = toy
+    pick = np.arange(16) % 2
+    batch = {"image": pictures[pick], "text": {"transformer": jax.tree.map(lambda x: x[pick], text)}}
+    params, extra = jax.jit(family.init)(jax.random.key(3), batch)
+    params["model"]["net"]["vectors"]["head"] = jax.random.normal(jax.random.key(4), (2, 32))  # some pictures are likelier
+    keys = jax.random.split(jax.random.key(1), 16)
+
+    def draw(keys, candidates):
+        settings = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "guidance": 1.0, "candidates": candidates}
+        return np.asarray(family.abilities["sample"](Variables(params, extra, frozen), batch, keys, **settings))
+
+    alone = np.stack([draw(k, 1) for k in (keys, families.fold_in_each(keys, 1), families.fold_in_each(keys, 2))])
+    ctx = Context(extra, frozen, None, 0, batch, keys, train=False)
+    loss = jax.jit(lambda image: family.losses["model"](params, ctx._replace(batch={**batch, "image": image}))[0])
+    costs = [loss(x) for x in alone]
+    best = np.argmin(costs, axis=0)
+    assert set(best) == {0, 1, 2}
+    np.testing.assert_array_equal(draw(keys, 3), alone[best, np.arange(16)])
+
+
+def test_a_ranker_is_heard_too(toy, monkeypatch):
+    """What it says of pictures and words is added in nats; so strong a one decides alone."""
+    config, _, frozen, _, pictures, text = toy
+    monkeypatch.setattr(
+        autoregressive.ranker,
+        "make",
+        lambda config: (
+            lambda frozen, image, text: frozen["ranker"] * image.mean((1, 2, 3)) * (2.0 * (text["tokens"][:, 0] == 5) - 1)
+        ),
+    )
+    family, pick = families.load(config), np.arange(16) % 2
+    batch = {"image": pictures[pick], "text": {"transformer": jax.tree.map(lambda x: x[pick], text)}}
+    params, extra = jax.jit(family.init)(jax.random.key(3), batch)
+    keys = jax.random.split(jax.random.key(1), 16)
+
+    @functools.partial(jax.jit, static_argnames="candidates")
+    def draw(keys, candidates):
+        variables = Variables(params, extra, {**frozen, "ranker": 1000.0})
+        settings = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "guidance": 1.0, "candidates": candidates}
+        return family.abilities["sample"](variables, batch, keys, **settings).mean((1, 2, 3))
+
+    alone = np.stack([draw(k, 1) for k in (keys, families.fold_in_each(keys, 1), families.fold_in_each(keys, 2))])
+    assert (alone.std(0) > 0).any()
+    np.testing.assert_allclose(draw(keys, 3), np.where(pick == 0, alone.max(0), alone.min(0)), rtol=1e-6)
+
+
+def test_fewer_than_one_candidate(smoke):
+    with pytest.raises(ValueError, match=r"sample\.candidates is 0: at least 1"):
+        families.load(smoke("shapes", "sample.candidates=0"))
 
 
 def test_codes_of_pictures_are_nearest(toy):

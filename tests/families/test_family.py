@@ -15,7 +15,7 @@ def test_unknown_ability_lists_those_there_are(smoke):
 
 NAMES = (
     *("shapes", "shapes_flow", "shapes_gan", "fashion_gan", "fashion_vae", "fashion_vae_gan"),
-    *("shapes_vqgan", "shapes_masked", "shapes_captioner", "shapes_llm"),
+    *("shapes_vqgan", "shapes_masked", "shapes_captioner", "shapes_llm", "emoji_masked", "emoji_captioner"),
 )
 
 
@@ -32,6 +32,17 @@ def test_contract(name, smoke, tiny_batch):
     again, _ = jax.eval_shape(family.init, jax.random.key(0), jax.eval_shape(lambda: batch))
     assert again == params  # shapes are enough to start from
     assert all(x.dtype == np.float32 for x in jax.tree.leaves(params))
+
+
+def test_over():
+    """A whole number is a float where the default is one, so that another setting over it keeps its fraction."""
+    found = families.over(
+        {"guidance": 1.5, "steps": 8, "on": 0.5, "name": "a"}, {"guidance": 2, "steps": 4, "on": True}, "sample"
+    )
+    assert found == {"guidance": 2.0, "steps": 4, "on": True, "name": "a"}
+    assert [type(found[name]) for name in ("guidance", "steps", "on")] == [float, int, bool]
+    with pytest.raises(ValueError, match=r"sample\.step is unknown: sample has guidance, steps"):
+        families.over({"guidance": 1.5, "steps": 8}, {"step": 1}, "sample")
 
 
 def test_split_keys_are_all_different():

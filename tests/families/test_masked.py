@@ -137,6 +137,8 @@ def test_inpainting_draws_the_mask_and_keeps_the_rest_bit_for_bit(toy):
     np.testing.assert_array_equal(drawn, toy[2]["image"])
     with pytest.raises(ValueError, match=r"a mask of shape \(32, 8\) does not fit pictures of shape \(32, 8, 8, 3\)"):
         _run(toy, "inpaint", {"image": image, "mask": mask[:, 0]}, KEYS)
+    with pytest.raises(ValueError, match=r"pictures of 8 x 4 pixels: this model needs 8 x 8"):
+        _run(toy, "inpaint", {"image": image[:, :, :4], "mask": mask[:, :, :4]}, KEYS)
 
 
 def test_measured_loss_is_less_with_the_right_caption(toy):

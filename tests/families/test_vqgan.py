@@ -243,6 +243,26 @@ def test_codes_lead_back_to_pictures(kind):
     np.testing.assert_allclose(to_unit(pictures), np.clip(again, -1, 1), atol=1.01 / 127.5)
 
 
+def test_codes_of_patches_depend_on_their_own_cells_alone():
+    """Their vectors are the pixels, row by row, and the codebook keeps what the quantizer would of them."""
+    config = config_of()
+    config.model.encoder, config.quantizer = "patches", ConfigDict({"kind": "ema", "size": 32, "dim": 48, "normalize": False})
+    net, image = vqgan.make_autoencoder(config), batch_of()["image"]
+    params, extra = net.init(jax.random.key(0))
+    assert "encoder" not in params
+    image[0], image[1] = image[0, :1, :1], image[1, :1, :1]  # two flat ones
+    extra = net.quantize(params, extra, to_unit(image), KEYS[:4]).extra
+    latents = net.latents(params, to_unit(image))
+    assert latents.shape == (4, 3, 3, 48)
+    np.testing.assert_array_equal(latents[2, 1, 2].reshape(4, 4, 3), to_unit(image[2, 4:8, 8:12]))
+    codes = np.asarray(net.codes(params, extra, latents))
+    changed = image.copy()
+    changed[2:, 4:8, 8:12] = image[0, 0, 0]
+    again = np.asarray(net.codes(params, extra, net.latents(params, to_unit(changed))))
+    assert (again[2:, 5] == codes[0, 5]).all() and (codes[2:, 5] != codes[0, 5]).all()
+    np.testing.assert_array_equal(np.delete(again, 5, 1), np.delete(codes, 5, 1))
+
+
 @pytest.mark.parametrize("kind", ["ema", "kl"])
 def test_latents_have_mean_0_and_deviation_1_and_lead_back(kind):
     net, params, extra = started(kind)
@@ -267,6 +287,10 @@ def test_latents_have_mean_0_and_deviation_1_and_lead_back(kind):
         ({"data.resolution": 30}, "a multiple, such as 32"),
         ({"vqgan.adversarial": 1.0, "discriminator.levels": 3}, "picture of 12 px must be at least"),
         ({"model.variant": "SDD"}, "no variant 'SDD': there are SD"),
+        ({"model.encoder": "patch"}, "model.encoder is 'patch'; it can be convolutional or patches"),
+        ({"model.encoder": "patches"}, "gives 48 numbers a cell: set quantizer.kind to vq or ema and quantizer.dim to that"),
+        ({"model.encoder": "patches", "quantizer.dim": 48}, "normalize forgets how bright a patch is"),
+        ({"quantizer.scales": (1, 2), "quantizer.normalize": False}, "ends with 2, and a picture has 3 x 3 cells of 4 px"),
     ],
 )
 def test_wrong_settings_are_named(change, message):

@@ -75,6 +75,12 @@ def test_word_f1_by_hand():
     np.testing.assert_allclose(word_f1(found, true), [1, 1, 0, 0, 1, 2 / 3, 0.5])
 
 
+def test_word_f1_of_other_scripts_and_of_emoji():
+    found = ["🦊", "🦊 fox", "लाल लोमड़ी", "लाल लोमड़ी", "赤い 狐", "fox_cat"]
+    true = ["🐱", "fox", "लाल बिल्ली", "लाल लोमड़ी", "赤い、狐", "fox cat"]
+    np.testing.assert_allclose(word_f1(found, true), [0, 2 / 3, 0.5, 1, 0, 1])
+
+
 def test_bad_input():
     with pytest.raises(ValueError, match="2 and 1 captions"):
         word_f1(["a", "b"], ["a"])

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from t2i_jax.models.masked_transformer import MaskedTransformer, window_table
+from t2i_jax.models.masked_transformer import MaskedTransformer
 from t2i_jax.text.condition import TextCondition
 
 CODES, GRID = 3, (2, 2)
@@ -25,15 +25,6 @@ def model():
     codes = jnp.zeros((1, 4), jnp.int32)
     variables = jax.jit(network.init)(jax.random.key(0), _text(1), codes, codes == 0, codebook)
     return jax.jit(lambda text, codes, masked: network.apply(variables, text, codes, masked, codebook))
-
-
-def test_window_table():
-    """Every place of a 2 x 3 grid with its eight neighbours; 6 is the outside."""
-    table = window_table((2, 3), 1)
-    np.testing.assert_array_equal(table[1], [6, 6, 6, 0, 1, 2, 3, 4, 5])
-    np.testing.assert_array_equal(table[5], [1, 2, 6, 4, 5, 6, 6, 6, 6])
-    np.testing.assert_array_equal(window_table((2, 3), 0)[:, 0], np.arange(6))
-    assert window_table((3, 3), 2).shape == (9, 25) and (window_table((3, 3), 2)[4] < 9).sum() == 9
 
 
 def test_probabilities_of_all_pictures_sum_to_one_in_any_order(model):
@@ -68,3 +59,19 @@ def test_padding_of_the_caption_is_not_seen(model):
     text = _text(1, mask=mask)
     other = text._replace(sequence=text.sequence.at[:, 2].add(5.0))
     np.testing.assert_allclose(model(text, codes, codes == 0), model(other, codes, codes == 0), rtol=1e-5)
+
+
+def test_with_rope_a_caption_gets_no_other_positions():
+    """Only distances count then, so that padding before the caption changes nothing."""
+    codes, codebook, words = jnp.zeros((1, 4), jnp.int32), jax.random.normal(jax.random.key(1), (CODES, 4)), _text(1)
+    padded = TextCondition(
+        jnp.pad(words.sequence, ((0, 0), (1, 0), (0, 0))), words.pooled, jnp.array([[False, True, True, True]])
+    )
+
+    network = MaskedTransformer(CODES, GRID, width=16, depth=1, heads=2, block={"rope": 100.0})
+
+    @jax.jit
+    def run(text):
+        return network.init_with_output(jax.random.key(0), text, codes, codes == 0, codebook)[0]
+
+    np.testing.assert_allclose(run(padded), run(words), atol=1e-5)

@@ -9,6 +9,13 @@ import pytest
 from t2i_jax.models.patch_discriminator import PatchDiscriminator, check
 
 
+def random_params(net, x):
+    """Without zeros."""
+    r = np.random.default_rng(1)
+    shapes = jax.eval_shape(net.init, jax.random.key(0), x)
+    return jax.tree.map(lambda a: (r.normal(size=a.shape) * 0.3).astype(np.float32), shapes)
+
+
 def test_parameter_count():
     """That of pix2pix's, which sees two pictures at once and whose BatchNorm has as many parameters."""
     x = jax.ShapeDtypeStruct((1, 256, 256, 6), jnp.float32)
@@ -22,7 +29,7 @@ def test_parameter_count():
 def test_how_far_a_logit_sees(levels, reach):
     """Without norms, which see the whole picture, the logit in the middle depends on a square of pixels."""
     net, x = PatchDiscriminator(4, levels), np.random.default_rng(0).normal(size=(1, 64, 64, 3)).astype(np.float32)
-    params = jax.jit(net.init)(jax.random.key(0), x)
+    params = random_params(net, x)
 
     def without_norms(method, args, kwargs, context):
         return args[0] if isinstance(context.module, nn.GroupNorm) else method(*args, **kwargs)
@@ -39,7 +46,7 @@ def test_how_far_a_logit_sees(levels, reach):
 
 def test_pictures_are_judged_alone():
     net, x = PatchDiscriminator(4, 2), jnp.asarray(np.random.default_rng(0).normal(size=(3, 16, 16, 3)), jnp.float32)
-    params = jax.jit(net.init)(jax.random.key(0), x)
+    params = random_params(net, x)
     apply = jax.jit(net.apply)
     both = apply(params, x)
     assert both.shape == (3, 2, 2) and both.std() > 0.1

@@ -7,7 +7,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from t2i_jax.decoding.autoregressive import generate
-from t2i_jax.models.transformer import Block, PrefixDecoder, Transformer, neighbour_table, prefix_mask
+from t2i_jax.models.transformer import Block, PrefixDecoder, Transformer, neighbour_table, prefix_mask, window_table
 from t2i_jax.text.condition import TextCondition
 
 LENGTH, CODES, GRID = 5, 17, (3, 4)
@@ -49,6 +49,15 @@ def test_neighbour_table_by_hand():
     ]
     np.testing.assert_array_equal(neighbour_table((2, 3)), expected)
     np.testing.assert_array_equal(neighbour_table((3, 3))[7], [9, 0, 1, 2, 9, 9, 3, 4, 5, 9, 9, 6])
+
+
+def test_window_table():
+    """Every place of a 2 x 3 grid with its eight neighbours; 6 is the outside."""
+    table = window_table((2, 3), 1)
+    np.testing.assert_array_equal(table[1], [6, 6, 6, 0, 1, 2, 3, 4, 5])
+    np.testing.assert_array_equal(table[5], [1, 2, 6, 4, 5, 6, 6, 6, 6])
+    np.testing.assert_array_equal(window_table((2, 3), 0)[:, 0], np.arange(6))
+    assert window_table((3, 3), 2).shape == (9, 25) and (window_table((3, 3), 2)[4] < 9).sum() == 9
 
 
 def test_later_tokens_and_padding_have_no_influence(model):
@@ -129,6 +138,8 @@ def test_unknown_blocks_are_refused(model):
     for block, message in [
         ({"norm": "batch"}, "norm is 'batch': it can be rms or layer"),
         ({"mlp": "relu"}, "mlp is 'relu': it can be gelu_tanh, gelu, swiglu"),
+        ({"ropes": 1.0}, r"model\.block\.ropes is unknown: a block has norm, epsilon, .*, rope, kv_heads, head_dim"),
+        ({"heads": 4}, r"model\.block\.heads is unknown"),
     ]:
         with pytest.raises(ValueError, match=message):
             jax.eval_shape(Transformer(1, 2, block=block).init, jax.random.key(0), jnp.zeros((1, 2, 8)), None)
