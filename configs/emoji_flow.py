@@ -28,7 +28,7 @@ def get_config(arg=""):
     config.optim.update(
         {"name": "muon", "learning_rate": 0.01, "schedule": "linear", "b2": 0.98, "weight_decay": 0.01, "adam_scale": 3.0}
     )
-    config.sample = {"sampler": "dpmpp_2m", "steps": 20, "guidance": 1.5}
+    config.sample = {"sampler": "dpmpp_2m", "steps": 20, "guidance": 1.5, "candidates": 1}
     config.train.update({"steps": 2400, "batch_size": 32, "grid": 32})
     if arg == "smoke":
         make_tiny(config)

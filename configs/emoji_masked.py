@@ -28,6 +28,7 @@ def get_config(arg=""):
         "top_k": 0,
         "top_p": 1.0,
         "guidance": 1.0,
+        "candidates": 1,
     }
     config.train.update({"steps": 2800, "batch_size": 32, "grid": 32})
     if arg == "smoke":

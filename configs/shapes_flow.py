@@ -50,7 +50,7 @@ def get_config(arg=""):
         }
     )
     config.ema_decay = 0.99
-    config.sample = {"sampler": "dpmpp_2m", "steps": 20, "guidance": 2.0}
+    config.sample = {"sampler": "dpmpp_2m", "steps": 20, "guidance": 2.0, "candidates": 1}
     config.train.update({"steps": 3200, "batch_size": 32, "eval_every": 1600, "save_every": 800})
     if arg == "small":
         config.model.update({"width": 96, "depth": 4, "heads": 3})

@@ -34,6 +34,7 @@ def get_config(arg=""):
         "top_k": 0,
         "top_p": 1.0,
         "guidance": 1.5,
+        "candidates": 1,
     }
     config.train.update({"steps": 3000, "batch_size": 32, "eval_every": 1500, "save_every": 1500})
     if arg == "smoke":

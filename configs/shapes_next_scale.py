@@ -21,7 +21,7 @@ def get_config(arg=""):
         {"name": "muon", "learning_rate": 0.02, "schedule": "linear", "b2": 0.98, "weight_decay": 0.0, "adam_scale": 3.0}
     )
     config.ema_decay = 0.99
-    config.sample = {"temperature": 1.0, "top_k": 0, "top_p": 0.9, "guidance": 1.5}
+    config.sample = {"temperature": 1.0, "top_k": 0, "top_p": 0.9, "guidance": 1.5, "candidates": 1}
     config.train.update({"steps": 3000, "batch_size": 32, "eval_every": 1500, "save_every": 1500})
     if arg == "smoke":
         make_tiny(config)

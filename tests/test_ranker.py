@@ -65,3 +65,35 @@ def test_a_ranker_reads_the_same_tokens(folder, smoke, monkeypatch):
 def test_without_a_ranker_nothing_is_added(smoke):
     frozen = {"first_stage": 1}
     assert ranker.add_weights(frozen, smoke("shapes"), None) is frozen and ranker.make(smoke("shapes")) is None
+
+
+def test_of_candidates_that_of_which_most_is_said_is_kept(smoke, monkeypatch):
+    """Each row by itself; the first candidate is what would be drawn alone."""
+
+    def sample(variables, inputs, keys, scale):
+        return (scale * jax.vmap(lambda key: jax.random.uniform(key, (2, 2, 3)))(keys)).astype(np.uint8)
+
+    config = smoke("shapes_flow")
+    alone = ranker.ranked(sample, config)
+    monkeypatch.setattr(ranker, "make", lambda config: lambda frozen, image, text: frozen["sign"] * image.mean((1, 2, 3)))
+    ability, keys = ranker.ranked(sample, config), jax.random.split(jax.random.key(0), 32)
+
+    def draw(keys, sign, ability=ability, **settings):
+        inputs = {"text": {"transformer": None}}
+        return np.asarray(ability(Variables({}, {}, {"sign": sign}), inputs, keys, scale=200, **settings))
+
+    each = np.stack([draw(k, 1) for k in (keys, *(families.fold_in_each(keys, i) for i in (1, 2)))])
+    of = each.mean((2, 3, 4))
+    assert set(of.argmax(0)) == {0, 1, 2}
+    for sign, chosen in ((1, of.argmax(0)), (-1, of.argmin(0))):
+        np.testing.assert_array_equal(draw(keys, sign, candidates=3), each[chosen, np.arange(32)])
+    np.testing.assert_array_equal(draw(keys, 1, alone), each[0])
+    with pytest.raises(ValueError, match=r"nothing ranks 2 candidates: .* in config\.ranker"):
+        draw(keys, 1, alone, candidates=2)
+    with pytest.raises(ValueError, match="candidates is 0: at least 1"):
+        draw(keys, 1, candidates=0)
+
+
+def test_candidates_without_a_ranker_are_refused_when_the_model_is_made(smoke):
+    with pytest.raises(ValueError, match="nothing ranks 4 candidates"):
+        families.load(smoke("shapes_masked", "sample.candidates=4"))

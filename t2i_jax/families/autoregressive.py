@@ -11,7 +11,7 @@ import optax
 from t2i_jax import ranker
 from t2i_jax.decoding.autoregressive import generate
 from t2i_jax.families.captioner import CAPTION, make_decoder, of_codes, word_loss, write
-from t2i_jax.families.family import Context, Family, Variables, fold_in_each, over, split_keys
+from t2i_jax.families.family import Context, Family, Variables, over, split_keys
 from t2i_jax.first_stage import codes_abilities, codes_of, make_codes, precomputed
 from t2i_jax.models.transformer import PrefixDecoder
 from t2i_jax.text.condition import drop_captions, make_encoder, null_like, pretrained_texts
@@ -33,8 +33,7 @@ def make(config, axis_name=None) -> Family:
     sight = of_codes(config)
     words = make_decoder(config, sight) if captioning else None
     rank, defaults = ranker.make(config), over(SAMPLE, config.get("sample", {}), "sample")
-    if defaults["candidates"] < 1:
-        raise ValueError(f"sample.candidates is {defaults['candidates']}: at least 1")
+    ranker.check(defaults["candidates"], ranked=True)
 
     def init(rng, batch):
         rng_text, rng_net = jax.random.split(rng)
@@ -110,16 +109,7 @@ def make(config, axis_name=None) -> Family:
         def show(codes):
             return stage.decode(variables.frozen["first_stage"], codes)
 
-        def better(best, i):
-            codes = draw(fold_in_each(keys, i))
-            new = (codes, fit(codes))
-            take = new[1] > best[1]
-            return (jnp.where(take[:, None], new[0], best[0]), jnp.where(take, new[1], best[1])), None
-
-        codes = draw(keys)
-        if candidates > 1:
-            codes = jax.lax.scan(better, (codes, fit(codes)), jnp.arange(1, candidates))[0][0]
-        return show(codes)
+        return show(ranker.best(draw, fit, keys, candidates))
 
     def caption(variables: Variables, inputs, keys, **settings):
         """As the ability of families/captioner.py."""

@@ -15,6 +15,7 @@ from t2i_jax.diffusion.samplers import make_sampler, time_grid
 from t2i_jax.diffusion.schedules import make_schedule, make_time, shift
 from t2i_jax.families.family import Context, Family, Variables, over, split_keys
 from t2i_jax.first_stage import latents_of, make_latents, precomputed
+from t2i_jax.ranker import ranked
 from t2i_jax.text.condition import drop_captions, make_encoder, null_like, pretrained_texts
 
 DIFFUSION = {
@@ -34,12 +35,13 @@ SAMPLE = {
     "interval_low": 0.0,
     "interval_high": 1.0,
     "shift": 1.0,
+    "candidates": 1,
 }
 
 
 def make(config, axis_name=None) -> Family:
     """Fields used: those of `make_latents`, text.*, model.* (`network`, a file of models/, and its fields), caption_dropout,
-    diffusion.* (over DIFFUSION) and sample.* (over SAMPLE).
+    diffusion.* (over DIFFUSION) and sample.* (over SAMPLE), ranker.
 
     Raises ValueError for an unknown name or field of these.
     """
@@ -107,9 +109,9 @@ def make(config, axis_name=None) -> Family:
     return Family(
         init=init,
         losses={"model": loss},
-        abilities={"sample": sample},
+        abilities={"sample": ranked(sample, config)},
         settings={"sample": over(SAMPLE, config.get("sample", {}), "sample")},
-        static=("sampler", "steps"),
+        static=("sampler", "steps", "candidates"),
         make_frozen=lambda source: {"first_stage": fitted} if (fitted := stage.fit(source)) else {},
         pretrained=pretrained_texts(encoder),
         precompute=precomputed(stage, "latent") if config.first_stage.run else None,

@@ -11,6 +11,7 @@ from t2i_jax.decoding import parallel
 from t2i_jax.families.family import Context, Family, Variables, over, split_keys
 from t2i_jax.first_stage import codes_abilities, codes_of, make_codes, precomputed
 from t2i_jax.models.masked_transformer import MaskedTransformer
+from t2i_jax.ranker import ranked
 from t2i_jax.text.condition import drop_captions, make_encoder, null_like, pretrained_texts, text_or_null
 
 SAMPLE = {
@@ -21,12 +22,13 @@ SAMPLE = {
     "top_k": 0,
     "top_p": 1.0,
     "guidance": 1.5,
+    "candidates": 1,
 }
 
 
 def make(config, axis_name=None) -> Family:
     """Fields used: those of `make_codes`, text.*, model.* (of MaskedTransformer), mask_schedule (of training), caption_dropout
-    and sample.* (over SAMPLE).
+    and sample.* (over SAMPLE), ranker.
 
     Raises ValueError for an unknown schedule or field of these, and for more steps than a picture has tokens.
     """
@@ -106,9 +108,9 @@ def make(config, axis_name=None) -> Family:
     return Family(
         init=init,
         losses={"model": loss},
-        abilities={"sample": sample, "inpaint": inpaint, **codes_abilities(stage)},
-        settings={"sample": defaults, "inpaint": defaults},
-        static=("steps", "schedule"),
+        abilities={"sample": ranked(sample, config), "inpaint": inpaint, **codes_abilities(stage)},
+        settings={"sample": defaults, "inpaint": {k: v for k, v in defaults.items() if k != "candidates"}},
+        static=("steps", "schedule", "candidates"),
         make_frozen=lambda source: {"first_stage": stage.fit(source)},
         pretrained=pretrained_texts(encoder),
         precompute=precomputed(stage, "codes"),

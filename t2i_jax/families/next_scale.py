@@ -11,13 +11,14 @@ from t2i_jax.decoding.autoregressive import choose
 from t2i_jax.families.family import Context, Family, Variables, fold_in_each, over, split_keys
 from t2i_jax.first_stage import codes_abilities, codes_of, make_codes, precomputed
 from t2i_jax.models.next_scale import NextScale, spans
+from t2i_jax.ranker import ranked
 from t2i_jax.text.condition import drop_captions, make_encoder, null_like, pretrained_texts
 
-SAMPLE = {"temperature": 1.0, "top_k": 0, "top_p": 0.9, "guidance": 1.5}
+SAMPLE = {"temperature": 1.0, "top_k": 0, "top_p": 0.9, "guidance": 1.5, "candidates": 1}
 
 
 def make(config, axis_name=None) -> Family:
-    """Fields used: those of `make_codes`, text.*, model.* (of NextScale), caption_dropout and sample.* (over SAMPLE).
+    """Fields used: those of `make_codes`, text.*, model.* (of NextScale), caption_dropout and sample.* (over SAMPLE), ranker.
 
     Raises ValueError for a first stage without scales, and for an unknown field.
     """
@@ -68,9 +69,10 @@ def make(config, axis_name=None) -> Family:
     return Family(
         init=init,
         losses={"model": loss},
-        abilities={"sample": sample, **codes_abilities(stage)},
+        abilities={"sample": ranked(sample, config), **codes_abilities(stage)},
         settings={"sample": over(SAMPLE, config.get("sample", {}), "sample")},
         make_frozen=lambda source: {"first_stage": stage.fit(source)},
+        static=("candidates",),
         pretrained=pretrained_texts(encoder),
         precompute=precomputed(stage, "codes"),
     )
