@@ -68,6 +68,7 @@ def get_config(arg=""):
         config.train.steps = 2000
     if arg == "latent":
         config.first_stage.cache = True
+        config.train.steps = 5000
         config.model = {
             "network": "unet",
             "width": 64,

@@ -1,6 +1,7 @@
-"""Captioned shapes drawn by a masked transformer over a patch codebook, many tokens at once.
+"""Captioned shapes drawn by a masked transformer, many tokens at once.
 
-python main.py train --config=configs/shapes_masked.py --workdir=runs/shapes_masked
+python main.py train --config=configs/shapes_vqgan.py --workdir=runs/shapes_vqgan
+python main.py train --config=configs/shapes_masked.py --config.first_stage.run=runs/shapes_vqgan --workdir=runs/shapes_masked
 """
 
 from t2i_jax.config import base, make_tiny
@@ -36,7 +37,7 @@ def get_config(arg=""):
         "guidance": 1.5,
         "candidates": 1,
     }
-    config.train.update({"steps": 3000, "batch_size": 32, "eval_every": 1500, "save_every": 1500})
+    config.train.update({"steps": 5400, "batch_size": 32, "eval_every": 1800, "save_every": 1800})
     if arg == "smoke":
         make_tiny(config)
         config.data.scenes = 64

@@ -3,7 +3,6 @@
 python main.py train --config=configs/shapes_vqgan.py:scales --workdir=runs/scales
 python main.py train --config=configs/shapes_next_scale.py --config.first_stage.run=runs/scales --workdir=runs/shapes_next_scale
 
-Not measured yet.
 """
 
 from t2i_jax.config import base, make_tiny
@@ -22,7 +21,7 @@ def get_config(arg=""):
     )
     config.ema_decay = 0.99
     config.sample = {"temperature": 1.0, "top_k": 0, "top_p": 0.9, "guidance": 1.5, "candidates": 1}
-    config.train.update({"steps": 3000, "batch_size": 32, "eval_every": 1500, "save_every": 1500})
+    config.train.update({"steps": 4500, "batch_size": 32, "eval_every": 1500, "save_every": 1500})
     if arg == "smoke":
         make_tiny(config)
         config.data.scenes = 64
