@@ -2,7 +2,6 @@
 
 python main.py train --config=configs/shapes_vqgan.py:scales --workdir=runs/scales
 python main.py train --config=configs/shapes_next_scale.py --config.first_stage.run=runs/scales --workdir=runs/shapes_next_scale
-
 """
 
 from t2i_jax.config import base, make_tiny
