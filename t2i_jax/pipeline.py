@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import io
 import json
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -86,7 +87,11 @@ class Pipeline:
     def draw_rows(self, captions: Sequence[str], index: np.ndarray, seed: int, **settings) -> np.ndarray:
         """One compiled call: uint8 [N, H, W, 3] of N captions, each with the random key of its `index`."""
         settings = self.settings(settings)
-        text, _ = tokenizers.encode(self.tokenizer, captions, self.config.text.length)
+        text, cut = tokenizers.encode(self.tokenizer, captions, self.config.text.length)
+        if cut:
+            warnings.warn(
+                f"{cut} of {len(captions)} captions have more than {self.config.text.length} tokens: cut", stacklevel=2
+            )
         inputs = {"text": {self.config.text.encoder: text}}
         return np.asarray(self.sampler(self.variables, inputs, _keys(seed, index), *self._apart(settings)))
 

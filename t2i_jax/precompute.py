@@ -18,16 +18,21 @@ VERSION = 1  # of what is computed: one more where an encoder's code comes to gi
 BATCH = 64  # pictures computed at once; one size, so one program
 
 
+def check(config, family) -> None:
+    """ValueError if the family computes nothing beforehand, or if pictures are changed in training."""
+    if family.precompute is None:
+        why = "set it to False, or name a first stage in first_stage.run"
+        raise ValueError(f"first_stage.cache: {config.family} computes nothing of pictures before training; {why}")
+    if any(config.augment.values()):
+        raise ValueError("first_stage.cache keeps pictures as they are, and config.augment changes them: turn one off")
+
+
 def columns(config, family, frozen, source: Source) -> dict:
     """{name: array [N, ...] of all examples, on disk; "image": None} for `loader.make_batch`, computed if it is not there yet.
 
-    Raises ValueError if the family computes nothing beforehand, if pictures are changed in training, or if what lies there
-    was computed of other weights or pictures.
+    Raises ValueError as `check` does, or if what lies there was computed of other weights or pictures.
     """
-    if family.precompute is None:
-        raise ValueError(f"first_stage.cache: {config.family} computes nothing of pictures before training; set it to False")
-    if any(config.augment.values()):
-        raise ValueError("first_stage.cache keeps pictures as they are, and config.augment changes them: turn one off")
+    check(config, family)
     used = {name: tree for name, tree in frozen.items() if name not in ("text", "null_text")}
     side = config.data.resolution
     gives = jax.eval_shape(family.precompute, used, jax.ShapeDtypeStruct((1, side, side, 3), np.uint8))

@@ -20,7 +20,7 @@ def make(config) -> Callable | None:
 
     Raises FileNotFoundError if it is no run folder, and ValueError if that run does not caption such pictures.
     """
-    if not config.ranker:
+    if not config.get("ranker"):
         return None
     own = config_of(read_run(config.ranker))
     if own.family not in (able := having("families", "make_score")):
@@ -77,7 +77,7 @@ def check(candidates: int, ranked: bool) -> None:
 
 def add_weights(frozen: dict, config, tokenizer) -> dict:
     """`frozen` with those of the run `config.ranker`, if it names one. ValueError if it knows other words than `tokenizer`."""
-    if not config.ranker:
+    if not config.get("ranker"):
         return frozen
     run = read_run(config.ranker)
     if tokenizer.to_str() != tokenizers.load(Path(config.ranker) / "tokenizer.json").to_str():

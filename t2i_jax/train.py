@@ -38,6 +38,8 @@ def train(config, workdir) -> Pipeline:
     place = parallel.make(config.parallel)
     family = families.load(config, place.axis_name)
     check_sizes(config, place.devices, families.parts_of_batch(family))
+    if config.first_stage.cache:
+        precompute.check(config, family)  # before anything is fitted or written
     training, validation = (sources.load(config.data, split) for split in ("train", "validation"))
     augment, variants = augmentation.make(config.augment, training)
     optimizers = make_optimizers(config, family)

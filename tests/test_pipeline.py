@@ -79,6 +79,10 @@ def test_redraw_refuses_other_weights_and_other_pictures(pipe, tmp_path):
     pipeline.save_png(image, tmp_path / "other.png")
     with pytest.raises(ValueError, match="drawn by the weights 0000"):
         pipe.redraw(tmp_path / "other.png")
+    image.info["t2i_jax"] = json.dumps({**told, "config": {**told["config"], "ranker": "runs/x"}})
+    pipeline.save_png(image, tmp_path / "ranked.png")
+    with pytest.raises(ValueError, match=r"was chosen with config\.ranker='runs/x', and here it is ''"):
+        pipe.redraw(tmp_path / "ranked.png")
     Image.new("RGB", (4, 4)).save(tmp_path / "plain.png")
     with pytest.raises(ValueError, match="no t2i_jax metadata"):
         pipe.redraw(tmp_path / "plain.png")
@@ -102,6 +106,11 @@ def test_settings_have_the_type_of_their_default(pipe):
     for value in (1.5, float("nan"), float("inf")):
         with pytest.raises(ValueError, match=r"top_k is (1\.5|nan|inf): it is a whole number, such as \d"):
             pipe.settings({"top_k": value})
+
+
+def test_a_prompt_that_is_cut_is_told(pipe):
+    with pytest.warns(UserWarning, match=r"1 of 2 captions have more than 12 tokens: cut"):
+        pipe(["a large red circle", 40 * "a circle and "])
 
 
 def test_overrides(run):

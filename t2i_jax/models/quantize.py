@@ -1,7 +1,7 @@
 """Bottlenecks of an autoencoder: vectors z of each place become codes, a word of a vocabulary each, or (`kl`) random numbers.
 
 Gradients go straight through (arXiv 1308.3432): to z they are those of the vector that stands for its code.
-`make({"kind": ..., **fields})` makes a Quantizer; its fields are the arguments of the function of that name.
+`from_fields({"kind": ..., **fields})` makes a Quantizer; its fields are the arguments of the function of that name.
 """
 
 import inspect
@@ -242,7 +242,7 @@ def kl(dim: int, axis_name=None) -> Quantizer:
 KINDS = {"vq": vq, "ema": ema, "fsq": fsq, "lfq": lfq, "kl": kl}
 
 
-def make(fields, axis_name=None) -> Quantizer:
+def from_fields(fields, axis_name=None) -> Quantizer:
     """The quantizer of a config: `kind`, and the arguments of the function of that name. ValueError for others than it has."""
     given = dict(fields)
     kind = given.pop("kind", "")

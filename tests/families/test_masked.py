@@ -77,15 +77,15 @@ def toy():
 
 
 @functools.cache
-def _compiled(function, steps, schedule):
-    return jax.jit(functools.partial(function, steps=steps, schedule=schedule))
+def _compiled(function, static):
+    return jax.jit(functools.partial(function, **dict(static)))
 
 
 def _run(toy, ability, inputs, keys, steps=4, **settings):
     family, variables = toy[:2]
-    settings = {**family.settings[ability], **settings}
-    del settings["steps"]
-    function = _compiled(family.abilities[ability], steps, settings.pop("schedule"))
+    settings = {**family.settings[ability], **settings, "steps": steps}
+    static = tuple((name, settings.pop(name)) for name in family.static if name in settings)
+    function = _compiled(family.abilities[ability], static)
     return np.asarray(function(variables, inputs, keys, **settings))
 
 

@@ -219,9 +219,9 @@ def test_what_cannot_be():
     with pytest.raises(ValueError, match="no quantizer 'vqq': there are vq, ema, fsq, lfq, kl"):
         quantize.load("vqq")
     with pytest.raises(ValueError, match=r"quantizer\.size is unknown: fsq has levels, of which it needs levels"):
-        quantize.make({"kind": "fsq", "levels": (3, 3), "size": 9})
+        quantize.from_fields({"kind": "fsq", "levels": (3, 3), "size": 9})
     with pytest.raises(ValueError, match=r"quantizer\.dim is missing: vq has size, dim, normalize, commitment"):
-        quantize.make({"kind": "vq", "size": 9})
+        quantize.from_fields({"kind": "vq", "size": 9})
     with pytest.raises(ValueError, match="2 or more"):
         quantize.fsq((8, 1))
     with pytest.raises(ValueError, match="1 or more"):
