@@ -6,6 +6,7 @@ python main.py train --config=configs/emoji_masked.py --config.first_stage.run=r
 """
 
 from t2i_jax.config import base, make_tiny
+from t2i_jax.families.masked import SAMPLE
 
 
 def get_config(arg=""):
@@ -20,16 +21,7 @@ def get_config(arg=""):
     config.optim.update(
         {"name": "muon", "learning_rate": 0.01, "schedule": "linear", "b2": 0.98, "weight_decay": 0.01, "adam_scale": 3.0}
     )
-    config.sample = {
-        "steps": 8,
-        "schedule": "cosine",
-        "temperature": 0.8,
-        "choice_temperature": 1.0,
-        "top_k": 0,
-        "top_p": 1.0,
-        "guidance": 1.0,
-        "candidates": 1,
-    }
+    config.sample = {**SAMPLE, "temperature": 0.8, "guidance": 1.0}
     config.train.update({"steps": 2800, "batch_size": 32, "grid": 32})
     if arg == "smoke":
         make_tiny(config)

@@ -5,6 +5,7 @@ python main.py train --config=configs/shapes_masked.py --config.first_stage.run=
 """
 
 from t2i_jax.config import base, make_tiny
+from t2i_jax.families.masked import SAMPLE
 
 
 def get_config(arg=""):
@@ -27,16 +28,7 @@ def get_config(arg=""):
         }
     )
     config.ema_decay = 0.99
-    config.sample = {
-        "steps": 8,
-        "schedule": "cosine",
-        "temperature": 1.0,
-        "choice_temperature": 1.0,
-        "top_k": 0,
-        "top_p": 1.0,
-        "guidance": 1.5,
-        "candidates": 1,
-    }
+    config.sample = dict(SAMPLE)
     config.train.update({"steps": 5400, "batch_size": 32, "eval_every": 1800, "save_every": 1800})
     if arg == "smoke":
         make_tiny(config)

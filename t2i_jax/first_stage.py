@@ -13,11 +13,11 @@ import numpy as np
 
 from t2i_jax import config as configs
 from t2i_jax.by_name import having, make_of
-from t2i_jax.checkpoint import last_whole, restore_ema
+from t2i_jax.checkpoint import last_whole
 from t2i_jax.families.family import Context, Variables
 from t2i_jax.models import patch_codebook
 from t2i_jax.models.layers import from_unit, to_unit
-from t2i_jax.run_folder import config_of, read_frozen, read_run
+from t2i_jax.run_folder import config_of, read_run, read_variables
 
 
 class Codes(NamedTuple):
@@ -149,9 +149,7 @@ def _of_run(config, what):
 
     def fit(source):
         origin = config.first_stage.run
-        ema, _ = restore_ema(origin)
-        variables = Variables(ema["params"], ema.get("extra") or {}, read_frozen(origin, read_run(origin)))
-        return stage.fit(variables, source)
+        return stage.fit(read_variables(origin, read_run(origin)), source)
 
     return stage._replace(fit=fit)
 

@@ -20,7 +20,7 @@ from t2i_jax.by_name import hint
 from t2i_jax.data import pictures as files
 from t2i_jax.families import family as families
 from t2i_jax.features.extractor import rgb
-from t2i_jax.run_folder import config_of, read_frozen, read_run
+from t2i_jax.run_folder import config_of, read_run, read_variables
 from t2i_jax.text import tokenizer as tokenizers
 
 METADATA = "t2i_jax"  # the PNG text chunk, and the key in `Image.info`
@@ -214,11 +214,10 @@ def load(workdir, which: str | int = "last", overrides: Sequence[str] = ()) -> P
     config = config_of(run)
     configs.override(config, overrides)
     family = families.load(config)
-    ema, _ = checkpoint.restore_ema(workdir, which)
-    tokenizer = tokenizers.load(Path(workdir) / "tokenizer.json")
-    frozen = jax.tree.map(jnp.asarray, ranker.add_weights(read_frozen(workdir, run), config, tokenizer))
-    variables = families.Variables(ema["params"], ema.get("extra") or {}, frozen)
-    weights = checkpoint.tree_hash(jax.tree.map(np.asarray, ema["params"]))
+    variables, tokenizer = read_variables(workdir, run, which), tokenizers.load(Path(workdir) / "tokenizer.json")
+    frozen = jax.tree.map(jnp.asarray, ranker.add_weights(variables.frozen, config, tokenizer))
+    variables = variables._replace(frozen=frozen)
+    weights = checkpoint.tree_hash(jax.tree.map(np.asarray, variables.params))
     return Pipeline(config, family, variables, tokenizer, compile_sampler(family), weights)
 
 

@@ -8,9 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from t2i_jax.by_name import having, make_of
-from t2i_jax.checkpoint import restore_ema
 from t2i_jax.families.family import Variables, fold_in_each
-from t2i_jax.run_folder import config_of, read_frozen, read_run
+from t2i_jax.run_folder import config_of, read_run, read_variables
 from t2i_jax.text import tokenizer as tokenizers
 
 
@@ -79,11 +78,8 @@ def add_weights(frozen: dict, config, tokenizer) -> dict:
     """`frozen` with those of the run `config.ranker`, if it names one. ValueError if it knows other words than `tokenizer`."""
     if not config.get("ranker"):
         return frozen
-    run = read_run(config.ranker)
     if tokenizer.to_str() != tokenizers.load(Path(config.ranker) / "tokenizer.json").to_str():
         raise ValueError(
             f"ranker: {config.ranker} reads other tokens than this model: train both on one data set and config.text"
         )
-    ema, _ = restore_ema(config.ranker)
-    variables = Variables(ema["params"], ema.get("extra") or {}, read_frozen(config.ranker, run))
-    return {**frozen, "ranker": jax.tree.map(np.asarray, variables)}
+    return {**frozen, "ranker": jax.tree.map(np.asarray, read_variables(config.ranker, read_run(config.ranker)))}

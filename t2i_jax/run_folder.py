@@ -8,6 +8,7 @@ from pathlib import Path
 from t2i_jax import checkpoint
 from t2i_jax import config as configs
 from t2i_jax.convert import language_model
+from t2i_jax.families.family import Variables
 from t2i_jax.text import tokenizer as tokenizers
 from t2i_jax.text.condition import make_encoder
 
@@ -46,6 +47,15 @@ def read_frozen(workdir, run: dict) -> dict:
         if checkpoint.tree_hash(frozen["text"]) != named["hash"]:
             raise ValueError(f"{workdir} was trained with other weights of {named['name']}: those of {named['package']}")
     return frozen
+
+
+def read_variables(workdir, run: dict, which: str | int = "last") -> Variables:
+    """Averaged weights of a checkpoint, and the frozen arrays, of the run whose `run.json` is `run`.
+
+    Raises as `checkpoint.restore_ema` and `read_frozen` do.
+    """
+    ema, _ = checkpoint.restore_ema(workdir, which)
+    return Variables(ema["params"], ema.get("extra") or {}, read_frozen(workdir, run))
 
 
 def open_run(config, workdir: Path, family, training):

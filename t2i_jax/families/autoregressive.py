@@ -30,7 +30,7 @@ def make(config, axis_name=None) -> Family:
     encoder = make_encoder(config.text)
     decoder = PrefixDecoder(codes=stage.size, grid=stage.grid, **config.model)
     name = config.text.encoder
-    sight = of_codes(config)
+    sight = of_codes(stage)
     words = make_decoder(config, sight) if captioning else None
     rank, defaults = ranker.make(config), over(SAMPLE, config.get("sample", {}), "sample")
     ranker.check(defaults["candidates"], ranked=True)

@@ -14,7 +14,7 @@ from t2i_jax.decoding.autoregressive import generate
 from t2i_jax.decoding.beam import ending, search
 from t2i_jax.families.family import Context, Family, Variables, over
 from t2i_jax.features import efficientnet_lite0
-from t2i_jax.first_stage import make_codes, precomputed
+from t2i_jax.first_stage import Codes, make_codes, precomputed
 from t2i_jax.models.attention import layer_norm
 from t2i_jax.models.efficientnet_lite import EfficientNetLite
 from t2i_jax.models.word_decoder import WordDecoder
@@ -92,8 +92,7 @@ def make_score(config) -> Callable:
         (found,) = sight.compute(variables.frozen, image).values()
         seen = sight.see(variables.frozen, found)
         logits = decoder.apply({"params": variables.params["model"]["net"]}, seen, text["tokens"])
-        losses = optax.softmax_cross_entropy_with_integer_labels(logits, text["tokens"])
-        return -jnp.where(text["mask"], losses, 0).sum(-1)
+        return -word_loss(logits, text["tokens"], text["mask"])[0] * text["mask"].sum(-1)
 
     return score
 
@@ -102,7 +101,7 @@ def make_sight(settings, config) -> Sight:
     """What the settings (of CAPTIONER) say; ValueError for a source there is not."""
     if settings["source"] not in SOURCES:
         raise ValueError(f"captioner.source = {settings['source']!r}: it can be {' or '.join(SOURCES)}")
-    return of_codes(config) if settings["source"] == "codes" else of_features(config, settings["map"])
+    return of_codes(make_codes(config)) if settings["source"] == "codes" else of_features(config, settings["map"])
 
 
 def make_decoder(config, sight: Sight) -> WordDecoder:
@@ -141,9 +140,8 @@ def write(decoder: WordDecoder, params, seen, keys, *, beams, temperature, top_p
     return generate(step, caches, decoder.length, keys, temperature, 0, top_p)
 
 
-def of_codes(config) -> Sight:
+def of_codes(stage: Codes) -> Sight:
     """The codes of a first stage: what is seen are their vectors."""
-    stage = make_codes(config)
 
     def see(frozen, codes):
         vectors = stage.vectors(frozen["first_stage"])

@@ -11,6 +11,7 @@ import numpy as np
 
 from t2i_jax.models.layers import to_unit
 from t2i_jax.models.quantize import nearest
+from t2i_jax.models.unet import depth_to_space, space_to_depth
 
 
 def fit(images: np.ndarray, patch: int, codes: int, seed: int = 0, iterations: int = 20) -> np.ndarray:
@@ -49,8 +50,7 @@ def encode(codebook, images):
 def decode(codebook, codes, grid: tuple[int, int]):
     """Float images [B, H, W, 3] in [-1, 1] of codes int [B, N] on a grid (rows, columns)."""
     patch = _patch(codebook)
-    x = codebook[codes].reshape(-1, *grid, patch, patch, 3)
-    return x.transpose(0, 1, 3, 2, 4, 5).reshape(-1, grid[0] * patch, grid[1] * patch, 3)
+    return depth_to_space(codebook[codes].reshape(-1, *grid, codebook.shape[1]), patch)
 
 
 def _patch(codebook) -> int:
@@ -61,8 +61,7 @@ def _patches(images, patch: int):
     b, h, w, _ = images.shape
     if h % patch or w % patch:
         raise ValueError(f"pictures of {h} x {w} do not divide into patches of {patch}")
-    x = images.reshape(b, h // patch, patch, w // patch, patch, 3)
-    return x.transpose(0, 1, 3, 2, 4, 5).reshape(b, -1, patch * patch * 3)
+    return space_to_depth(images, patch).reshape(b, -1, patch * patch * 3)
 
 
 @functools.partial(jax.jit, static_argnames="codes")
