@@ -1,4 +1,4 @@
-"""Drawing many tokens at once, in a few steps: MaskGIT's iterative decoding (arXiv 2202.04200, section 3.2). Pure functions."""
+"""Drawing many tokens at once, in a few steps, as MaskGIT does (arXiv 2202.04200, section 3.2). Pure functions."""
 
 from collections.abc import Callable
 
@@ -49,34 +49,66 @@ def counts(schedule: Callable, length, steps: int):
     return jnp.minimum(jnp.maximum(jax.lax.cummin(wanted, wanted.ndim - 1), steps) - i, length)
 
 
-def decode(
-    tokens_to_logits: Callable, codes, masked, keys, remaining, temperature=1.0, choice_temperature=0.0, top_k=0, top_p=1.0
-):
+def decode(tokens_to_logits: Callable, codes, masked, keys, keep: Callable, steps: int, temperature=1.0, top_k=0, top_p=1.0):
     """Codes int32 [B, N] with all that were `masked` (bool [B, N]) drawn, and the others as given, in one compiled loop.
 
-    Each step draws every masked token, independently, from tokens_to_logits(codes, masked) -> [B, N, V], as `choose` does
-    with temperature, top_k and top_p; it keeps the most confident and leaves as many masked as `remaining` says (int
-    [steps] or [B, steps], of `counts`). A token's confidence is its log-probability plus Gumbel noise times
-    `choice_temperature`, which falls linearly to 0 at the last step. With an infinite choice_temperature, tokens are kept
-    in random order: then one token a step draws from the model's joint distribution, where it has one.
+    Each of `steps` steps draws every masked token, independently, from tokens_to_logits(codes, masked) -> [B, N, V], as
+    `choose` does with temperature, top_k and top_p, and keeps those that keep(step, logits, drawn, masked, keys) -> bool
+    [B, N] says: `by_confidence` or `by_surprise`, which at the last step keep all.
 
     keys: one random key a row, [B]; a row's tokens depend on its own key only. What the codes are where they are masked
     makes no difference if tokens_to_logits does not look there.
     """
-    steps = remaining.shape[-1]
 
-    def step(state, now):
+    def step(state, i):
         codes, masked = state
-        i, count = now
-        draw_keys, choice_keys = jax.vmap(lambda key: jax.random.split(jax.random.fold_in(key, i)), out_axes=1)(keys)
+        draw_keys, keep_keys = jax.vmap(lambda key: jax.random.split(jax.random.fold_in(key, i)), out_axes=1)(keys)
         logits = tokens_to_logits(codes, masked)
         drawn = choose(draw_keys, logits, temperature, top_k, top_p)
-        noise = jax.vmap(lambda key: jax.random.gumbel(key, codes.shape[1:]))(choice_keys)
+        kept = masked & keep(i, logits, drawn, masked, keep_keys)
+        return (jnp.where(kept, drawn, codes), masked & ~kept), None
+
+    return jax.lax.scan(step, (codes, masked), jnp.arange(steps))[0][0]
+
+
+def by_confidence(remaining, choice_temperature=0.0) -> Callable:
+    """`keep` of MaskGIT (arXiv 2202.04200, section 3.2): the most confident, leaving as many masked as `remaining` says.
+
+    remaining: int [steps] or [B, steps], of `counts`. A token's confidence is its log-probability plus Gumbel noise times
+    `choice_temperature`, which falls linearly to 0 at the last step. With an infinite one, tokens are kept in random
+    order: then one token a step draws from the model's joint distribution, where it has one.
+    """
+    steps = remaining.shape[-1]
+
+    def keep(i, logits, drawn, masked, keys):
+        noise = jax.vmap(lambda key: jax.random.gumbel(key, drawn.shape[1:]))(keys)
         sure = jnp.take_along_axis(jax.nn.log_softmax(logits), drawn[..., None], -1)[..., 0]
         noisy = sure + choice_temperature * (1 - (i + 1) / steps) * noise
         order = jnp.where(jnp.isinf(choice_temperature), noise, noisy)
         rank = jnp.argsort(jnp.argsort(jnp.where(masked, order, jnp.inf), axis=-1), axis=-1)
-        still = masked & (rank < count[..., None])
-        return (jnp.where(masked & ~still, drawn, codes), still), None
+        return rank >= remaining[..., i, None]
 
-    return jax.lax.scan(step, (codes, masked), (jnp.arange(steps), jnp.moveaxis(remaining, -1, 0)))[0][0]
+    return keep
+
+
+def by_surprise(steps: int, sure, temperature=1.0) -> Callable:
+    """`keep` of what is certain anyhow, and of the one token that tells most of the others.
+
+    Certain are places whose distribution, at `temperature` (1 if that is 0), has an entropy of at most `sure` nats: drawing
+    them together is wrong by no more than their entropies (arXiv 2505.24857, section 3). The one is that of the greatest
+    entropy among tokens that are not the likeliest of their place (if all are, among all). So things are found one by one,
+    and what follows from one is there a step later, whereas confidence has them all come last and at once. As with
+    confidence, the choice depends on what was drawn, so even one token a step is not quite the model's joint distribution.
+    """
+
+    def keep(i, logits, drawn, masked, keys):
+        log_p = jax.nn.log_softmax(logits / jnp.where(temperature > 0, temperature, 1.0))
+        p = jnp.exp(log_p)
+        entropy = -jnp.where(p > 0, p * log_p, 0).sum(-1)
+        surprising = drawn != logits.argmax(-1)
+        # No entropy is as great as the logarithm of the vocabulary is, plus 1.
+        telling = jnp.where(masked, entropy + surprising * (jnp.log(logits.shape[-1]) + 1), -jnp.inf)
+        first = jnp.arange(drawn.shape[-1]) == telling.argmax(-1, keepdims=True)
+        return (entropy <= sure) | first | (i == steps - 1)
+
+    return keep

@@ -16,9 +16,11 @@ from t2i_jax.text.condition import drop_captions, make_encoder, null_like, pretr
 
 SAMPLE = {
     "steps": 8,
-    "schedule": "cosine",
-    "temperature": 1.0,
+    "order": "confidence",  # or "surprise"
+    "schedule": "cosine",  # this and choice_temperature: of confidence
     "choice_temperature": 1.0,
+    "sure": 0.1,  # nats, of surprise
+    "temperature": 1.0,
     "top_k": 0,
     "top_p": 1.0,
     "guidance": 1.5,
@@ -37,7 +39,7 @@ def make(config, axis_name=None) -> Family:
     network = MaskedTransformer(codes=stage.size, grid=stage.grid, **config.model)
     gamma = parallel.mask_schedule(config.mask_schedule)
     defaults = over(SAMPLE, config.get("sample", {}), "sample")
-    parallel.counts(parallel.mask_schedule(defaults["schedule"]), network.length, defaults["steps"])  # found wrong here
+    make_keep(network.length, defaults)  # wrong ones are found here
 
     def init(rng, batch):
         rng_text, rng_net = jax.random.split(rng)
@@ -64,10 +66,10 @@ def make(config, axis_name=None) -> Family:
         right = jnp.take_along_axis(logits, codes[..., None], -1)[..., 0] == logits.max(-1)
         return masked_cross_entropy(logits, codes, masked), (ctx.extra, {"token_accuracy": mean_of_masked(right, masked)})
 
-    def draw(variables: Variables, text, codes, masked, count, keys, *, steps, schedule, guidance, **settings):
+    def draw(variables: Variables, text, codes, masked, count, keys, settings):
         """Codes int32 [B, N], of which the `count` (an int or [B]) that are masked are drawn.
 
-        Guided logits are cond + (guidance - 1) * (cond - uncond).
+        Guided logits are cond + (guidance - 1) * (cond - uncond). Raises ValueError for an unknown order or schedule.
         """
         params, net = variables.params, {"params": variables.params["model"]["net"]}
         codebook = stage.vectors(variables.frozen["first_stage"])
@@ -77,15 +79,15 @@ def make(config, axis_name=None) -> Family:
         def tokens_to_logits(codes, masked):
             codes, masked = (jnp.concatenate([x, x]) for x in (codes, masked))
             cond, uncond = jnp.split(network.apply(net, both, codes, masked, codebook), 2)
-            return cond + (guidance - 1.0) * (cond - uncond)
+            return cond + (settings["guidance"] - 1.0) * (cond - uncond)
 
-        remaining = parallel.counts(parallel.mask_schedule(schedule), count, steps)
-        return parallel.decode(tokens_to_logits, codes, masked, keys, remaining, **settings)
+        choice = {name: settings[name] for name in ("steps", "temperature", "top_k", "top_p")}
+        return parallel.decode(tokens_to_logits, codes, masked, keys, make_keep(count, settings), **choice)
 
     def sample(variables: Variables, inputs, keys, **settings):
         """Pictures uint8 [B, H, W, 3]; settings of SAMPLE."""
         codes = jnp.zeros((len(keys), network.length), jnp.int32)
-        codes = draw(variables, inputs["text"][name], codes, codes == 0, network.length, keys, **settings)
+        codes = draw(variables, inputs["text"][name], codes, codes == 0, network.length, keys, settings)
         return stage.decode(variables.frozen["first_stage"], codes)
 
     def inpaint(variables: Variables, inputs, keys, **settings):
@@ -102,7 +104,7 @@ def make(config, axis_name=None) -> Family:
             raise ValueError(f"a mask of shape {mask.shape} does not fit pictures of shape {image.shape}: let it be [B, H, W]")
         frozen, text = variables.frozen, text_or_null(inputs, variables.frozen, name, len(image))
         codes, masked = stage.encode(frozen["first_stage"], image), touched(mask, stage.grid)
-        codes = draw(variables, text, codes, masked, masked.sum(-1), keys, **settings)
+        codes = draw(variables, text, codes, masked, masked.sum(-1), keys, settings)
         return jnp.where(mask[..., None], stage.decode(frozen["first_stage"], codes), image)
 
     return Family(
@@ -110,11 +112,24 @@ def make(config, axis_name=None) -> Family:
         losses={"model": loss},
         abilities={"sample": ranked(sample, config), "inpaint": inpaint, **codes_abilities(stage)},
         settings={"sample": defaults, "inpaint": {k: v for k, v in defaults.items() if k != "candidates"}},
-        static=("steps", "schedule", "candidates"),
+        static=("steps", "order", "schedule", "candidates"),
         make_frozen=lambda source: {"first_stage": stage.fit(source)},
         pretrained=pretrained_texts(encoder),
         precompute=precomputed(stage, "codes"),
     )
+
+
+def make_keep(count, settings):
+    """`keep` of `parallel.decode` for `count` (an int or [B]) masked tokens and settings of SAMPLE.
+
+    Raises ValueError for an unknown order or schedule, and for more steps than tokens.
+    """
+    remaining = parallel.counts(parallel.mask_schedule(settings["schedule"]), count, settings["steps"])
+    if settings["order"] == "confidence":
+        return parallel.by_confidence(remaining, settings["choice_temperature"])
+    if settings["order"] == "surprise":
+        return parallel.by_surprise(settings["steps"], settings["sure"], settings["temperature"])
+    raise ValueError(f"there is no order {settings['order']!r}: there are confidence, surprise")
 
 
 def mean_of_masked(x, masked):

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from t2i_jax.decoding.parallel import SCHEDULES, counts, decode, mask_schedule, masked_count
+from t2i_jax.decoding.parallel import SCHEDULES, by_confidence, by_surprise, counts, decode, mask_schedule, masked_count
 
 MANY = 20000
 
@@ -66,15 +66,15 @@ def conditionals(codes, masked):
 
 
 @jax.jit
-def draw(codes, masked, keys, remaining, *settings):
-    return decode(conditionals, codes, masked, keys, remaining, *settings)
+def draw(codes, masked, keys, remaining, choice_temperature, *settings):
+    return decode(conditionals, codes, masked, keys, by_confidence(remaining, choice_temperature), 3, *settings)
 
 
 def draw_many(seed, remaining, choice_temperature, codes=0, masked=True):
     """MANY rows in three steps, all with the same program."""
     codes, masked = (jnp.broadcast_to(jnp.asarray(x), (MANY, 3)) for x in (codes, masked))
     keys = jax.random.split(jax.random.key(seed), MANY)
-    return np.asarray(draw(codes, masked, keys, jnp.array(remaining), 1.0, choice_temperature, 0, 1.0))
+    return np.asarray(draw(codes, masked, keys, jnp.array(remaining), choice_temperature, 1.0, 0, 1.0))
 
 
 def chi_square(drawn, expected):
@@ -117,7 +117,7 @@ def test_a_row_depends_on_its_own_key_and_settings_compile_nothing():
     first = draw(codes, codes == 0, keys, remaining, 1.0, 1.0, 0, 1.0)
     programs = draw._cache_size()
     np.testing.assert_array_equal(draw(codes, codes == 0, keys[::-1], remaining, 1.0, 1.0, 0, 1.0), first[::-1])
-    assert (draw(codes, codes == 0, keys, remaining, 0.5, jnp.inf, 2, 0.9) != first).any()
+    assert (draw(codes, codes == 0, keys, remaining, jnp.inf, 0.5, 2, 0.9) != first).any()
     assert draw._cache_size() == programs
 
 
@@ -145,7 +145,8 @@ def when(codes, masked):
 @jax.jit
 def order_of(remaining, choice_temperature, masked):
     codes, keys = jnp.zeros((6000, 6), int), jax.random.split(jax.random.key(0), 6000)
-    return decode(when, codes, jnp.tile(masked, (6000, 1)), keys, remaining, 0.0, choice_temperature)
+    keep = by_confidence(remaining, choice_temperature)
+    return decode(when, codes, jnp.tile(masked, (6000, 1)), keys, keep, 3, 0.0)
 
 
 def test_the_most_confident_are_kept():
@@ -161,3 +162,33 @@ def test_noise_of_the_choice_falls_linearly():
     """Gumbel noise of scale s keeps the first of two places with probability a^(1/s) / (a^(1/s) + b^(1/s)); s is 2/3 of 1.5."""
     drawn = np.asarray(order_of(jnp.array([1, 0, 0]), 1.5, jnp.arange(6) < 2))[:, :2] == 4  # four places are given
     np.testing.assert_allclose(drawn.mean(0), np.array([0.9, 0.5]) / 1.4, atol=0.02)
+
+
+def test_the_certain_and_the_most_surprising_are_kept():
+    """At first the three surest and the least sure; then the next least sure; then the rest."""
+    entropy = -SURE * np.log(SURE) - (1 - SURE) * np.log((1 - SURE) / 5)
+    codes, masked, keys = jnp.zeros((1, 6), int), jnp.ones((1, 6), bool), jax.random.split(jax.random.key(0), 1)
+    for temperature in (0.0, 1.0):
+        keep = by_surprise(3, entropy[5] + 1e-3, temperature)
+        assert decode(when, codes, masked, keys, keep, 3, 0.0).tolist() == [[0, 0, 5, 0, 4, 0]]
+    keep, logits = by_surprise(3, 0.0), when(codes, masked)
+    drawn = jnp.array([[0, 0, 3, 0, 0, 2]])  # likeliest is 0
+    assert keep(0, logits, drawn, masked, keys).tolist() == [[False, False, True, False, False, False]]
+    assert keep(0, logits, drawn, masked & (drawn != 3), keys)[0, 5]
+    assert keep(2, logits, drawn, masked, keys).all()
+
+
+def test_surprise_wants_as_many_steps_as_there_are_surprises():
+    """Three tokens that are alike whatever they are: two steps draw their joint distribution, one does not."""
+    alike, p = np.array([0, 13, 26]), np.array([0.5, 0.3, 0.2])
+
+    def both(codes, masked):
+        seen = jnp.where(masked, -1, codes).max(-1)[:, None, None]
+        return jnp.broadcast_to(jnp.where((seen < 0) | (seen == jnp.arange(3)), jnp.log(p), -jnp.inf), (MANY, 3, 3))
+
+    keys, codes = jax.random.split(jax.random.key(5), MANY), jnp.zeros((MANY, 3), int)
+    one, two = (
+        np.asarray(jax.jit(lambda s=s: decode(both, codes, codes == 0, keys, by_surprise(s, 0.1), s))()) @ [9, 3, 1]
+        for s in (1, 2)
+    )
+    assert np.isin(one, alike).mean() < 0.2 and np.isin(two, alike).all()
