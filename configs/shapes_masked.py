@@ -28,7 +28,7 @@ def get_config(arg=""):
         }
     )
     config.ema_decay = 0.99
-    config.sample = dict(SAMPLE)
+    config.sample = {**SAMPLE, "order": "surprise", "temperature": 0.7, "top_p": 0.8, "guidance": 1.25}
     config.train.update({"steps": 5400, "batch_size": 32, "eval_every": 1800, "save_every": 1800})
     if arg == "smoke":
         make_tiny(config)
