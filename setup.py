@@ -38,7 +38,7 @@ setup(
             "ipykernel>=6",
             "nbclient>=0.10",
             "pytest>=8",
-            "pytest-xdist>=3.7",
+            "pytest-xdist>=3.8",
             "ruff==0.17.6",
             "scikit-image>=0.25",
         ],

@@ -18,13 +18,13 @@ import pytest
 from t2i_jax import config as configs
 
 ROOT = Path(__file__).parent.parent
-LONGEST = ("test_train.py", "test_parallel.py", "test_vqgan.py", "test_first_stage.py", "test_compare.py")  # minutes each
+LONGEST = ("test_train.py", "test_parallel.py", "families/test_vqgan.py", "test_first_stage.py", "test_compare.py")  # minutes
 
 
 def pytest_collection_modifyitems(items):
     """The longest files first, so that none of them is left to one of the two processes while the other has nothing to do."""
-    place = {name: i for i, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: place.get(item.path.name, len(LONGEST)))
+    place = {ROOT / "tests" / name: i for i, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path, len(LONGEST)))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -10,10 +10,10 @@ def filter_logits(logits, temperature, top_k, top_p):
     top_k = 0 and top_p = 1 keep all; ties with the last kept logit are kept. All settings may be traced numbers. The
     nucleus is the smallest set of best tokens whose probability reaches top_p (arXiv 1904.09751, eq. 3).
     """
-    logits = logits / jnp.maximum(temperature, 1e-6)
+    logits = logits.astype(jnp.float32) / jnp.maximum(temperature, 1e-6)
 
     # Keys that are ordered as the logits are: a float's bits, turned over where it is negative.
-    bits = jax.lax.bitcast_convert_type(logits.astype(jnp.float32), jnp.int32)
+    bits = jax.lax.bitcast_convert_type(jnp.where(logits == 0, 0.0, logits), jnp.int32)  # -0.0 is 0.0
     keys = jnp.where(bits < 0, ~bits, bits ^ jnp.int32(-(2**31))).astype(jnp.uint32)
     none = jnp.zeros(logits.shape[:-1], jnp.uint32)
     nucleus = jax.lax.cond(
@@ -24,7 +24,7 @@ def filter_logits(logits, temperature, top_k, top_p):
 
 
 def least_kept(keys, weights, goal):
-    """The greatest t uint32 [...] for which the weights [..., V] of keys uint32 [..., V] >= t sum to `goal`; else 0.
+    """The greatest t uint32 [...] for which the weights [..., V] of keys uint32 [..., V] >= t sum to at least `goal`; else 0.
 
     Bit by bit, which on a CPU takes a fifth of the time of sorting 2,048 logits.
     """

@@ -54,7 +54,7 @@ def decode(tokens_to_logits: Callable, codes, masked, keys, keep: Callable, step
 
     Each of `steps` steps draws every masked token, independently, from tokens_to_logits(codes, masked) -> [B, N, V], as
     `choose` does with temperature, top_k and top_p, and keeps those that keep(step, logits, drawn, masked, keys) -> bool
-    [B, N] says: `by_confidence` or `by_surprise`, which at the last step keep all.
+    [B, N] says (`by_confidence` or `by_surprise`); the last step keeps all.
 
     keys: one random key a row, [B]; a row's tokens depend on its own key only. What the codes are where they are masked
     makes no difference if tokens_to_logits does not look there.
@@ -65,7 +65,7 @@ def decode(tokens_to_logits: Callable, codes, masked, keys, keep: Callable, step
         draw_keys, keep_keys = jax.vmap(lambda key: jax.random.split(jax.random.fold_in(key, i)), out_axes=1)(keys)
         logits = tokens_to_logits(codes, masked)
         drawn = choose(draw_keys, logits, temperature, top_k, top_p)
-        kept = masked & keep(i, logits, drawn, masked, keep_keys)
+        kept = masked & (keep(i, logits, drawn, masked, keep_keys) | (i == steps - 1))
         return (jnp.where(kept, drawn, codes), masked & ~kept), None
 
     return jax.lax.scan(step, (codes, masked), jnp.arange(steps))[0][0]
@@ -91,24 +91,24 @@ def by_confidence(remaining, choice_temperature=0.0) -> Callable:
     return keep
 
 
-def by_surprise(steps: int, sure, temperature=1.0) -> Callable:
+def by_surprise(sure, temperature=1.0) -> Callable:
     """`keep` of what is certain anyhow, and of the one token that tells most of the others.
 
-    Certain are places whose distribution, at `temperature` (1 if that is 0), has an entropy of at most `sure` nats: drawing
-    them together is wrong by no more than their entropies (arXiv 2505.24857, section 3). The one is that of the greatest
-    entropy among tokens that are not the likeliest of their place (if all are, among all). So things are found one by one,
-    and what follows from one is there a step later, whereas confidence has them all come last and at once. As with
-    confidence, the choice depends on what was drawn, so even one token a step is not quite the model's joint distribution.
+    Certain are places whose distribution, at `temperature` (1 if that is 0) and before it is cut, has an entropy of at most
+    `sure` nats: drawn together, they miss their joint distribution by no more than the sum of those (the idea of arXiv
+    2505.24857, which bounds the sum). The one is that of the greatest entropy among tokens that are not the likeliest of
+    their place (if all are, among all). So things are found one by one, and what follows from one is there a step later,
+    whereas confidence has them all come last and at once. It favours what the model likes less: a likeliest token that N
+    places share with probability p comes first with p^N, not p.
     """
 
     def keep(i, logits, drawn, masked, keys):
         log_p = jax.nn.log_softmax(logits / jnp.where(temperature > 0, temperature, 1.0))
         p = jnp.exp(log_p)
         entropy = -jnp.where(p > 0, p * log_p, 0).sum(-1)
-        surprising = drawn != logits.argmax(-1)
+        certain, surprising = entropy <= sure, drawn != logits.argmax(-1)
         # No entropy is as great as the logarithm of the vocabulary is, plus 1.
-        telling = jnp.where(masked, entropy + surprising * (jnp.log(logits.shape[-1]) + 1), -jnp.inf)
-        first = jnp.arange(drawn.shape[-1]) == telling.argmax(-1, keepdims=True)
-        return (entropy <= sure) | first | (i == steps - 1)
+        telling = jnp.where(masked & ~certain, entropy + surprising * (jnp.log(logits.shape[-1]) + 1), -jnp.inf)
+        return certain | (jnp.arange(drawn.shape[-1]) == telling.argmax(-1, keepdims=True))
 
     return keep

@@ -92,7 +92,7 @@ def make_score(config) -> Callable:
         (found,) = sight.compute(variables.frozen, image).values()
         seen = sight.see(variables.frozen, found)
         logits = decoder.apply({"params": variables.params["model"]["net"]}, seen, text["tokens"])
-        return -word_loss(logits, text["tokens"], text["mask"])[0] * text["mask"].sum(-1)
+        return -word_loss(logits, text["tokens"], text["mask"])[0] * text["mask"].sum(-1)  # a mean, so times the count
 
     return score
 

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from t2i_jax.by_name import hint
 from t2i_jax.decoding import parallel
 from t2i_jax.families.family import Context, Family, Variables, over, split_keys
 from t2i_jax.first_stage import codes_abilities, codes_of, make_codes, precomputed
@@ -16,7 +17,7 @@ from t2i_jax.text.condition import drop_captions, make_encoder, null_like, pretr
 
 SAMPLE = {
     "steps": 8,
-    "order": "confidence",  # or "surprise"
+    "order": "confidence",  # of ORDERS
     "schedule": "cosine",  # this and choice_temperature: of confidence
     "choice_temperature": 1.0,
     "sure": 0.1,  # nats, of surprise
@@ -26,6 +27,9 @@ SAMPLE = {
     "guidance": 1.5,
     "candidates": 1,
 }
+
+
+ORDERS = ("confidence", "surprise")
 
 
 def make(config, axis_name=None) -> Family:
@@ -69,7 +73,7 @@ def make(config, axis_name=None) -> Family:
     def draw(variables: Variables, text, codes, masked, count, keys, settings):
         """Codes int32 [B, N], of which the `count` (an int or [B]) that are masked are drawn.
 
-        Guided logits are cond + (guidance - 1) * (cond - uncond). Raises ValueError for an unknown order or schedule.
+        Guided logits are cond + (guidance - 1) * (cond - uncond). Raises ValueError as `make_keep` does.
         """
         params, net = variables.params, {"params": variables.params["model"]["net"]}
         codebook = stage.vectors(variables.frozen["first_stage"])
@@ -122,14 +126,14 @@ def make(config, axis_name=None) -> Family:
 def make_keep(count, settings):
     """`keep` of `parallel.decode` for `count` (an int or [B]) masked tokens and settings of SAMPLE.
 
-    Raises ValueError for an unknown order or schedule, and for more steps than tokens.
+    Raises ValueError for an unknown order or schedule, and for more steps than tokens, of an int.
     """
     remaining = parallel.counts(parallel.mask_schedule(settings["schedule"]), count, settings["steps"])
     if settings["order"] == "confidence":
         return parallel.by_confidence(remaining, settings["choice_temperature"])
     if settings["order"] == "surprise":
-        return parallel.by_surprise(settings["steps"], settings["sure"], settings["temperature"])
-    raise ValueError(f"there is no order {settings['order']!r}: there are confidence, surprise")
+        return parallel.by_surprise(settings["sure"], settings["temperature"])
+    raise ValueError(f"there is no order {settings['order']!r}: there are {', '.join(ORDERS)}{hint(settings['order'], ORDERS)}")
 
 
 def mean_of_masked(x, masked):

@@ -33,6 +33,20 @@ def test_filter_keeps_what_it_should(temperature, top_k, top_p, kept):
     np.testing.assert_allclose(out[finite], np.asarray(LOGITS[order])[finite] / temperature, rtol=1e-6)
 
 
+@pytest.mark.parametrize(("top_k", "top_p"), [(0, 0.9), (0, 0.3), (5, 1.0), (5, 0.5), (100, 0.7), (1, 0.0)])
+def test_filter_is_that_of_sorting(top_k, top_p):
+    """Of many rows, of both signs, with ties and with some that are not possible."""
+    logits = np.random.default_rng(0).normal(1, 2, (3, 5, 64)).astype(np.float32)
+    logits[:, :, 7], logits[:, :, 8], logits[0, 0, :9] = logits[:, :, 9], -np.inf, [0.0, -0.0] * 4 + [9.0]
+    p = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    kept = np.isfinite(np.asarray(filter_logits(jnp.asarray(logits), 1.0, top_k, top_p)))
+    for row in np.ndindex(3, 5):
+        best = np.sort(logits[row])[::-1]
+        nucleus = np.flatnonzero(np.cumsum(np.sort(p[row])[::-1]) >= top_p)[0] + 1 if top_p < 1 else 64
+        last = best[min(max(nucleus, 1), top_k or 64, 64) - 1]
+        np.testing.assert_array_equal(kept[row], (logits[row] >= last) & np.isfinite(logits[row]))
+
+
 def test_frequencies_are_the_tempered_probabilities():
     keys = jax.random.split(jax.random.key(0), 20000)
     drawn = choose(keys, jnp.tile(LOGITS, (20000, 1)), temperature=0.5)

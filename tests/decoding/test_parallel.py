@@ -169,17 +169,22 @@ def test_the_certain_and_the_most_surprising_are_kept():
     entropy = -SURE * np.log(SURE) - (1 - SURE) * np.log((1 - SURE) / 5)
     codes, masked, keys = jnp.zeros((1, 6), int), jnp.ones((1, 6), bool), jax.random.split(jax.random.key(0), 1)
     for temperature in (0.0, 1.0):
-        keep = by_surprise(3, entropy[5] + 1e-3, temperature)
+        keep = by_surprise(entropy[5] + 1e-3, temperature)
         assert decode(when, codes, masked, keys, keep, 3, 0.0).tolist() == [[0, 0, 5, 0, 4, 0]]
-    keep, logits = by_surprise(3, 0.0), when(codes, masked)
-    drawn = jnp.array([[0, 0, 3, 0, 0, 2]])  # likeliest is 0
-    assert keep(0, logits, drawn, masked, keys).tolist() == [[False, False, True, False, False, False]]
-    assert keep(0, logits, drawn, masked & (drawn != 3), keys)[0, 5]
-    assert keep(2, logits, drawn, masked, keys).all()
+    # At a low temperature all are certain: 0.5 against five times 0.1 is then 0.992, and its entropy 0.06.
+    assert decode(when, codes, masked, keys, by_surprise(0.1, 0.25), 3, 0.0).tolist() == [[0] * 6]
+    logits, drawn = when(codes, masked), jnp.array([[0, 0, 3, 0, 0, 2]])  # likeliest is 0
+
+    def kept(sure, masked):
+        return np.flatnonzero(by_surprise(sure)(0, logits, drawn, masked, keys)[0]).tolist()
+
+    assert kept(0.0, masked) == [2]
+    assert kept(0.0, masked & (drawn != 3)) == [5]
+    assert kept(entropy[2] + 1e-3, masked) == [0, 1, 2, 3, 5]  # the one is not of those that are certain
 
 
 def test_surprise_wants_as_many_steps_as_there_are_surprises():
-    """Three tokens that are alike whatever they are: two steps draw their joint distribution, one does not."""
+    """Three tokens that are alike whatever they are: one step tears them, two do not; the first is 0 if all three are."""
     alike, p = np.array([0, 13, 26]), np.array([0.5, 0.3, 0.2])
 
     def both(codes, masked):
@@ -188,7 +193,9 @@ def test_surprise_wants_as_many_steps_as_there_are_surprises():
 
     keys, codes = jax.random.split(jax.random.key(5), MANY), jnp.zeros((MANY, 3), int)
     one, two = (
-        np.asarray(jax.jit(lambda s=s: decode(both, codes, codes == 0, keys, by_surprise(s, 0.1), s))()) @ [9, 3, 1]
+        np.asarray(jax.jit(lambda s=s: decode(both, codes, codes == 0, keys, by_surprise(0.1), s))()) @ [9, 3, 1]
         for s in (1, 2)
     )
     assert np.isin(one, alike).mean() < 0.2 and np.isin(two, alike).all()
+    first = np.array([p[0] ** 3, (1 - p[0] ** 3) * 0.6, (1 - p[0] ** 3) * 0.4])
+    np.testing.assert_allclose(np.bincount(two // 13, minlength=3) / MANY, first, atol=0.015)

@@ -13,7 +13,7 @@ from t2i_jax import state, step
 from t2i_jax.decoding.parallel import mask_schedule
 from t2i_jax.families import family as families
 from t2i_jax.families.family import Context, Variables
-from t2i_jax.families.masked import masked_cross_entropy, random_mask, touched
+from t2i_jax.families.masked import ORDERS, masked_cross_entropy, random_mask, touched
 from tests.conftest import ROOT
 
 
@@ -49,6 +49,7 @@ def test_touched_cells():
 
 def _config(*overrides):
     tiny = ("data.resolution=8", "image_tokenizer.codes=2", "caption_dropout=0.2", "sample.steps=2", "model.depth=1")
+    tiny += ("sample.order=confidence", "sample.temperature=1.0", "sample.top_p=1.0", "sample.guidance=1.5")
     return configs.load(f"{ROOT}/configs/shapes_masked.py:smoke", [*tiny, *overrides])
 
 
@@ -124,19 +125,21 @@ def test_a_picture_is_alone(toy):
     assert (before != toy[2]["image"]).any() and (after[5:] != before[5:]).any()
 
 
-def test_inpainting_draws_the_mask_and_keeps_the_rest_bit_for_bit(toy):
-    """The upper left cell is hidden, and what is drawn there follows from the others."""
+@pytest.mark.parametrize("order", ORDERS)
+def test_inpainting_draws_the_mask_and_keeps_the_rest_bit_for_bit(toy, order):
+    """The upper left cell is hidden, in every third row another too, and in one none; what is drawn follows from the rest."""
     noise = np.random.default_rng(0).integers(-20, 20, (32, 8, 8, 3))
     image = (toy[2]["image"] + noise).astype(np.uint8)  # still the same codes
     mask = np.zeros((32, 8, 8), bool)
     mask[:, :2, :3] = True
+    mask[::3, 5, 6], mask[4] = True, False
     hidden = np.where(mask[..., None], 255 - image, image)  # the wrong code, if it were seen
-    drawn = _run(toy, "inpaint", {"image": hidden, "mask": mask}, KEYS, temperature=0.0)
+    drawn = _run(toy, "inpaint", {"image": hidden, "mask": mask}, KEYS, temperature=0.0, order=order)
     np.testing.assert_array_equal(drawn[~mask], image[~mask])
     np.testing.assert_array_equal(drawn[mask], toy[2]["image"][mask])
     # Outpainting: of a picture of which nothing is kept, only the caption tells.
     inputs = {"image": image * 0, "mask": mask | True, "text": toy[2]["text"]}
-    drawn = _run(toy, "inpaint", inputs, KEYS, temperature=0.0)
+    drawn = _run(toy, "inpaint", inputs, KEYS, temperature=0.0, order=order)
     np.testing.assert_array_equal(drawn, toy[2]["image"])
     with pytest.raises(ValueError, match=r"a mask of shape \(32, 8\) does not fit pictures of shape \(32, 8, 8, 3\)"):
         _run(toy, "inpaint", {"image": image, "mask": mask[:, 0]}, KEYS)
