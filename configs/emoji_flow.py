@@ -17,7 +17,7 @@ def get_config(arg=""):
     config.diffusion = {"schedule": "rectified", "parameterization": "x0", "weighting": "velocity", "mean": 0.7}
     config.model = {
         "network": "unet",
-        "width": 96,
+        "width": 64,
         "heads": 4,
         "multipliers": (1, 2),
         "attention": (0, 1),
@@ -29,7 +29,7 @@ def get_config(arg=""):
         {"name": "muon", "learning_rate": 0.01, "schedule": "linear", "b2": 0.98, "weight_decay": 0.01, "adam_scale": 3.0}
     )
     config.sample = {"sampler": "dpmpp_2m", "steps": 20, "guidance": 1.5, "candidates": 1}
-    config.train.update({"steps": 2400, "batch_size": 32, "grid": 32})
+    config.train.update({"steps": 2200, "batch_size": 32, "grid": 32})
     if arg == "smoke":
         make_tiny(config)
         config.model.update({"width": 32, "heads": 2, "multipliers": (1, 1), "attention": (1,), "blocks": 1})

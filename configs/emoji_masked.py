@@ -16,13 +16,13 @@ def get_config(arg=""):
     config.data = {"name": "emoji", "resolution": 32, "styles": ("fluent", "noto", "twemoji")}
     config.text.update({"encoder": "transformer", "length": 24, "vocab_size": 2048, "width": 128, "depth": 0, "window": 2})
     config.image_tokenizer = {"patch": 4, "codes": 2048, "fit_pictures": 4031}
-    config.model = {"width": 192, "depth": 6, "heads": 3, "reach": 1, "dropout": 0.1, "dtype": "float32"}
+    config.model = {"width": 128, "depth": 4, "heads": 4, "reach": 1, "dropout": 0.1, "dtype": "float32"}
     config.mask_schedule = "cosine"
     config.optim.update(
         {"name": "muon", "learning_rate": 0.01, "schedule": "linear", "b2": 0.98, "weight_decay": 0.01, "adam_scale": 3.0}
     )
-    config.sample = {**SAMPLE, "temperature": 0.8, "guidance": 1.0}
-    config.train.update({"steps": 2800, "batch_size": 32, "grid": 32})
+    config.sample = {**SAMPLE, "steps": 16, "choice_temperature": 4.0, "temperature": 0.8}
+    config.train.update({"steps": 4500, "batch_size": 32, "grid": 32})
     if arg == "smoke":
         make_tiny(config)
         config.image_tokenizer.update({"codes": 32, "fit_pictures": 16})
