@@ -176,9 +176,9 @@ def _parse(text: str, old):
         if text.lower() not in ("true", "false"):
             raise ValueError
         return text.lower() == "true"
+    if isinstance(old, float):
+        return float(text)  # "3" and "inf" too
     value = ast.literal_eval(text)
-    if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
     if isinstance(old, tuple) and isinstance(value, list):
         value = tuple(value)
     if type(value) is not type(old):

@@ -20,10 +20,11 @@ def test_argument_and_overrides(tmp_path):
         tmp_path, "    config.model = {'width': 8 if arg == 'small' else 64, 'sizes': (1, 2), 'on': False, 'name': 'x'}"
     )
     assert configs.load(file).model.width == 64
-    overrides = ["model.sizes=[3,4]", "model.on=True", "model.name=5", "optim.learning_rate=1"]
+    overrides = ["model.sizes=[3,4]", "model.on=True", "model.name=5", "optim.learning_rate=1", "ema_decay=inf"]
     config = configs.load(f"{file}:small", overrides)
     assert (config.model.width, config.model.sizes, config.model.on, config.model.name) == (8, (3, 4), True, "5")
     assert config.optim.learning_rate == 1.0 and isinstance(config.optim.learning_rate, float)
+    assert config.ema_decay == float("inf")
 
 
 @pytest.mark.parametrize(
@@ -33,6 +34,7 @@ def test_argument_and_overrides(tmp_path):
         ("optim.lerning_rate=3", "did you mean 'optim.learning_rate'"),
         ("train.steps=many", "train.steps is int"),
         ("train.steps=2.5", "train.steps is int"),
+        ("optim.learning_rate=True", "optim.learning_rate is float"),
         ("train.steps", "has no value"),
         ("train=3", "unknown config key 'train'"),
     ],
