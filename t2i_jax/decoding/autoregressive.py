@@ -12,15 +12,17 @@ def filter_logits(logits, temperature, top_k, top_p):
     """
     logits = logits.astype(jnp.float32) / jnp.maximum(temperature, 1e-6)
 
-    # Keys that are ordered as the logits are: a float's bits, turned over where it is negative.
-    bits = jax.lax.bitcast_convert_type(jnp.where(logits == 0, 0.0, logits), jnp.int32)  # -0.0 is 0.0
-    keys = jnp.where(bits < 0, ~bits, bits ^ jnp.int32(-(2**31))).astype(jnp.uint32)
-    none = jnp.zeros(logits.shape[:-1], jnp.uint32)
-    nucleus = jax.lax.cond(
-        top_p < 1.0, lambda: least_kept(keys, jax.nn.softmax(logits), jnp.maximum(top_p, 1e-9)), lambda: none
-    )
-    best = jax.lax.cond(top_k > 0, lambda: least_kept(keys, jnp.ones_like(logits), top_k), lambda: none)
-    return jnp.where(keys < jnp.maximum(nucleus, best)[..., None], -jnp.inf, logits)
+    def cut(logits):
+        # Keys that are ordered as the logits are: a float's bits, turned over where it is negative.
+        bits = jax.lax.bitcast_convert_type(jnp.where(logits == 0, 0.0, logits), jnp.int32)  # -0.0 is 0.0
+        keys = jnp.where(bits < 0, ~bits, bits ^ jnp.int32(-(2**31))).astype(jnp.uint32)
+        all_kept = jnp.zeros(logits.shape[:-1], jnp.uint32)
+        some = jnp.maximum(top_p, 1e-9)  # one token at least
+        nucleus = jax.lax.cond(top_p < 1.0, lambda: least_kept(keys, jax.nn.softmax(logits), some), lambda: all_kept)
+        best = jax.lax.cond(top_k > 0, lambda: least_kept(keys, jnp.ones_like(logits), top_k), lambda: all_kept)
+        return jnp.where(keys < jnp.maximum(nucleus, best)[..., None], -jnp.inf, logits)
+
+    return jax.lax.cond((top_k > 0) | (top_p < 1.0), cut, lambda x: x, logits)
 
 
 def least_kept(keys, weights, goal):

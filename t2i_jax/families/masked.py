@@ -29,7 +29,10 @@ SAMPLE = {
 }
 
 
-ORDERS = ("confidence", "surprise")
+ORDERS = {  # (`counts`, settings) -> `keep` of `parallel.decode`
+    "confidence": lambda remaining, s: parallel.by_confidence(remaining, s["choice_temperature"]),
+    "surprise": lambda remaining, s: parallel.by_surprise(s["sure"], s["temperature"]),
+}
 
 
 def make(config, axis_name=None) -> Family:
@@ -129,11 +132,10 @@ def make_keep(count, settings):
     Raises ValueError for an unknown order or schedule, and for more steps than tokens, of an int.
     """
     remaining = parallel.counts(parallel.mask_schedule(settings["schedule"]), count, settings["steps"])
-    if settings["order"] == "confidence":
-        return parallel.by_confidence(remaining, settings["choice_temperature"])
-    if settings["order"] == "surprise":
-        return parallel.by_surprise(settings["sure"], settings["temperature"])
-    raise ValueError(f"there is no order {settings['order']!r}: there are {', '.join(ORDERS)}{hint(settings['order'], ORDERS)}")
+    order = settings["order"]
+    if order not in ORDERS:
+        raise ValueError(f"there is no order {order!r}: there are {', '.join(ORDERS)}{hint(order, ORDERS)}")
+    return ORDERS[order](remaining, settings)
 
 
 def mean_of_masked(x, masked):
