@@ -1,18 +1,21 @@
-"""Package definition. Ranges are pinned to what was tested; `requirements.lock` holds exact versions."""
+"""Package definition. Ranges are what was tested; `requirements*.lock` hold exact versions."""
 
 from setuptools import find_packages, setup
 
 setup(
     name="t2i_jax",
     version="0.1.0",
-    description="Text-to-image in JAX: every family of model, one loop, one ruler",
+    description="Text-to-image in JAX: every family of model, one training loop, one evaluation",
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["t2i_jax", "t2i_jax.*"]),
+    package_data={"t2i_jax": ["py.typed"]},
+    entry_points={"console_scripts": ["t2i-jax = t2i_jax.cli:run"]},
     install_requires=[
         "absl-py>=2.1",
         "flax>=0.12,<0.13",
         "jax>=0.10,<0.12",
+        "jaxtyping>=0.3.2",
         "matplotlib>=3.9",
         "ml-collections>=1.0,<2",
         "numpy>=2.0,<3",
@@ -24,8 +27,8 @@ setup(
         "tensorboardX>=2.6",
         "tokenizers>=0.21",
         "tqdm>=4.66",
-        # The input pipeline. Nothing else imports these, so a sampling-only
-        # environment may leave them out (pip install --no-deps, see README).
+        # The input pipeline. Nothing else imports these, so an environment that only draws may
+        # leave them out (pip install --no-deps, see README).
         "array_record>=0.7",
         "importlib_resources>=6",  # tensorflow-datasets 4.9.10 imports it undeclared
         "tensorflow-cpu>=2.19; sys_platform == 'linux'",
@@ -34,7 +37,10 @@ setup(
     ],
     extras_require={
         "test": [
+            "basedpyright>=1.40",
+            "beartype>=0.22",
             "hypothesis>=6",
+            "import-linter>=2.3",
             "ipykernel>=6",
             "nbclient>=0.10",
             "pytest>=8",
@@ -42,9 +48,15 @@ setup(
             "ruff==0.17.6",
             "scikit-image>=0.25",
         ],
-        # The originals that `python -m pytest parity` compares with. requirements-parity.lock has what is needed of them:
-        # torch-fidelity also asks for torchvision, which nothing here does.
-        "parity": ["diffusers>=0.42", "scikit-image>=0.25", "torch==2.13.0", "torch-fidelity==0.4.0", "transformers>=5"],
+        # The originals that `python -m pytest parity` compares with. requirements-parity.lock has
+        # what is needed of them: torch-fidelity also asks for torchvision, which nothing here uses.
+        "parity": [
+            "diffusers>=0.42",
+            "scikit-image>=0.25",
+            "torch==2.13.0",
+            "torch-fidelity==0.4.0",
+            "transformers>=5",
+        ],
         "bench": ["torch==2.13.0"],
         "cuda": ["jax[cuda13]"],
         "tpu": ["jax[tpu]"],

@@ -1,27 +1,45 @@
-"""Your own pictures: a folder with a caption NAME.txt beside each, or one captions.jsonl / metadata.csv / metadata.jsonl.
+"""Your own pictures: a folder of them, with captions.
+
+Either NAME.txt lies beside each picture, or one captions.jsonl, metadata.csv or metadata.jsonl.
 
 python main.py train --config=configs/folder.py --config.data.path=DIR --workdir=runs/mine
 """
 
-from t2i_jax.config import base, make_tiny
+from t2i_jax.config import base, recipes
 
 
-def get_config(arg=""):
-    """arg: "" for the experiment, "smoke" for a tiny one."""
+def get_config():
     config = base()
     config.family = "autoregressive"
-    config.data = {"name": "folder", "path": "", "resolution": 64, "max_skipped": 0.1, "augmentations": ()}
-    config.text.update({"encoder": "transformer", "length": 48, "vocab_size": 2048, "width": 128, "depth": 0, "window": 2})
+    config.data = {
+        "name": "folder",
+        "path": "",
+        "resolution": 64,
+        "max_skipped": 0.1,
+        "augmentations": (),
+    }
+    config.text.update(recipes.WINDOW_TEXT)
+    config.text.update(length=48, vocab_size=2048)
     config.image_tokenizer = {"patch": 8, "codes": 2048, "fit_pictures": 4000}
     config.model = {"width": 192, "depth": 6, "heads": 3, "dropout": 0.1, "dtype": "float32"}
-    config.optim.update(
-        {"name": "muon", "learning_rate": 0.01, "schedule": "linear", "b2": 0.98, "weight_decay": 0.01, "adam_scale": 3.0}
-    )
-    config.sample = {"temperature": 0.8, "top_k": 0, "top_p": 0.95, "guidance": 2.0, "candidates": 1}
-    config.train.update({"steps": 2000, "batch_size": 32, "grid": 16})
-    if arg == "smoke":
-        make_tiny(config)
-        config.data.resolution = 32
-        config.image_tokenizer.update({"codes": 16, "fit_pictures": 16})
-        config.model.update({"width": 32, "depth": 2, "heads": 2})
+    config.optim.update(recipes.EMOJI_OPTIM)
+    config.sample = {
+        "temperature": 0.8,
+        "top_k": 0,
+        "top_p": 0.95,
+        "guidance": 2.0,
+        "candidates": 1,
+    }
+    config.train.update(steps=2000, batch_size=32, grid=16)
     return config
+
+
+def smoke(config):
+    """A tiny one that only shows that everything runs."""
+    recipes.make_tiny(config)
+    recipes.make_tiny_transformer(config)
+    config.data.resolution = 32
+    config.image_tokenizer.update(codes=16, fit_pictures=16)
+
+
+VARIANTS = (smoke,)

@@ -3,40 +3,39 @@
 python main.py train --config=configs/shapes.py --workdir=runs/shapes
 """
 
-from t2i_jax.config import base, make_tiny
+from t2i_jax.config import base, recipes
 
 
-def get_config(arg=""):
-    """arg: "" for the experiment, "both" for a model that also captions, "minilm" for captions read by MiniLM (`prepare
-    --weights=minilm` first), "smoke" (or "both_smoke") for a tiny one that only shows that everything runs.
-    """
+def get_config():
     config = base()
     config.family = "autoregressive"
-    config.data = {"name": "shapes", "resolution": 32, "scenes": 0}
-    config.text.update({"encoder": "transformer", "length": 12, "vocab_size": 512, "width": 128, "depth": 0, "window": 2})
-    config.image_tokenizer = {"patch": 4, "codes": 1024, "fit_pictures": 4000}
+    config.data = recipes.SHAPES_DATA
+    config.text.update(recipes.SHAPES_TEXT)
+    config.image_tokenizer = recipes.SHAPES_CODES
     config.model = {"width": 128, "depth": 4, "heads": 4, "dropout": 0.0, "dtype": "float32"}
-    config.optim.update(
-        {
-            "name": "muon",
-            "learning_rate": 0.02,
-            "schedule": "linear",
-            "b2": 0.98,
-            "weight_decay": 0.0,
-            "adam_scale": 3.0,
-        }
-    )
+    config.optim.update(recipes.SHAPES_OPTIM)
     config.ema_decay = 0.99
     config.sample = {"temperature": 1.0, "top_k": 0, "top_p": 0.9, "guidance": 1.5, "candidates": 1}
-    config.train.update({"steps": 3000, "batch_size": 32, "eval_every": 1500, "save_every": 1500})
-    if arg == "minilm":
-        config.text.update({"encoder": "minilm", "length": 18})  # as long as the longest paraphrase
-    if arg.startswith("both"):
-        config.captioning = 0.5
-        config.caption = {"beams": 1, "temperature": 0.0, "top_p": 1.0, "length_penalty": 0.6}
-    if arg.endswith("smoke"):
-        make_tiny(config)
-        config.data.scenes = 64
-        config.image_tokenizer.update({"codes": 64, "fit_pictures": 32})
-        config.model.update({"width": 32, "depth": 2, "heads": 2})
+    config.train.update(steps=3000, batch_size=32, eval_every=1500, save_every=1500)
     return config
+
+
+def both(config):
+    """A model that draws and captions."""
+    config.captioning = 0.5
+    config.caption = {"beams": 1, "temperature": 0.0, "top_p": 1.0, "length_penalty": 0.6}
+
+
+def minilm(config):
+    """Captions encoded by MiniLM (first: main.py prepare --weights=minilm)."""
+    config.text.update(encoder="minilm", length=18)  # as long as the longest paraphrase
+
+
+def smoke(config):
+    """A tiny one that only shows that everything runs."""
+    recipes.make_tiny(config)
+    recipes.make_tiny_transformer(config)
+    config.image_tokenizer.update(codes=64, fit_pictures=32)
+
+
+VARIANTS = (both, minilm, smoke)

@@ -1,4 +1,4 @@
-"""CLIP against transformers' CLIPModel with the same random weights, and a whole folder as it is published."""
+"""CLIP against transformers' CLIPModel with the same random weights; a whole published folder."""
 
 import json
 
@@ -11,59 +11,79 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import CLIPConfig, CLIPModel, CLIPTextModel, CLIPTokenizer
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-from t2i_jax.convert import clip as convert
-from t2i_jax.convert import weights
 from t2i_jax.features import clip as features
 from t2i_jax.features import extractor
 from t2i_jax.models.clip import CLIP, TextTower
+from t2i_jax.weights import arrays as weights
+from t2i_jax.weights import clip as convert
 
 TINY_TEXT = dict(hidden_size=48, intermediate_size=80, num_hidden_layers=3, num_attention_heads=4)
-TINY_IMAGE = dict(hidden_size=32, intermediate_size=96, num_hidden_layers=2, num_attention_heads=2, image_size=48, patch_size=8)
+TINY_IMAGE = dict(
+    hidden_size=32,
+    intermediate_size=96,
+    num_hidden_layers=2,
+    num_attention_heads=2,
+    image_size=48,
+    patch_size=8,
+)
 START, END = "<|startoftext|>", "<|endoftext|>"
 CAPTIONS = [
     "a large red circle above a small blue square",
     "",
     "It's  the\tSECOND of 2024's 12 cafés — naïve, isn't it?!",
     "they'll've 日本語 text 🦊",
-    "a red circle " * 20,  # longer than the tower has places for
+    "a red circle " * 20,  # longer than the text tower
 ]
 
 
 def _config(vocab_size, end, act="quick_gelu", text=(), image=()):
-    ids = dict(vocab_size=vocab_size, eos_token_id=end, bos_token_id=end - 1 if end > 2 else 0, pad_token_id=1)
+    ids = dict(
+        vocab_size=vocab_size,
+        eos_token_id=end,
+        bos_token_id=end - 1 if end > 2 else 0,
+        pad_token_id=1,
+    )
     text, image = {**ids, "hidden_act": act, **dict(text)}, {"hidden_act": act, **dict(image)}
-    return CLIPConfig(text_config=text, vision_config=image, projection_dim=24 if text.get("hidden_size") else 512)
+    return CLIPConfig(
+        text_config=text, vision_config=image, projection_dim=24 if text.get("hidden_size") else 512
+    )
 
 
 def _model(config, seed=0):
-    """A CLIPModel whose biases, norms and embeddings count too: transformers starts many of them at zero or one."""
+    """A CLIPModel with random biases, norms and embeddings; many start at zero or one."""
     torch.manual_seed(seed)
     model = CLIPModel(config).eval()
     for name, value in model.named_parameters():
         if value.ndim == 1:
             value.data += 0.2 * torch.randn_like(value)
         elif value.ndim == 2:
-            # Attention should choose and the networks bend, so products have a size of one or so.
+            # Products are about one in size, so that softmax and activations are not linear.
             value.data.normal_(std=0.5 if "embedding" in name else 1.2 * value.shape[1] ** -0.5)
     return model
 
 
 def _close(found, expected, what=""):
     expected = expected.detach().numpy()
-    assert expected.std(axis=0).mean() > 0.05 * expected.std(), f"{what} hardly differs from input to input"
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * np.abs(expected).max(), err_msg=what)
+    assert expected.std(axis=0).mean() > 0.05 * expected.std(), (
+        f"{what} hardly differs from input to input"
+    )
+    np.testing.assert_allclose(
+        found, expected, rtol=0, atol=1e-4 * np.abs(expected).max(), err_msg=what
+    )
 
 
 def _ours(model):
     arrays = {name: value.numpy() for name, value in model.state_dict().items()}
-    return CLIP(**convert.fields(model.config.to_dict())), convert.from_published(weights.Named(arrays, "the model"))
+    return CLIP(**convert.fields(model.config.to_dict())), convert.from_published(
+        weights.NamedArrays(arrays, "the model")
+    )
 
 
 @pytest.mark.parametrize(
     ("config", "batch"),
     [
         (_config(300, 299, "quick_gelu", TINY_TEXT, TINY_IMAGE), 5),
-        (_config(300, 2, "gelu", TINY_TEXT, TINY_IMAGE), 5),  # end token 2: what the oldest files say
+        (_config(300, 2, "gelu", TINY_TEXT, TINY_IMAGE), 5),  # end token 2: as in the oldest files
         (_config(49408, 49407), 2),  # ViT-B/32
     ],
     ids=["tiny", "tiny-gelu", "ViT-B/32"],
@@ -88,11 +108,14 @@ def test_both_towers(config, batch):
 
         return net.apply({"params": params}, method=everything)
 
-    (image, words, scale), (image_hidden, _), (text_hidden, _) = jax.jit(run)(params, pictures, tokens.astype(np.int32))
+    (image, words, scale), (image_hidden, _), (text_hidden, _) = jax.jit(run)(
+        params, pictures, tokens.astype(np.int32)
+    )
     _close(image, theirs.image_embeds, "image vectors")
     _close(words, theirs.text_embeds, "text vectors")
     np.testing.assert_allclose(scale, model.logit_scale.exp().item(), rtol=1e-6)
-    assert len(text_hidden) == text.num_hidden_layers + 1 and len(image_hidden) == config.vision_config.num_hidden_layers + 1
+    assert len(text_hidden) == text.num_hidden_layers + 1
+    assert len(image_hidden) == config.vision_config.num_hidden_layers + 1
     for i, hidden in enumerate(text_hidden[:-1]):
         _close(hidden, theirs.text_model_output.hidden_states[i], f"text hidden {i}")
     _close(text_hidden[-1], theirs.text_model_output.last_hidden_state, "text hidden, last")
@@ -101,7 +124,7 @@ def test_both_towers(config, batch):
 
 
 def test_a_text_encoder_alone(tmp_path):
-    """As Stable Diffusion's folder text_encoder/ has it."""
+    """As in the folder text_encoder/ of Stable Diffusion."""
     config = _config(300, 299, text=TINY_TEXT, image=TINY_IMAGE)
     model = CLIPTextModel(config.text_config).eval()
     model.save_pretrained(tmp_path)
@@ -118,34 +141,54 @@ def test_a_text_encoder_alone(tmp_path):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A tiny CLIP in a folder with all that a published one has: (folder, model, their tokenizer, their processor)."""
+    """A tiny CLIP with all files of a published one.
+
+    Returns (folder, model, their tokenizer, their processor).
+    """
     folder = tmp_path_factory.mktemp("clip")
     learned = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     learned.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    trainer = trainers.BpeTrainer(vocab_size=620, initial_alphabet=alphabet, end_of_word_suffix="</w>", show_progress=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=620, initial_alphabet=alphabet, end_of_word_suffix="</w>", show_progress=False
+    )
     learned.train_from_iterator([c.lower() for c in CAPTIONS * 3], trainer)
     vocab, merges = (json.loads(learned.to_str())["model"][name] for name in ("vocab", "merges"))
     for token in (*(f"{letter}</w>" for letter in alphabet), START, END):
         vocab.setdefault(token, len(vocab))
     (folder / "vocab.json").write_text(json.dumps(vocab), encoding="utf-8")
-    (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(" ".join(m) for m in merges), encoding="utf-8")
+    (folder / "merges.txt").write_text(
+        "#version: 0.2\n" + "\n".join(" ".join(m) for m in merges), encoding="utf-8"
+    )
     tokenizer = CLIPTokenizer.from_pretrained(folder)
-    model = _model(_config(len(vocab), vocab[END], text={**TINY_TEXT, "max_position_embeddings": 32}, image=TINY_IMAGE))
-    processor = CLIPImageProcessorPil(size={"shortest_edge": 48}, crop_size={"height": 48, "width": 48})
+    model = _model(
+        _config(
+            len(vocab),
+            vocab[END],
+            text={**TINY_TEXT, "max_position_embeddings": 32},
+            image=TINY_IMAGE,
+        )
+    )
+    processor = CLIPImageProcessorPil(
+        size={"shortest_edge": 48}, crop_size={"height": 48, "width": 48}
+    )
     for part in (model, processor):
         part.save_pretrained(folder)
     return folder, model, tokenizer, processor
 
 
 def _their_words(model, tokenizer):
-    inputs = tokenizer(CAPTIONS, padding="max_length", truncation=True, max_length=32, return_tensors="pt")
+    inputs = tokenizer(
+        CAPTIONS, padding="max_length", truncation=True, max_length=32, return_tensors="pt"
+    )
     with torch.no_grad():
         vectors = model.text_projection(model.text_model(**inputs).pooler_output)
     return inputs["input_ids"].numpy(), vectors / vectors.norm(dim=-1, keepdim=True)
 
 
-@pytest.mark.parametrize("kind", ["vocab.json, model.safetensors", "tokenizer.json, pytorch_model.bin"])
+@pytest.mark.parametrize(
+    "kind", ["vocab.json, model.safetensors", "tokenizer.json, pytorch_model.bin"]
+)
 def test_captions(folder, kind, tmp_path):
     folder, model, tokenizer, _ = folder
     ids, vectors = _their_words(model, tokenizer)
@@ -156,7 +199,8 @@ def test_captions(folder, kind, tmp_path):
         for file in folder.iterdir():
             if file.name not in ("vocab.json", "merges.txt", "model.safetensors"):
                 (tmp_path / file.name).write_bytes(file.read_bytes())
-        torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")  # the other kind of published file
+        # The other kind of published file.
+        torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
         source = tmp_path
         assert (source / "tokenizer.json").is_file() and not (source / "vocab.json").is_file()
     ours = features.clip_tokenizer
@@ -168,20 +212,29 @@ def test_captions(folder, kind, tmp_path):
 
 @pytest.mark.parametrize("size", [(90, 130), (130, 90), (20, 30), (48, 48)])
 def test_pictures(folder, size):
-    """Pillow's resize comes out the same but for one level of 255 in a pixel here and there, and so do the vectors."""
+    """Resized pictures differ from Pillow's by at most one level, in few pixels.
+
+    The vectors agree.
+    """
     folder, model, _, processor = folder
     r = np.random.default_rng(0)
     coarse = r.integers(0, 256, (4, 5, 6, 3)).astype(np.uint8)
-    pictures = np.stack([np.asarray(Image.fromarray(c).resize(size[::-1], Image.Resampling.BICUBIC)) for c in coarse])
-    pictures[2:] = r.integers(0, 256, pictures[2:].shape)  # noise, where rounding and clipping count most
+    bicubic = Image.Resampling.BICUBIC
+    pictures = np.stack(
+        [np.asarray(Image.fromarray(c).resize(size[::-1], bicubic)) for c in coarse]
+    )
+    # Noise, where rounding and clipping matter most.
+    pictures[2:] = r.integers(0, 256, pictures[2:].shape)
     inputs = processor(list(pictures), return_tensors="pt")
     with torch.no_grad():
         vectors = model.visual_projection(model.vision_model(**inputs).pooler_output)
 
     made = extractor.load("clip", str(folder))
-    look = features._look(json.loads((folder / "preprocessor_config.json").read_text()))
-    ready = jax.jit(features.ready, static_argnums=1)(pictures, look)
-    levels = np.abs(ready - inputs["pixel_values"].permute(0, 2, 3, 1).numpy()) * 255 * np.array(look.deviation)
+    config = json.loads((folder / "preprocessor_config.json").read_text())
+    look = features.read_preprocessing(config)
+    ready = jax.jit(features.preprocess, static_argnums=1)(pictures, look)
+    expected = inputs["pixel_values"].permute(0, 2, 3, 1).numpy()
+    levels = np.abs(ready - expected) * 255 * np.array(look.deviation)
     assert levels.max() < 1.01 and (levels > 0.5).mean() < 1e-3
     found = jax.jit(made.apply)(made.weights, pictures)["features"]
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-6)

@@ -1,5 +1,8 @@
-"""StyleGAN2's operations against PyTorch, written as in the paper: weights modulated for each example, zeros put between
-pixels, filters applied one after the other."""
+"""StyleGAN2's operations against PyTorch, written as in the paper.
+
+Weights are modulated for each example, zeros are inserted between pixels, and filters are applied
+one after the other.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from t2i_jax.models import resampling
 from t2i_jax.models import stylegan2 as s
 
 B, I, O, H = 3, 6, 5, 8
@@ -20,7 +24,11 @@ def normal(*shape, seed=0):
 
 def theirs(x):
     """NHWC -> NCHW, or HWIO -> OIHW for a kernel, as a tensor."""
-    return torch.tensor(x).permute(3, 2, 0, 1) if x.shape[:2] in ((3, 3), (1, 1)) else torch.tensor(x).permute(0, 3, 1, 2)
+    return (
+        torch.tensor(x).permute(3, 2, 0, 1)
+        if x.shape[:2] in ((3, 3), (1, 1))
+        else torch.tensor(x).permute(0, 3, 1, 2)
+    )
 
 
 def close(found, expected):
@@ -40,7 +48,10 @@ def upfirdn(x, up=1, down=1, pad=(0, 0), gain=1.0):
 
 
 def modulated(x, kernel, style, up=False, demodulate=True):
-    """Equations 1 and 3 with a grouped convolution, a group an example; upsampling by a transposed convolution, then FIR."""
+    """Equations 1 and 3 with a grouped convolution, one group per example.
+
+    Upsampling is a transposed convolution, followed by the FIR filter.
+    """
     b, i, h, w = x.shape
     weights = kernel[None] * style[:, None, :, None, None]
     if demodulate:
@@ -48,8 +59,10 @@ def modulated(x, kernel, style, up=False, demodulate=True):
     o, size = weights.shape[1], weights.shape[-1]
     x = x.reshape(1, b * i, h, w)
     if not up:
-        return F.conv2d(x, weights.reshape(b * o, i, size, size), padding=size // 2, groups=b).reshape(b, o, h, w)
-    # conv_transpose2d spreads each pixel with the kernel, which is a correlation with the kernel turned round.
+        return F.conv2d(
+            x, weights.reshape(b * o, i, size, size), padding=size // 2, groups=b
+        ).reshape(b, o, h, w)
+    # conv_transpose2d spreads each pixel with the kernel: a correlation with the flipped kernel.
     weights = weights.transpose(1, 2).flip(3, 4).reshape(b * i, o, size, size)
     y = F.conv_transpose2d(x, weights, stride=2, groups=b).reshape(b, o, 2 * h + 1, 2 * w + 1)
     return upfirdn(y, pad=(1, 1), gain=4.0)
@@ -57,31 +70,49 @@ def modulated(x, kernel, style, up=False, demodulate=True):
 
 def test_resampling():
     x = normal(B, H, H, I)
-    close(s.upsample(x), upfirdn(theirs(x), up=2, pad=(2, 1), gain=4.0))
-    close(s.downsample(x), upfirdn(theirs(x), down=2, pad=(1, 1)))
+    close(resampling.upsample(x), upfirdn(theirs(x), up=2, pad=(2, 1), gain=4.0))
+    close(resampling.downsample(x), upfirdn(theirs(x), down=2, pad=(1, 1)))
 
 
 def test_conv_down_is_blur_then_stride():
     x, kernel = normal(B, H, H, I), normal(3, 3, I, O, seed=1) / 7
-    close(s.conv_down(x, kernel), F.conv2d(upfirdn(theirs(x), pad=(2, 2)), theirs(kernel), stride=2))
+    close(
+        resampling.conv_down(x, kernel),
+        F.conv2d(upfirdn(theirs(x), pad=(2, 2)), theirs(kernel), stride=2),
+    )
 
 
 @pytest.mark.parametrize("demodulate", [True, False])
-@pytest.mark.parametrize("operation", [s.conv, s.conv_up])
+@pytest.mark.parametrize("operation", [resampling.conv, resampling.conv_up])
 def test_modulated_convolution(operation, demodulate):
     x, kernel, style = normal(B, H, H, I), normal(3, 3, I, O, seed=1) / 7, 1 + normal(B, I, seed=2)
-    expected = modulated(theirs(x), theirs(kernel), torch.tensor(style), operation is s.conv_up, demodulate)
-    close(s.modulated_conv(x, jnp.asarray(kernel), style, operation, demodulate), expected)
+    expected = modulated(
+        theirs(x), theirs(kernel), torch.tensor(style), operation is resampling.conv_up, demodulate
+    )
+    close(resampling.modulated_conv(x, jnp.asarray(kernel), style, operation, demodulate), expected)
 
 
 def test_gradients_of_a_modulated_upsampling_convolution():
     x, kernel, style = normal(B, H, H, I), normal(3, 3, I, O, seed=1), 1 + normal(B, I, seed=2)
-    ours = jax.grad(lambda *a: jnp.sin(s.modulated_conv(*a, s.conv_up)).mean() * 1000, (0, 1, 2))(x, jnp.asarray(kernel), style)
-    leaves = [theirs(x).requires_grad_(), theirs(kernel).requires_grad_(), torch.tensor(style).requires_grad_()]
+    ours = jax.grad(
+        lambda *a: jnp.sin(resampling.modulated_conv(*a, resampling.conv_up)).mean() * 1000,
+        (0, 1, 2),
+    )(x, jnp.asarray(kernel), style)
+    leaves = [
+        theirs(x).requires_grad_(),
+        theirs(kernel).requires_grad_(),
+        torch.tensor(style).requires_grad_(),
+    ]
     (modulated(*leaves, up=True).sin().mean() * 1000).backward()
-    expected = (leaves[0].grad.permute(0, 2, 3, 1), leaves[1].grad.permute(2, 3, 1, 0), leaves[2].grad)
+    expected = (
+        leaves[0].grad.permute(0, 2, 3, 1),
+        leaves[1].grad.permute(2, 3, 1, 0),
+        leaves[2].grad,
+    )
     for found, value in zip(ours, expected, strict=True):
-        np.testing.assert_allclose(found, value.numpy(), rtol=0, atol=1e-5 * float(value.abs().max()))
+        np.testing.assert_allclose(
+            found, value.numpy(), rtol=0, atol=1e-5 * float(value.abs().max())
+        )
 
 
 def linear(params, x, rate=1.0):
@@ -103,13 +134,15 @@ def test_mapping_network():
     for i in range(4):
         x = F.leaky_relu(linear(params[f"layer_{i}"], x, 0.01), 0.2) * 2**0.5
     assert x.std() > 0.1
-    np.testing.assert_allclose(net.apply({"params": params}, z, pooled), x.numpy(), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(
+        net.apply({"params": params}, z, pooled), x.numpy(), rtol=1e-5, atol=1e-5
+    )
 
 
 def test_upsampling_layer():
     """A whole layer: style from w, modulated upsampling, noise, bias, activation."""
     x, w, keys = normal(B, H, H, I), normal(B, 9, seed=1), jax.random.split(jax.random.key(0), B)
-    net = s.StyledConv(O, s.conv_up)
+    net = s.StyledConv(O, resampling.conv_up)
     params = net.init(jax.random.key(1), x, w, keys)["params"] | {"bias": normal(O, seed=2)}
     kernel = theirs(np.asarray(params["kernel"]) / (9 * I) ** 0.5)
     quiet = modulated(theirs(x), kernel, linear(params["style"], torch.tensor(w)), up=True)
@@ -120,7 +153,12 @@ def test_upsampling_layer():
 
     close(net.apply({"params": params}, x, w, keys), after(0.0))
     # The noise is JAX's own: read it off where everything else is silent.
-    silent = {**params, "kernel": 0 * params["kernel"], "bias": np.full(O, 1e3, np.float32), "noise": jnp.ones(())}
+    silent = {
+        **params,
+        "kernel": 0 * params["kernel"],
+        "bias": np.full(O, 1e3, np.float32),
+        "noise": jnp.ones(()),
+    }
     noise = np.asarray(net.apply({"params": silent}, x, w, keys)) / 2**0.5 - 1e3
     assert 0.8 < noise.std() < 1.2 and np.ptp(noise, axis=-1).max() == 0
     loud = net.apply({"params": {**params, "noise": jnp.float32(0.01)}}, x, w, keys)
@@ -138,5 +176,10 @@ def test_picture_layer():
     net = s.ToPicture(3)
     params = net.init(jax.random.key(0), x, w)["params"] | {"bias": normal(3, seed=2)}
     style = linear(params["style"], torch.tensor(w))
-    expected = modulated(theirs(x), theirs(np.asarray(params["kernel"]) / I**0.5), style, demodulate=False)
-    close(net.apply({"params": params}, x, w), expected + torch.tensor(params["bias"])[None, :, None, None])
+    expected = modulated(
+        theirs(x), theirs(np.asarray(params["kernel"]) / I**0.5), style, demodulate=False
+    )
+    close(
+        net.apply({"params": params}, x, w),
+        expected + torch.tensor(params["bias"])[None, :, None, None],
+    )

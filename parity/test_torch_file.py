@@ -1,4 +1,4 @@
-"""What torch.save wrote is what we read, in both of its formats."""
+"""Files of torch.save are read correctly, in both of its formats."""
 
 import io
 
@@ -6,10 +6,21 @@ import numpy as np
 import pytest
 import torch
 
-from t2i_jax.convert import torch_file
+from t2i_jax.weights import torch_file
 
 FORMATS = pytest.mark.parametrize("archive", [True, False])
-TYPES = ["float64", "float32", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool"]
+TYPES = [
+    "float64",
+    "float32",
+    "float16",
+    "bfloat16",
+    "int64",
+    "int32",
+    "int16",
+    "int8",
+    "uint8",
+    "bool",
+]
 TYPES += ["complex64", "complex128"]
 
 
@@ -22,9 +33,11 @@ def saved(tensors, archive, **options):
 @FORMATS
 @pytest.mark.parametrize("protocol", [2, 4])
 def test_the_state_of_a_network(archive, protocol):
-    """Convolutions, norms (with an int64 counter), parameters kept as such, and the dict's own _metadata."""
+    """Convolutions, norms (with an int64 counter), nn.Parameters, and the dict's own _metadata."""
     torch.manual_seed(0)
-    network = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.BatchNorm2d(8), torch.nn.Linear(8, 2))
+    network = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 8, 3), torch.nn.BatchNorm2d(8), torch.nn.Linear(8, 2)
+    )
     for keep in (False, True):
         expected = network.state_dict(keep_vars=keep)
         found = torch_file.load(saved(expected, archive, pickle_protocol=protocol))
@@ -46,7 +59,13 @@ def test_types(archive, dtype):
 @FORMATS
 def test_views_that_share_a_storage(archive):
     base = torch.arange(24.0).reshape(4, 6)
-    views = {"base": base, "turned": base.T, "part": base[1:3, ::2], "row": base[2], "one": base[3, 5]}
+    views = {
+        "base": base,
+        "turned": base.T,
+        "part": base[1:3, ::2],
+        "row": base[2],
+        "one": base[3, 5],
+    }
     views |= {"wide": base[0].expand(3, 6), "none": base[:0], "scalar": torch.tensor(2.5)}
     found = torch_file.load(saved(views, archive))
     for name, tensor in views.items():

@@ -1,124 +1,214 @@
-"""What each command of main.py does, given its arguments and the config overrides."""
+"""What each command does, given its parsed arguments and the config overrides.
 
-import importlib
-import os
+What imports JAX or TensorFlow is imported where it is used, so that a mistake in a config or an
+argument is told at once.
+"""
+
 import sys
 import time
 from pathlib import Path
 
-import jax
+import numpy as np
 from ml_collections import ConfigDict
 
 from t2i_jax import config as configs
-from t2i_jax import pipeline
-from t2i_jax.by_name import make_of
-from t2i_jax.data.source import data_dir
+from t2i_jax.core.files import data_dir
+from t2i_jax.core.registry import lookup, names_with
 
 # What a user can mend: shown as one line. Anything else is a bug and shows its trace.
-UserError = (ValueError, FileNotFoundError, RuntimeError)
+UserError = (ValueError, OSError, RuntimeError)
+
+
+def config(args, overrides) -> None:
+    """List every field of a config, its value and its meaning."""
+    print(configs.listing(args.config, overrides))
 
 
 def prepare(args, overrides) -> None:
     """Fetch and prepare a data set, or published weights."""
     if args.weights:
-        _fetcher(args.weights)(args.archives)
+        _fetch_weights(args.weights)(args.archives)
         print(f"{args.weights}: ready in {data_dir()}")
         return
-    config = ConfigDict({"data": {"name": args.data, "resolution": args.resolution, "path": "", "dataset": ""}})
-    configs.override(config, overrides)
-    config = config.data
-    make = make_of("data", args.data)
+    fields = {"name": args.data, "resolution": args.resolution, "path": "", "dataset": ""}
+    chosen = ConfigDict({"data": fields})
+    configs.override(chosen, overrides)
+    make = lookup("data", args.data)
     fetch = getattr(sys.modules[make.__module__], "prepare", None)
     if fetch:
-        fetch(config, args.archives)
-    source = make(config, "train")
-    print(f"{args.data}: {len(source.captions):,} training pictures of {args.resolution} px, in {data_dir()}")
+        fetch(chosen.data, args.archives)
+    source = make(chosen.data, "train")
+    print(
+        f"{args.data}: {len(source.captions):,} training pictures of {args.resolution} px, in "
+        f"{data_dir()}"
+    )
 
 
 def train(args, overrides) -> None:
     """Train, then score on `test`."""
-    from t2i_jax import train as training  # these two import the input pipeline
-    from t2i_jax.evaluate import evaluate as score
-    from t2i_jax.evaluate import summary
-
-    _compile_cache()
     began = time.monotonic()
-    pipe = training.train(configs.load(args.config, overrides), args.workdir)
+    chosen = configs.load(args.config, overrides)
+    from t2i_jax.core.compile_cache import keep_compiled_programs
+    from t2i_jax.evaluation.during_training import EVALUATORS
+    from t2i_jax.evaluation.evaluate import evaluate as score
+    from t2i_jax.evaluation.evaluate import summary
+    from t2i_jax.training import loop
+
+    keep_compiled_programs()
+    pipe = loop.train(chosen, args.workdir, EVALUATORS)
     report = score(pipe, args.workdir)
-    print(f"{summary(report, args.workdir)}\n{(time.monotonic() - began) / 60:.1f} minutes in all")
+    print(summary(report, args.workdir))
+    print(f"{(time.monotonic() - began) / 60:.1f} minutes in all")
 
 
 def sample(args, overrides) -> None:
     """Draw pictures, or one picture again."""
-    _compile_cache()
-    pipe = pipeline.load(args.workdir, args.checkpoint, overrides)
-    out = Path(args.out)
+    num, seed = (4 if args.num is None else args.num), args.seed or 0
     if args.origin:
-        image, same = pipe.redraw(args.origin)
-        out.mkdir(parents=True, exist_ok=True)
-        path = out / f"{Path(args.origin).stem}-again.png"
-        pipeline.save_png(image, path)
-        print(f"{path}: {'the same, bit for bit' if same else 'NOT the same pixels (another machine or version?)'}")
+        if args.num is not None or args.seed is not None or any("sample." in o for o in overrides):
+            raise ValueError(
+                "--from draws a picture with its own seed and settings: leave out --num, --seed "
+                "and --config.sample"
+            )
+        _redraw(_load(args, overrides), Path(args.origin).resolve(), Path(args.out))
         return
-    prompts = args.prompt or Path(args.prompts).read_text(encoding="utf-8").splitlines()
-    drawn = pipe(prompts, num=args.num, seed=args.seed)
-    for path, prompt in zip(drawn.save(out), drawn.prompts, strict=True):
-        print(f"{path}  {prompt}")
+    prompts = args.prompt or read_prompts(args.prompts)
+    _save(_load(args, overrides)(prompts, num=num, seed=seed), args.out)
+
+
+def _redraw(pipe, origin: Path, out: Path) -> None:
+    image, same = pipe.redraw(origin)
+    path = out / f"{origin.parent.name}-{origin.stem}-again.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.save(path)
+    if not same:
+        raise ValueError(f"{path}: NOT the same pixels (another machine or version?)")
+    print(f"{path}: the same, bit for bit")
+
+
+def read_prompts(path) -> list[str]:
+    """Read a text file with a prompt a line; blank lines are left out.
+
+    Raises FileNotFoundError if there is none, ValueError if it is no UTF-8 text or has no prompt.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"--prompts: there is no file {path}")
+    try:
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"--prompts: {path} is not UTF-8 text ({error})") from None
+    if not (prompts := [line.strip() for line in lines if line.strip()]):
+        raise ValueError(f"--prompts: {path} has no prompt: write one a line")
+    return prompts
+
+
+def inpaint(args, overrides) -> None:
+    """Draw a part of pictures anew."""
+    pipe = _load(args, overrides)
+    _save(pipe.inpaint(args.prompt, args.image, args.mask, args.num, args.seed), args.out)
 
 
 def caption(args, overrides) -> None:
-    """Say what is in pictures."""
-    _compile_cache()
-    pipe = pipeline.load(args.workdir, args.checkpoint, overrides)
-    said = pipe.caption(args.image, num=args.num, seed=args.seed)
+    """Describe pictures in words."""
+    said = _load(args, overrides).caption(args.image, num=args.num, seed=args.seed)
     for i, text in enumerate(said):
         print(f"{args.image[i // args.num]}: {text}")
 
 
+def reconstruct(args, overrides) -> None:
+    """Encode pictures and decode them again."""
+    images = _load(args, overrides).reconstruct(args.image, args.prompt)
+    _save_all(images, args.image, args.out)
+
+
+def interpolate(args, overrides) -> None:
+    """Draw the way from one picture to another."""
+    first, last = args.image
+    images = _load(args, overrides).interpolate(first, last, steps=args.num)
+    _save_all(images, [f"{first} to {last}"] * len(images), args.out)
+
+
+def encode(args, overrides) -> None:
+    """Write the codes or latents of pictures to a .npy file."""
+    encoded = _load(args, overrides).encode(args.image)
+    np.save(args.out, encoded)
+    print(f"{args.out}: {encoded.dtype} {list(encoded.shape)}")
+
+
+def decode(args, overrides) -> None:
+    """Write the pictures of codes or latents."""
+    images = _load(args, overrides).decode(np.load(args.codes, allow_pickle=False))
+    _save_all(images, [args.codes] * len(images), args.out)
+
+
 def evaluate(args, overrides) -> None:
     """Measure a run, or the ruler itself."""
-    from t2i_jax.evaluate import evaluate as score
-    from t2i_jax.evaluate import evaluate_truth, summary
+    from t2i_jax.core.compile_cache import keep_compiled_programs
+    from t2i_jax.evaluation.evaluate import evaluate as score
+    from t2i_jax.evaluation.evaluate import summary
+    from t2i_jax.evaluation.truth import evaluate_truth
 
-    _compile_cache()
     if args.workdir:
-        pipe = pipeline.load(args.workdir, args.checkpoint, overrides)
-        print(summary(score(pipe, args.workdir, args.split, args.num, args.seed, _measures(args)), args.workdir))
+        chosen = _measures(args)
+        pipe = _load(args, overrides)
+        report = score(pipe, args.workdir, args.split, args.num, args.seed, chosen)
+        print(summary(report, args.workdir))
     elif args.config:
+        keep_compiled_programs()
         print(evaluate_truth(configs.load(args.config, overrides), args.split, args.num))
     else:
-        raise ValueError("evaluate needs --workdir=RUN (score a run) or --config=FILE.py (score the parser on true pictures)")
+        raise ValueError(
+            "evaluate needs --workdir=RUN (score a run) or --config=FILE.py (score the parser on "
+            "true pictures)"
+        )
 
 
 def compare(args, overrides) -> None:
     """Measure runs and configs alike, in one report."""
-    from t2i_jax.compare import compare as measure_all
+    from t2i_jax.core.compile_cache import keep_compiled_programs
+    from t2i_jax.evaluation.compare import compare as measure_all
 
-    _compile_cache()
+    if not 0 <= args.minutes < float("inf") or args.pictures < 0:
+        raise ValueError("--minutes and --pictures are budgets of training: more than 0")
+    keep_compiled_programs()
     budget = (args.minutes, args.pictures)
-    print(measure_all(args.subjects, args.out, *budget, args.split, args.num, args.seed, overrides, _measures(args)))
+    how = (args.split, args.num, args.seed, overrides, _measures(args))
+    print(measure_all(args.subjects, args.out, *budget, *how))
+
+
+def _load(args, overrides):
+    from t2i_jax import pipeline
+
+    return pipeline.load(args.workdir, args.checkpoint, overrides)
+
+
+def _save_all(images, titles, folder) -> None:
+    from t2i_jax.pipeline import Drawn
+
+    _save(Drawn(images, titles), folder)
+
+
+def _save(drawn, folder) -> None:
+    for path, prompt in zip(drawn.save(folder), drawn.prompts, strict=True):
+        print(f"{path}  {prompt}")
 
 
 def _measures(args) -> tuple[str, ...]:
-    """Those asked for, or all. ValueError, naming those there are, for another name."""
-    from t2i_jax.measures import MEASURES, check
+    """The measures asked for, or all. ValueError, naming those there are, for an unknown name."""
+    from t2i_jax.evaluation.measure import check_names, load_measures
 
-    asked = tuple(args.measure.split(",")) if args.measure else tuple(MEASURES)
-    check(asked)  # before anything is trained for them
+    asked = tuple(load_measures() if args.measure is None else args.measure.split(","))
+    check_names(asked)  # before anything is trained for them
+    if args.num < 0:
+        raise ValueError(f"--num is {args.num}: a number of captions, or 0 for evaluate.num")
     return asked
 
 
-def _fetcher(name: str):
-    """The `prepare` of t2i_jax/features/NAME.py or t2i_jax/text/NAME.py. ValueError, naming those there are."""
-    root = Path(__file__).parent
-    files = [f for folder in ("features", "text") for f in sorted((root / folder).glob("*.py"))]
-    found = {f.stem: f.parent.name for f in files if "\ndef prepare(" in f.read_text(encoding="utf-8")}
+def _fetch_weights(name: str):
+    """The `prepare` of features/NAME.py or text/NAME.py. ValueError for an unknown name."""
+    found = {
+        each: folder for folder in ("features", "text") for each in names_with(folder, "prepare")
+    }
     if name not in found:
         raise ValueError(f"there are no weights {name!r} to fetch: there are {', '.join(found)}")
-    return importlib.import_module(f"t2i_jax.{found[name]}.{name}").prepare
-
-
-def _compile_cache() -> None:
-    """Keep compiled programs between runs."""
-    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-        jax.config.update("jax_compilation_cache_dir", str(data_dir() / "compiled"))
+    return lookup(found[name], name, "prepare")

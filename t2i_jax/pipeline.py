@@ -1,240 +1,382 @@
-"""A trained run: captions in, pictures out, or the other way round. Needs no TensorFlow."""
+"""A trained run, ready to use: one method for each ability. Needs no TensorFlow."""
 
 import dataclasses
 import functools
-import io
-import json
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from PIL import Image, PngImagePlugin
+from PIL import Image
 
-from t2i_jax import checkpoint, ranker
 from t2i_jax import config as configs
-from t2i_jax.by_name import hint
-from t2i_jax.data import pictures as files
-from t2i_jax.families import family as families
-from t2i_jax.features.extractor import rgb
-from t2i_jax.run_folder import config_of, read_run, read_variables
+from t2i_jax.config.checks import what_is_right
+from t2i_jax.convert.load import find_importer
+from t2i_jax.core.compile_cache import keep_compiled_programs
+from t2i_jax.core.family import Family, Variables, get_ability, parameter_shapes
+from t2i_jax.core.registry import did_you_mean, lookup
+from t2i_jax.core.trees import mismatches
+from t2i_jax.data.pictures import read_masks, read_picture
+from t2i_jax.data.provenance import read_metadata, with_metadata
+from t2i_jax.families.load import load_family
+from t2i_jax.runs.frozen import tree_hash
+from t2i_jax.runs.prepare import resolve
+from t2i_jax.runs.reranker import with_reranker
+from t2i_jax.runs.run_folder import (
+    config_of,
+    is_run,
+    read_run,
+    read_tokenizer,
+    read_variables,
+    refuse_trained_settings,
+)
 from t2i_jax.text import tokenizer as tokenizers
 
-METADATA = "t2i_jax"  # the PNG text chunk, and the key in `Image.info`
+BATCH = 64  # examples computed at once
 
 
 class Drawn(NamedTuple):
-    """Pictures (PIL, RGB) and the prompt of each; every picture's `info["t2i_jax"]` says how to draw it again."""
+    """Pictures (PIL, RGB) and the prompt of each.
+
+    Every picture's `info["t2i_jax"]` says how it was drawn.
+    """
 
     images: list[Image.Image]
     prompts: list[str]
 
     def save(self, folder) -> list[Path]:
-        """Write 000.png, 001.png, ... with their metadata; gives the paths."""
+        """Write 000.png, 001.png, ... with their metadata, and return the paths.
+
+        In a folder that has such files, the numbers go on after the highest.
+        """
         Path(folder).mkdir(parents=True, exist_ok=True)
-        paths = [Path(folder) / f"{i:03d}.png" for i in range(len(self.images))]
+        taken = [int(p.stem) for p in Path(folder).glob("*.png") if p.stem.isdecimal()]
+        first = max(taken, default=-1) + 1
+        paths = [Path(folder) / f"{first + i:03d}.png" for i in range(len(self.images))]
         for path, image in zip(paths, self.images, strict=True):
-            save_png(image, path)
+            image.save(path)
         return paths
 
 
 @dataclasses.dataclass(frozen=True)
 class Pipeline:
-    """Weights and what is needed to use them.
+    """A model and what is needed to use it.
 
-    variables: {params, extra, frozen}.   sampler: from `compile_sampler`.   weights: hash of the weights, for metadata.
+    Images are given as one or several of: a path, a Pillow picture, or an array as
+    `data.pictures.rgb` takes it. Each is cut to its central square and resized to the model's
+    resolution. Every method raises ValueError if the model lacks the ability, for an unknown
+    setting and for what is no picture, and FileNotFoundError for a path where there is none.
+
+    weights: the hash of the weights, for metadata.
     """
 
     config: Any
-    family: families.Family
-    variables: families.Variables
+    family: Family
+    variables: Variables
     tokenizer: Any
-    sampler: Callable
     weights: str = ""
 
-    def __call__(self, prompts: str | Sequence[str], num: int = 1, seed: int = 0, **settings) -> Drawn:
-        """Draw `num` pictures of each prompt. The same prompts, seed and settings give the same pictures.
+    def __repr__(self) -> str:
+        can = ", ".join(sorted(self.family.abilities))
+        return f"<Pipeline of family {self.config.family}: it can {can}; weights {self.weights}>"
 
-        settings: over the defaults of `config.sample`; ValueError if there is no such setting, or the model does not draw.
+    def __call__(
+        self, prompts: str | Sequence[str], num: int = 1, seed: int = 0, **settings
+    ) -> Drawn:
+        """Draw `num` pictures of each prompt.
+
+        The same prompts, seed and settings give the same pictures.
+        settings: override the defaults of `config.sample`.
         """
-        families.ability(self.family, "sample")
+        get_ability(self.family, "sample")
         prompts = [prompts] if isinstance(prompts, str) else list(prompts)
         captions = [prompt for prompt in prompts for _ in range(num)]
         if not captions:
             raise ValueError("nothing to draw: give at least one prompt, and num of at least 1")
         settings = self.settings(settings)
         images, places = self.draw(captions, seed, **settings)
-        told = {"seed": seed, "settings": settings, "weights": self.weights, "config": self.config.to_dict()}
-        drawn = [Image.fromarray(image) for image in images]
-        for image, prompt, place in zip(drawn, captions, places, strict=True):
-            image.info[METADATA] = json.dumps({"prompt": prompt, **place, **told}, sort_keys=True)
-        return Drawn(drawn, captions)
+        told = {"seed": seed, "settings": settings}
+        notes = [
+            {"prompt": prompt, **place, **told}
+            for prompt, place in zip(captions, places, strict=True)
+        ]
+        return Drawn(self._with_metadata(images, notes), captions)
 
-    def draw(self, captions: Sequence[str], seed: int = 0, batch: int = 64, **settings):
-        """uint8 [N, H, W, 3], and where each picture stood: {"index", "row", "batch"}; at most `batch` at once."""
+    def inpaint(self, prompt: str, images, masks, num: int = 1, seed: int = 0, **settings) -> Drawn:
+        """Draw a part of each image anew, `num` times, to fit the prompt.
+
+        masks: bool [H, W] or [N, H, W] of the model's resolution, or pictures, in which the part to
+            draw is white. All other pixels stay as they are.
+        settings: override the defaults of `config.sample`.
+        """
+        ability, pictures = get_ability(self.family, "inpaint"), self._read(images, "inpaint")
+        settings = self.settings(settings, "inpaint")
+        masks = read_masks(masks, self.config.data.resolution)
+        if len(masks) not in (1, len(pictures)):
+            raise ValueError(
+                f"{len(masks)} masks for {len(pictures)} pictures: give one, or one for each"
+            )
+        pictures = np.repeat(pictures, num, axis=0)
+        masks = np.repeat(masks, len(pictures) // len(masks), axis=0)
+        inputs = {"image": pictures, "mask": masks, "text": self._text([prompt] * len(pictures))}
+        drawn = np.concatenate(list(self._run(ability, inputs, settings, seed)))
+        told = {"prompt": prompt, "seed": seed, "settings": settings, "ability": "inpaint"}
+        return Drawn(self._with_metadata(drawn, [told] * len(drawn)), [prompt] * len(drawn))
+
+    def caption(self, images, num: int = 1, seed: int = 0, batch: int = BATCH, **settings):
+        """Return `num` captions of each picture, list[str], those of a picture together.
+
+        The same arguments give the same captions.
+        settings: override the defaults of `config.caption`. Raises ValueError for settings that
+        exclude each other.
+        """
+        ability = get_ability(self.family, "caption")
+        settings = self.settings(settings, "caption")
+        beams, temperature = settings.get("beams", 1), settings.get("temperature", 0.0)
+        if beams > 1 and temperature > 0:
+            raise ValueError(
+                f"beams is {beams} and temperature {temperature}: a search for the likeliest draws "
+                "nothing at random; let temperature be 0, or beams 1"
+            )
+        if num < 1:
+            raise ValueError("nothing to caption: let num be at least 1")
+        inputs = {"image": np.repeat(self._read(images, "caption"), num, axis=0)}
+        parts = self._run(ability, inputs, settings, seed, batch)
+        return [text for tokens in parts for text in tokenizers.decode(self.tokenizer, tokens)]
+
+    def reconstruct(self, images, prompts: Sequence[str] | str = "") -> list[Image.Image]:
+        """Encode pictures and decode them again. Prompts condition a model that is conditional."""
+        return list(
+            map(Image.fromarray, self._reconstruct(self._read(images, "reconstruct"), prompts))
+        )
+
+    def encode(self, images) -> np.ndarray:
+        """Encode pictures to codes int32 [N, L] or latents float32 [N, ...]."""
+        inputs = {"image": self._read(images, "encode")}
+        return np.concatenate(list(self._run(get_ability(self.family, "encode"), inputs)))
+
+    def decode(self, encoded: np.ndarray) -> list[Image.Image]:
+        """Decode what `encode` returned to pictures."""
+        encoded = np.asarray(encoded)
+        name = "codes" if np.issubdtype(encoded.dtype, np.integer) else "latent"
+        ability = get_ability(self.family, "decode")
+        drawn = np.concatenate(list(self._run(ability, {name: encoded})))
+        return list(map(Image.fromarray, drawn))
+
+    def interpolate(self, first, last, **settings) -> list[Image.Image]:
+        """Return the pictures on the way from one picture to another, both included.
+
+        settings: override the family's defaults: `steps`, the number of pictures.
+        """
+        ability = get_ability(self.family, "interpolate")
+        settings = self.settings(settings, "interpolate")
+        inputs = {
+            "image": self._read(first, "interpolate")[:1],
+            "image_b": self._read(last, "interpolate")[:1],
+        }
+        (way,) = next(self._run(ability, inputs, settings))
+        return list(map(Image.fromarray, way))
+
+    def draw(self, captions: Sequence[str], seed: int = 0, batch: int = BATCH, **settings):
+        """Draw a picture of each caption, at most `batch` at once.
+
+        Returns uint8 [N, H, W, 3], and where each stood: {"index", "row", "batch"}.
+        """
         images, places = [], []
         for first in range(0, len(captions), batch):
             part = captions[first : first + batch]
-            size = _size(len(part), batch)
+            size = padded_size(len(part), batch)
             index = first + np.arange(size)
-            images.append(self.draw_rows(list(part) + [""] * (size - len(part)), index, seed, **settings)[: len(part)])
-            places += [{"index": first + row, "row": row, "batch": size} for row in range(len(part))]
+            padded = list(part) + [""] * (size - len(part))
+            images.append(self.draw_rows(padded, index, seed, **settings)[: len(part)])
+            places += [{"index": first + i, "row": i, "batch": size} for i in range(len(part))]
         return np.concatenate(images), places
 
-    def draw_rows(self, captions: Sequence[str], index: np.ndarray, seed: int, **settings) -> np.ndarray:
-        """One compiled call: uint8 [N, H, W, 3] of N captions, each with the random key of its `index`."""
-        settings = self.settings(settings)
-        text, cut = tokenizers.encode(self.tokenizer, captions, self.config.text.length)
-        if cut:
-            warnings.warn(
-                f"{cut} of {len(captions)} captions have more than {self.config.text.length} tokens: cut", stacklevel=2
-            )
-        inputs = {"text": {self.config.text.encoder: text}}
-        return np.asarray(self.sampler(self.variables, inputs, _keys(seed, index), *self._apart(settings)))
+    def draw_rows(
+        self, captions: Sequence[str], index: np.ndarray, seed: int, **settings
+    ) -> np.ndarray:
+        """Draw N captions in one compiled call: uint8 [N, H, W, 3].
 
-    def caption(self, images, num: int = 1, seed: int = 0, batch: int = 64, **settings) -> list[str]:
-        """`num` captions of each picture, those of a picture together. The same arguments give the same captions.
-
-        images: one or several of: a path, a Pillow picture, an array of `features.extractor.rgb`; each is cut to its centre
-        and resized by `data.pictures.decode`.   settings: over the defaults of `config.caption`.
-        Raises ValueError if the model does not caption, for a setting there is not, settings that do not go together, or
-        what is no picture; FileNotFoundError for a path where there is none.
+        index: int [N]; each caption has the random key of its index.
         """
-        ability, settings = families.ability(self.family, "caption"), self.settings(settings, "caption")
-        beams, temperature = settings.get("beams", 1), settings.get("temperature", 0.0)
-        if beams < 1:
-            raise ValueError(f"beams is {beams}: at least 1")
-        if beams > 1 and temperature > 0:
-            said = f"beams is {beams} and temperature {temperature}"
-            raise ValueError(f"{said}: a search for the likeliest has no chance in it; let temperature be 0, or beams 1")
-        if isinstance(images, str | Path | Image.Image) or getattr(images, "ndim", 0) in (2, 3):
-            images = [images]
-        pictures = [x for image in images for x in [read_picture(image, self.config.data.resolution)] * num]
-        if not pictures:
-            raise ValueError("nothing to caption: give at least one picture, and num of at least 1")
-        captions = []
-        for first in range(0, len(pictures), batch):
-            part = pictures[first : first + batch]
-            size = _size(len(part), batch)
-            inputs = {"image": np.stack(part + [np.zeros_like(part[0])] * (size - len(part)))}
-            tokens = _compiled(ability, self.variables, inputs, _keys(seed, first + np.arange(size)), *self._apart(settings))
-            captions += tokenizers.decode(self.tokenizer, tokens[: len(part)])
-        return captions
-
-    def _apart(self, settings: dict) -> tuple[dict, tuple]:
-        """Settings that are traced, and those that are compiled in."""
-        static = tuple((name, settings[name]) for name in sorted(settings) if name in self.family.static)
-        return {name: value for name, value in settings.items() if name not in self.family.static}, static
+        traced, static = self._split_static(self.settings(settings))
+        inputs = {"text": self._text(captions)}
+        ability = get_ability(self.family, "sample")
+        return np.asarray(
+            run_ability(ability, self.variables, inputs, _keys(seed, index), traced, static)
+        )
 
     def settings(self, given: dict, ability: str = "sample") -> dict:
-        """The defaults of `config.sample` (or of another ability), with what was given over them, checked."""
+        """Return the defaults of an ability, overridden by `given`, each of its default's type.
+
+        Raises ValueError for an unknown setting, and for a value that it cannot have.
+        """
         known = dict(self.family.settings[ability])
+        sections = lookup("families", self.config.family, "fields")(self.config)
+        fields = sections.get(ability, sections.get("sample", {}))
         for name, value in given.items():
             if name not in known:
-                raise ValueError(f"no setting {name!r}: this model has {', '.join(known)}{hint(name, known)}")
+                raise ValueError(
+                    f"no setting {name!r}: this model has {', '.join(known)}"
+                    f"{did_you_mean(name, known)}"
+                )
             kind = type(known[name])
             if kind is int and not float(value).is_integer():
-                raise ValueError(f"{name} is {value!r}: it is a whole number, such as {known[name]}")
+                example = known[name]
+                raise ValueError(f"{name} is {value!r}: it is a whole number, such as {example}")
             known[name] = kind(value)
+            if name in fields and (right := what_is_right(known[name], fields[name])):
+                raise ValueError(
+                    f"{name} is {value!r}: it must be {right} ({fields[name].meaning})"
+                )
         return known
 
     def redraw(self, path) -> tuple[Image.Image, bool]:
-        """Draw a picture again from its file's metadata; gives it, and whether all its pixels are those of the file.
+        """Draw a picture again from its file's metadata.
 
-        Raises ValueError if the file has no metadata, was drawn by other weights or chosen by another ranker.
+        Returns it, and whether all its pixels are those of the file. Raises ValueError if the file
+        has no metadata, or was drawn by other weights, chosen by another reranker or inpainted.
         """
         told = read_metadata(path)
         if told["weights"] != self.weights:
-            raise ValueError(f"{path} was drawn by the weights {told['weights']}; these are {self.weights}")
-        if (asked := told["config"].get("ranker", "")) != self.config.ranker:
-            raise ValueError(f"{path} was chosen with config.ranker={asked!r}, and here it is {self.config.ranker!r}")
+            raise ValueError(
+                f"{path} was drawn by the weights {told['weights']}; these are {self.weights}"
+            )
+        if "ability" in told:
+            raise ValueError(f"{path} was inpainted: its file does not hold the picture before")
+        asked = configs.migrate(told["config"]).get("reranker", {}).get("run", "")
+        if asked != self.config.reranker.run:
+            raise ValueError(
+                f"{path} was chosen with config.reranker.run={asked!r}, and here it is "
+                f"{self.config.reranker.run!r}"
+            )
         size, row = told["batch"], told["row"]
         captions, index = [""] * size, np.arange(size) + told["index"] - row
         captions[row] = told["prompt"]
-        image = Image.fromarray(self.draw_rows(captions, index, told["seed"], **told["settings"])[row])
-        image.info[METADATA] = json.dumps(told, sort_keys=True)
+        drawn = self.draw_rows(captions, index, told["seed"], **told["settings"])
+        image = with_metadata(Image.fromarray(drawn[row]), told)
         with Image.open(path) as before:
             return image, np.array_equal(np.asarray(before), np.asarray(image))
 
+    def _reconstruct(self, pictures: np.ndarray, prompts: Sequence[str] | str) -> np.ndarray:
+        captions = [prompts] * len(pictures) if isinstance(prompts, str) else list(prompts)
+        if len(captions) != len(pictures):
+            raise ValueError(f"{len(captions)} prompts for {len(pictures)} pictures")
+        inputs = {"image": pictures, "text": self._text(captions)}
+        ability = get_ability(self.family, "reconstruct")
+        return np.concatenate(list(self._run(ability, inputs)))
 
-def compile_sampler(family: families.Family) -> Callable:
-    """sampler(variables, inputs, keys, settings, static): the whole of `sample` as one compiled function.
+    def _run(self, ability, inputs: dict, settings=None, seed=None, batch: int = BATCH) -> Iterator:
+        """Yield an ability's results as NumPy arrays, for at most `batch` examples at once.
 
-    That of a family that does not draw raises its ValueError when it is called.
-    """
+        The last batch is padded with its last example, and its result cut. Without a seed, the
+        ability gets no keys.
+        """
+        traced, static = self._split_static(settings or {})
+        count = len(jax.tree.leaves(inputs)[0])
+        for first in range(0, count, batch):
+            size = padded_size(min(count - first, batch), batch)
+            rows = np.minimum(first + np.arange(size), count - 1)
+            part = jax.tree.map(lambda x, rows=rows: x[rows], inputs)
+            keys = None if seed is None else _keys(seed, first + np.arange(size))
+            result = run_ability(ability, self.variables, part, keys, traced, static)
+            yield np.asarray(result)[: count - first]
 
-    @functools.partial(jax.jit, static_argnames="static")
-    def sampler(variables, inputs, keys, settings, static):
-        return families.ability(family, "sample")(variables, inputs, keys, **settings, **dict(static))
+    def _text(self, captions: Sequence[str]) -> dict:
+        text, cut = tokenizers.encode(self.tokenizer, captions, self.config.text.length)
+        if cut:
+            length, have = self.config.text.length, "has" if cut == 1 else "have"
+            warnings.warn(
+                f"{cut} of the prompts {have} more than {length} tokens: cut",
+                stacklevel=4,
+            )
+        return {self.config.text.encoder: text}
 
-    return sampler
+    def _read(self, images, purpose: str) -> np.ndarray:
+        """Pictures as uint8 [N, R, R, 3]."""
+        if isinstance(images, str | Path | Image.Image) or getattr(images, "ndim", 0) in (2, 3):
+            images = [images]
+        pictures = [read_picture(image, self.config.data.resolution) for image in images]
+        if not pictures:
+            raise ValueError(f"nothing to {purpose}: give at least one picture")
+        return np.stack(pictures)
+
+    def _split_static(self, settings: dict) -> tuple[dict, tuple]:
+        """(settings that are traced, those that are compiled in)."""
+        names = set(self.family.static)
+        static = tuple((name, settings[name]) for name in sorted(names & settings.keys()))
+        return {name: value for name, value in settings.items() if name not in names}, static
+
+    def _with_metadata(self, images: np.ndarray, notes: Sequence[dict]) -> list[Image.Image]:
+        model = {"weights": self.weights, "config": self.config.to_dict()}
+        return [
+            with_metadata(Image.fromarray(image), {**note, **model})
+            for image, note in zip(images, notes, strict=True)
+        ]
 
 
 @functools.partial(jax.jit, static_argnames=("ability", "static"))
-def _compiled(ability, variables, inputs, keys, settings, static):
+def run_ability(ability, variables, inputs, keys, settings, static=()):
+    """Run an ability as one compiled function.
+
+    settings: {name: value}, traced.   static: ((name, value), ...), compiled in.
+    """
     return ability(variables, inputs, keys, **settings, **dict(static))
 
 
+def padded_size(count: int, batch: int) -> int:
+    """Return the size that `count` examples are padded to: 4, 16, 64, ..., and at most `batch`.
+
+    So another number of pictures seldom compiles another program.
+    """
+    size = 4
+    while size < count:
+        size *= 4
+    return min(batch, size)
+
+
+def check_seed(seed: int) -> int:
+    """Return `seed`. Raises ValueError unless it is a whole number from 0 to 2^32 - 1."""
+    if not float(seed).is_integer() or not 0 <= seed < 2**32:
+        raise ValueError(f"seed is {seed}: it is a whole number from 0 to {2**32 - 1}")
+    return int(seed)
+
+
 def _keys(seed: int, index: np.ndarray):
-    return jax.vmap(functools.partial(jax.random.fold_in, jax.random.key(seed)))(jnp.asarray(index))
+    key = jax.random.key(check_seed(seed))
+    return jax.vmap(functools.partial(jax.random.fold_in, key))(jnp.asarray(index))
 
 
-def _size(count: int, batch: int) -> int:
-    """The batch that `count` examples are filled up to, at most `batch`: a power of two, so that few programs are compiled."""
-    return min(batch, 1 << (count - 1).bit_length())
+def load(workdir, checkpoint: str | int = "last", overrides: Sequence[str] = ()) -> Pipeline:
+    """Load the model of a run folder: `load("runs/shapes")("a large red circle").images[0]`.
 
-
-def read_picture(picture, resolution: int) -> np.ndarray:
-    """A path, a Pillow picture or an array (see `features.extractor.rgb`) as uint8 [resolution, resolution, 3].
-
-    Raises FileNotFoundError, or ValueError, naming the file, if it cannot be read.
+    checkpoint: "last", "best" (lowest validation loss) or a step.
+    overrides: ("sample.temperature=0.5", ...).
+    Raises FileNotFoundError if the folder is not a run, has no such checkpoint, or needs published
+    weights that are not there; ValueError for a published model that draws nothing by itself, and
+    for an override that can only be set in training.
     """
-    if not isinstance(picture, str | Path):
-        file = io.BytesIO()
-        Image.fromarray(rgb(picture)).save(file, "PNG")  # so that there is one way from any picture to pixels
-        return files.decode(file.getvalue(), resolution)
-    if not Path(picture).is_file():
-        raise FileNotFoundError(f"no picture {picture}")
-    try:
-        return files.decode(picture, resolution)
-    except ValueError as error:
-        raise ValueError(f"{picture}: {error}") from error
-
-
-def load(workdir, which: str | int = "last", overrides: Sequence[str] = ()) -> Pipeline:
-    """The model of a run folder, ready to use: `load("runs/shapes")("a large red circle").images[0]`.
-
-    which: the checkpoint: "last", "best" (lowest validation loss) or a step. overrides: ("sample.temperature=0.5", ...).
-    Raises FileNotFoundError if the folder is not a run, has no such checkpoint, or needs published weights that are not there.
-    """
+    if not is_run(workdir) and (importer := find_importer(workdir)):
+        raise ValueError(
+            f"{workdir} is {importer.what}: it draws nothing by itself, but a run can start from "
+            f"it (--config.init_from={workdir})"
+        )
+    keep_compiled_programs()
+    refuse_trained_settings(overrides)
     run = read_run(workdir)
     config = config_of(run)
     configs.override(config, overrides)
-    family = families.load(config)
-    variables, tokenizer = read_variables(workdir, run, which), tokenizers.load(Path(workdir) / "tokenizer.json")
-    frozen = jax.tree.map(jnp.asarray, ranker.add_weights(variables.frozen, config, tokenizer))
-    variables = variables._replace(frozen=frozen)
-    weights = checkpoint.tree_hash(jax.tree.map(np.asarray, variables.params))
-    return Pipeline(config, family, variables, tokenizer, compile_sampler(family), weights)
-
-
-def save_png(image: Image.Image, path) -> None:
-    """Write a picture with the metadata it carries."""
-    chunks = PngImagePlugin.PngInfo()
-    if METADATA in image.info:
-        chunks.add_itxt(METADATA, image.info[METADATA])
-        chunks.add_itxt("Description", json.loads(image.info[METADATA])["prompt"])
-    image.save(path, pnginfo=chunks)
-
-
-def read_metadata(path) -> dict:
-    """What a picture says of how it was drawn. Raises ValueError if it says nothing."""
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"no picture {path}")
-    with Image.open(path) as image:
-        if METADATA not in image.info:
-            raise ValueError(f"{path} has no {METADATA} metadata: it was not drawn by this program, or was saved again without")
-        return json.loads(image.info[METADATA])
+    config = resolve(config, workdir)
+    family = load_family(config)
+    variables = read_variables(workdir, checkpoint)
+    if wrong := mismatches(variables.params, parameter_shapes(config, family)):
+        listed = "\n  ".join(wrong[:5])
+        raise ValueError(f"the weights in {workdir} do not fit its run.json:\n  {listed}")
+    tokenizer = read_tokenizer(workdir, run)
+    frozen = with_reranker(variables.frozen, config, tokenizer)
+    variables = variables._replace(frozen=jax.tree.map(jnp.asarray, frozen))
+    weights = tree_hash(jax.tree.map(np.asarray, variables.params))
+    return Pipeline(config, family, variables, tokenizer, weights)

@@ -2,9 +2,10 @@
 
 import os
 
-# Most of the time goes to compiling tiny models: without LLVM's optimizations it takes half as long.
+# Most of the time goes to compiling tiny models: without LLVM's optimizations it is halved.
 os.environ["XLA_FLAGS"] = (
-    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
+    os.environ.get("XLA_FLAGS", "")
+    + " --xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
 )
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -14,25 +15,39 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from jaxtyping import install_import_hook
 
-from t2i_jax import config as configs
+import tests.array_types  # noqa: F401 (the hook finds its checker by this name)
+
+# Before t2i_jax is imported: arrays of a wrong shape fail where they are made.
+install_import_hook("t2i_jax", "tests.array_types.check_arrays")
+
+from t2i_jax import config as configs  # noqa: E402
 
 ROOT = Path(__file__).parent.parent
-LONGEST = ("test_train.py", "test_parallel.py", "families/test_vqgan.py", "test_first_stage.py", "test_compare.py")  # minutes
+LONGEST = (  # minutes
+    "training/test_loop.py",
+    "training/test_parallel.py",
+    "families/test_contract.py",
+    "families/test_vqgan.py",
+    "families/test_first_stage.py",
+    "evaluation/test_compare.py",
+)
 
 
 def pytest_collection_modifyitems(items):
-    """The longest files first, so that none of them is left to one of the two processes while the other has nothing to do."""
+    """Put the longest files first, so that neither process is left with one of them at the end."""
     place = {ROOT / "tests" / name: i for i, name in enumerate(LONGEST)}
     items.sort(key=lambda item: place.get(item.path, len(LONGEST)))
 
 
 @pytest.fixture(scope="session", autouse=True)
 def data_folder(tmp_path_factory):
-    """Prepared data of the session; tests that need a data folder of their own set T2I_JAX_DATA themselves."""
+    """The data folder of the session; a test that needs its own sets T2I_JAX_DATA itself."""
     folder = tmp_path_factory.mktemp("data")
     os.environ["T2I_JAX_DATA"] = str(folder)
-    jax.config.update("jax_compilation_cache_dir", str(folder / "compiled"))  # tests that compile the same program share it
+    # Tests that compile the same program share it.
+    jax.config.update("jax_compilation_cache_dir", str(folder / "compiled"))
     return folder
 
 
@@ -44,7 +59,7 @@ def smoke():
 
 @pytest.fixture
 def tiny_batch():
-    """tiny_batch(config, count): a batch of random pictures and tokens, and the null text that goes with it."""
+    """tiny_batch(config, count): a batch of random pictures and tokens, and its null text."""
 
     def make(config, count=8, seed=0):
         rng = np.random.default_rng(seed)

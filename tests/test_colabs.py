@@ -9,14 +9,25 @@ from nbclient import NotebookClient
 from tests.conftest import ROOT
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "colabs").glob("*.ipynb")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "colabs").glob("*.ipynb")), ids=lambda path: path.stem
+)
 def test_notebook_runs(path, tmp_path, monkeypatch):
     settings = {"ROOT": ROOT, "SETTING": "shapes.py:smoke", "WORKDIR": tmp_path / "run", "NUM": 8}
     for name, value in settings.items():
         monkeypatch.setenv(f"T2I_JAX_{name}", str(value))
     monkeypatch.delenv("XLA_FLAGS")
     notebook = nbformat.read(path, as_version=4)
-    assert not any(cell.get("outputs") for cell in notebook.cells), "clear the outputs before committing"
-    NotebookClient(notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}).execute()
+    assert not any(cell.get("outputs") for cell in notebook.cells), (
+        "clear the outputs before committing"
+    )
+    NotebookClient(
+        notebook,
+        timeout=300,
+        kernel_name="python3",
+        resources={"metadata": {"path": str(tmp_path)}},
+    ).execute()
     said = "".join(o.get("text", "") for cell in notebook.cells for o in cell.get("outputs", []))
-    assert "exact match on validation" in said and os.path.exists(tmp_path / "run" / "evaluation" / "validation" / "grid.png")
+    assert "exact match on validation" in said and os.path.exists(
+        tmp_path / "run" / "evaluation" / "validation" / "grid.png"
+    )

@@ -1,11 +1,13 @@
-"""Published decoder-only language models, in Llama's and GPT-2's layouts, as words and trunk of a model that draws.
+"""Published decoder-only language models (Llama's and GPT-2's layouts) as the start of a run.
 
-A published folder holds config.json, tokenizer.json, and model.safetensors or its parts with model.safetensors.index.json.
-Its words become the parameters of text/language_model.py, its blocks the trunk of a `PrefixDecoder` with `causal_text`. What
-turned its vectors into words again (lm_head) is left out: the codes of pictures bring rows of their own.
+A published folder contains config.json, tokenizer.json, and model.safetensors or its parts with
+model.safetensors.index.json. Its token embeddings become the parameters of text/language_model.py,
+its blocks the trunk of a `PrefixDecoder` with `causal_text`. Its output layer (lm_head) is left
+out, because the codes of pictures have an output layer of their own.
 """
 
 import dataclasses
+import functools
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,13 +18,14 @@ import jax.numpy as jnp
 import numpy as np
 from tokenizers import Tokenizer, processors
 
-from t2i_jax import config as configs
-from t2i_jax.convert import weights
+from t2i_jax.core.importer import Importer
+from t2i_jax.core.settings import flatten
 from t2i_jax.models.transformer import Block, Transformer
 from t2i_jax.text import tokenizer as tokenizers
 from t2i_jax.text.language_model import Words
+from t2i_jax.weights import arrays as weights
 
-# What their config.json say.
+# The config.json of some published models.
 VARIANTS = {
     "SmolLM2-135M": dict(  # arXiv 2502.02737
         model_type="llama",
@@ -35,41 +38,72 @@ VARIANTS = {
         rope_theta=100000.0,
         rms_norm_eps=1e-5,
     ),
-    "GPT-2": dict(model_type="gpt2", vocab_size=50257, n_embd=768, n_layer=12, n_head=12, n_positions=1024),
+    "GPT-2": dict(
+        model_type="gpt2", vocab_size=50257, n_embd=768, n_layer=12, n_head=12, n_positions=1024
+    ),
 }
 ATTENTION = {"query": "q_proj", "key": "k_proj", "value": "v_proj", "out": "o_proj"}
 MLP = {"mlp_gate": "gate_proj", "mlp_in": "up_proj", "mlp_out": "down_proj"}
 GELUS = {"gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "gelu": "gelu"}
 
 
-def is_published(folder) -> bool:
-    """Whether `folder` (of `init_from`; "" is none) is of a published model, not of a run."""
-    return bool(folder) and (Path(folder) / "config.json").is_file() and not (Path(folder) / "run.json").is_file()
+def importer(path) -> Importer | None:
+    """Return the importer of the language model in the folder `path`, or None if there is none."""
+    folder = Path(path)
+    if not (folder / "config.json").is_file() or (folder / "run.json").is_file():
+        return None
+    return Importer(
+        what="a published language model",
+        check=functools.partial(check, folder),
+        tokenizer=functools.partial(tokenizer, folder),
+        start=functools.partial(start, folder),
+    )
 
 
 def read_config(folder) -> dict:
-    """The config.json of a published folder. FileNotFoundError if there is none."""
+    """Return the config.json of a published folder. Raises FileNotFoundError if there is none."""
     return _json(Path(folder) / "config.json")
 
 
 def fields(config: Mapping) -> dict:
-    """{"text": ..., "model": ...}: what a run's config says of the architecture that this config.json describes.
+    """Return the fields {"text": ..., "model": ...} of a run's config for a published model.
 
-    Raises ValueError, naming it, for a field that is missing or has a value that nothing here computes.
+    config: the model's config.json.
+
+    Raises ValueError, naming it, for a field that is missing or has an unsupported value.
     """
     kind = config.get("model_type")
     if kind not in ("llama", "gpt2"):
-        raise ValueError(f"config.json is of a {kind!r}: language models are read in the layouts llama and gpt2")
+        raise ValueError(
+            f"config.json is of a {kind!r}: language models are read in the layouts llama and gpt2"
+        )
     sizes = _llama_sizes(config) if kind == "llama" else _gpt2_sizes(config)
     vocab_size, width, depth, heads, positions, block = sizes
     return {
-        "text": {"encoder": "language_model", "vocab_size": vocab_size, "width": width, "positions": positions},
-        "model": {"width": width, "depth": depth, "heads": heads, "causal_text": True, "block": {**block, "qk_norm": False}},
+        "text": {
+            "encoder": "language_model",
+            "vocab_size": vocab_size,
+            "width": width,
+            "positions": positions,
+        },
+        "model": {
+            "width": width,
+            "depth": depth,
+            "heads": heads,
+            "causal_text": True,
+            "block": {**block, "qk_norm": False},
+        },
     }
 
 
 def _llama_sizes(config):
-    names = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
+    names = (
+        "vocab_size",
+        "hidden_size",
+        "num_hidden_layers",
+        "num_attention_heads",
+        "intermediate_size",
+    )
     vocab_size, width, depth, heads, hidden = _required(config, names)
     rope = {"rope_theta": config.get("rope_theta", 10000.0)}
     rope |= {**(config.get("rope_scaling") or {}), **(config.get("rope_parameters") or {})}
@@ -93,7 +127,9 @@ def _llama_sizes(config):
 
 
 def _gpt2_sizes(config):
-    vocab_size, width, depth, heads, positions = _required(config, ("vocab_size", "n_embd", "n_layer", "n_head", "n_positions"))
+    vocab_size, width, depth, heads, positions = _required(
+        config, ("vocab_size", "n_embd", "n_layer", "n_head", "n_positions")
+    )
     _refuse(config, "activation_function", list(GELUS))
     _refuse(config, "scale_attn_weights", [True])
     _refuse(config, "scale_attn_by_inverse_layer_idx", [False])
@@ -118,13 +154,18 @@ def _required(config, names):
 
 
 def _refuse(config, name, known):
-    """ValueError if `config` has a value for `name` that is not one of `known`."""
+    """Raise ValueError if `config` has a value for `name` that is not one of `known`."""
     if name in config and config[name] not in known:
-        raise ValueError(f"config.json has {name} = {config[name]!r}: read is {' or '.join(map(repr, known))}")
+        raise ValueError(
+            f"config.json has {name} = {config[name]!r}: read is {' or '.join(map(repr, known))}"
+        )
 
 
 def shapes(fields: Mapping) -> Any:
-    """The parameters {"text", "trunk"} of an architecture (see `fields`) as shapes; nothing is computed."""
+    """Return the parameters {"text", "trunk"} of an architecture as shapes. Computes nothing.
+
+    fields: as the function `fields` returns them.
+    """
     text, model = ({**fields[name]} for name in ("text", "model"))
     words = Words(text["vocab_size"], text["width"], text["positions"])
     trunk = Transformer(model["depth"], model["heads"], block=model["block"])
@@ -132,34 +173,41 @@ def shapes(fields: Mapping) -> Any:
     def init(rng):
         tokens, mask = jnp.zeros((1, 1), jnp.int32), jnp.ones((1, 1), bool)
         condition, variables = words.init_with_output(rng, tokens, mask)
-        return {"text": variables["params"], "trunk": trunk.init(rng, condition.sequence, mask)["params"]}
+        return {
+            "text": variables["params"],
+            "trunk": trunk.init(rng, condition.sequence, mask)["params"],
+        }
 
     return jax.eval_shape(init, jax.random.key(0))
 
 
 def read(folder) -> tuple[dict, Any]:
-    """(fields, parameters {"text", "trunk"} as float32) of a published folder.
+    """Return (fields, parameters {"text", "trunk"} as float32) of a published folder.
 
-    Raises FileNotFoundError for a file that is not there; ValueError for one that is damaged, for an architecture that is not
-    read here (see `fields`), and, naming it, for an array that is missing, unknown or of another shape than config.json says.
+    Raises FileNotFoundError for a missing file. Raises ValueError for a damaged file, for an
+    architecture that is not supported (see `fields`), and, naming it, for an array that is missing,
+    unknown or of another shape than config.json describes.
     """
     folder = Path(folder)
     config = read_config(folder)
-    known = fields(config)
-    # Names are with or without the module that a language model's head stands beside.
-    left = {name.removeprefix("model.").removeprefix("transformer."): array for name, array in _arrays(folder).items()}
+    known, what = fields(config), f"the {config['model_type']} of its config.json"
+    # Names may start with the module beside the output layer.
+    left = {
+        name.removeprefix("model.").removeprefix("transformer."): array
+        for name, array in _arrays(folder).items()
+    }
 
     def take(name):
         if name not in left:
-            raise ValueError(f"{folder} does not hold the {config['model_type']} of its config.json: {name} is missing")
+            raise ValueError(f"{folder} does not hold {what}: {name} is missing")
         return left.pop(name)
 
     params = (_llama if config["model_type"] == "llama" else _gpt2)(take, known["model"])
-    # Masks and angles that are computed here, and the way back to words.
-    unknown = [x for x in left if not x.endswith((".attn.bias", ".attn.masked_bias", "rotary_emb.inv_freq", "lm_head.weight"))]
-    if unknown:
-        raise ValueError(f"{folder} does not hold the {config['model_type']} of its config.json: {min(unknown)} is unknown")
-    return known, weights.fit(params, shapes(known), str(folder))
+    # Masks and angles that are computed here, and the output layer.
+    unused = (".attn.bias", ".attn.masked_bias", "rotary_emb.inv_freq", "lm_head.weight")
+    if unknown := [name for name in left if not name.endswith(unused)]:
+        raise ValueError(f"{folder} does not hold {what}: {min(unknown)} is unknown")
+    return known, weights.match_network(params, shapes(known), str(folder))
 
 
 def _llama(take: Callable, model: Mapping) -> dict:
@@ -173,19 +221,24 @@ def _llama(take: Callable, model: Mapping) -> dict:
     def block(at):
         return {
             "attention_norm": norm(f"{at}.input_layernorm"),
-            "attention": {ours: dense(f"{at}.self_attn.{theirs}") for ours, theirs in ATTENTION.items()},
+            "attention": {
+                ours: dense(f"{at}.self_attn.{theirs}") for ours, theirs in ATTENTION.items()
+            },
             "mlp_norm": norm(f"{at}.post_attention_layernorm"),
             **{ours: dense(f"{at}.mlp.{theirs}") for ours, theirs in MLP.items()},
         }
 
     blocks = {f"block_{i}": block(f"layers.{i}") for i in range(model["depth"])}
-    return {"text": {"embed": {"embedding": take("embed_tokens.weight")}}, "trunk": {**blocks, "norm": norm("norm")}}
+    return {
+        "text": {"embed": {"embedding": take("embed_tokens.weight")}},
+        "trunk": {**blocks, "norm": norm("norm")},
+    }
 
 
 def _gpt2(take: Callable, model: Mapping) -> dict:
     width = model["width"]
 
-    def dense(name):  # [in, out] there too
+    def dense(name):  # kernels are [in, out], as here
         return {"kernel": take(f"{name}.weight"), "bias": take(f"{name}.bias")}
 
     def norm(name):
@@ -194,10 +247,14 @@ def _gpt2(take: Callable, model: Mapping) -> dict:
     def block(at):
         fused = dense(f"{at}.attn.c_attn")
 
-        def cut(part):
-            return {name: array[..., part] for name, array in fused.items()}
+        def part(columns):
+            return {name: array[..., columns] for name, array in fused.items()}
 
-        attention = {"query": cut(slice(width)), "key": cut(slice(width, 2 * width)), "value": cut(slice(2 * width, None))}
+        attention = {
+            "query": part(slice(width)),
+            "key": part(slice(width, 2 * width)),
+            "value": part(slice(2 * width, None)),
+        }
         return {
             "attention_norm": norm(f"{at}.ln_1"),
             "attention": {**attention, "out": dense(f"{at}.attn.c_proj")},
@@ -212,57 +269,90 @@ def _gpt2(take: Callable, model: Mapping) -> dict:
 
 
 def tokenizer(folder) -> Tokenizer:
-    """The tokenizer of a published folder, made to put its end token after a caption if it puts nothing around one.
+    """Return the tokenizer of a published folder.
 
-    Raises FileNotFoundError if it has no tokenizer.json, ValueError if that is damaged or does not fit config.json.
+    If it adds no special tokens to a caption, it gets a rule that appends its end token.
+
+    Raises FileNotFoundError if there is no tokenizer.json, ValueError if that is damaged or does
+    not fit config.json.
     """
     file, config = Path(folder) / "tokenizer.json", read_config(folder)
     if not file.is_file():
         raise FileNotFoundError(f"no tokenizer in {folder}: it needs a tokenizer.json")
     try:
-        made = Tokenizer.from_file(str(file))
-    except Exception as error:  # the library knows no other kind
+        loaded = Tokenizer.from_file(str(file))
+    except Exception as error:  # the library raises no other kind
         raise ValueError(f"{file} is not a tokenizer: {error}") from None
-    highest, rows = max(made.get_vocab().values()), fields(config)["text"]["vocab_size"]
+    highest, rows = max(loaded.get_vocab().values()), fields(config)["text"]["vocab_size"]
     if highest >= rows:
         raise ValueError(f"{file} has a token {highest}, and config.json a vocab_size of {rows}")
-    if not made.num_special_tokens_to_add(False):
+    if not loaded.num_special_tokens_to_add(False):
         end = config.get("eos_token_id")
         end = end[0] if isinstance(end, list) else end
-        word = None if end is None else made.id_to_token(end)
+        word = None if end is None else loaded.id_to_token(end)
         if word is None:
             raise ValueError(f"{file} has no end token: config.json says eos_token_id = {end}")
-        made.post_processor = processors.TemplateProcessing(f"$A {word}", special_tokens=[(word, end)])
-    return tokenizers.plain(made)
+        loaded.post_processor = processors.TemplateProcessing(
+            f"$A {word}", special_tokens=[(word, end)]
+        )
+    return tokenizers.standardise(loaded)
 
 
 def check(folder, config) -> None:
-    """ValueError, saying what each should be, for fields of a run's `config` that do not fit the model in `folder`."""
+    """Raise ValueError for fields of a run's `config` that do not fit the model in `folder`.
+
+    The message tells what each should be.
+    """
     defaults = {f"model.block.{field.name}": field.default for field in dataclasses.fields(Block)}
-    have = {"model.causal_text": False, **defaults, **configs.flatten({"text": config.text, "model": config.model})}
-    wanted = configs.flatten(fields(read_config(folder)))
-    wrong = [f"{name} is {have.get(name)!r}, not {value!r}" for name, value in wanted.items() if have.get(name) != value]
+    have = {
+        "model.causal_text": False,
+        **defaults,
+        **flatten({"text": config.text, "model": config.model}),
+    }
+    wanted = flatten(fields(read_config(folder)))
+    wrong = [
+        f"{name} is {have.get(name)!r}, not {value!r}"
+        for name, value in wanted.items()
+        if have.get(name) != value
+    ]
     if wrong:
-        raise ValueError(f"this config does not fit the language model of init_from = {folder}:\n  " + "\n  ".join(wrong))
+        raise ValueError(
+            f"this config does not fit the language model of init_from = {folder}:\n  "
+            + "\n  ".join(wrong)
+        )
 
 
 def start(folder, config, params) -> Any:
-    """`params`, as families/autoregressive.py makes them of `config`, with the words and the trunk of the model in `folder`.
+    """Return `params` with the token embeddings and the trunk of the model in `folder`.
 
-    All that pictures need besides stays as it is: rows for the codes at the input and at the output. Raises what `check` and
-    `read` do.
+    params: those of families/autoregressive.py for `config`. What only pictures need stays as it
+        is: the input embeddings and the output layer of the codes.
+
+    Raises the errors of `check` and `read`.
     """
     check(folder, config)
     _, published = read(folder)
     model = params["model"]
-    return {**params, "model": {**model, "text": published["text"], "net": {**model["net"], "trunk": published["trunk"]}}}
+    return {
+        **params,
+        "model": {
+            **model,
+            "text": published["text"],
+            "net": {**model["net"], "trunk": published["trunk"]},
+        },
+    }
 
 
 def _arrays(folder: Path) -> dict[str, np.ndarray]:
+    """Return all arrays of a published folder by name, of one file or of several parts."""
     whole, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
     if not whole.is_file() and not index.is_file():
-        raise FileNotFoundError(f"no weights in {folder}: it needs a model.safetensors, or parts of it and {index.name}")
-    names = [whole.name] if whole.is_file() else sorted(set(_json(index).get("weight_map", {}).values()))
+        raise FileNotFoundError(
+            f"no weights in {folder}: it needs a model.safetensors, or parts of it and {index.name}"
+        )
+    names = [whole.name]
+    if not whole.is_file():
+        names = sorted(set(_json(index).get("weight_map", {}).values()))
     if outside := [name for name in names if Path(name).name != name]:
         raise ValueError(f"{index} names {outside[0]}, which does not lie beside it")
     return {name: array for part in names for name, array in weights.read(folder / part).items()}

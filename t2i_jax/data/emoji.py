@@ -1,15 +1,17 @@
-"""`emoji`: about 1,460 things, each drawn in up to three art styles, with captions that name concept and style.
+"""`emoji`: about 1,460 emoji in up to three art styles, with captions of name and style.
 
     "ringed planet, 3D render"        Fluent, 256 px
     "ringed planet, soft drawing"     Noto, 64 px
     "ringed planet, flat drawing"     Twemoji, 64 px
 
-A picture has one caption, its CLDR name and the style: the name fits the picture exactly, the tags ("ily", "3") do not.
-It has no article, for the names are things, plurals, adjectives and signs, and no simple rule is right for all.
+A picture has one caption: its CLDR name and the style. The name fits the picture exactly; the tags
+of an emoji ("ily", "3") do not. The name gets no article: names are objects, plurals, adjectives
+and signs, and no simple rule is right for all of them.
 
-Near-duplicates are left out (`select`): skin tones, gendered variants of a neutral emoji, spelled-out variants
-("kiss: man, man"), and all but FLAGS of the country flags. A concept is in one split only, whatever the style, so
-validation and test hold words and things never drawn in training.
+Near-duplicates are left out (`select`): skin tones, gendered variants of a neutral emoji,
+spelled-out variants ("kiss: man, man"), and all but NUM_FLAGS of the country flags. A concept is in
+one split only, whatever the style, so that validation and test have words and objects that training
+never draws.
 """
 
 import hashlib
@@ -17,31 +19,44 @@ import json
 import re
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
-from t2i_jax.data import npm, pictures, source
+from t2i_jax.core import source
+from t2i_jax.core.fields import Field
+from t2i_jax.core.files import data_dir, fingerprint
+from t2i_jax.data import pictures
+from t2i_jax.download import npm
 
-PACKAGES = {
+PACKAGES = {  # npm spec: its integrity
     "@lobehub/fluent-emoji-3d@1.1.0": (
-        "sha512-Wlq2lVStTnr8BDpIJ0pEnTKO4LuDxxqTEhTvRtD1DLRF0me7ogeRQjKoehDHXuVJ2Qaecgl5wRBv60lUAG3h7g=="
+        "sha512-Wlq2lVStTnr8BDpIJ0pEnTKO4LuDxxqTEhTvRtD1DLRF0me7ogeRQjKoehDHXuVJ2Qaecgl5wRBv60l"
+        "UAG3h7g=="
     ),
     "emoji-datasource-google@16.0.0": (
-        "sha512-ZRexfzs7MVoLnmzZmNsO4TKhnAJp5D++Vm6PpUpH/jEQQlemp3l88CjZ+DoZ2faM9R4QxZkOPJCoT8DlPhfQ3A=="
+        "sha512-ZRexfzs7MVoLnmzZmNsO4TKhnAJp5D++Vm6PpUpH/jEQQlemp3l88CjZ+DoZ2faM9R4QxZkOPJCoT8D"
+        "lPhfQ3A=="
     ),
     "emoji-datasource-twitter@16.0.0": (
-        "sha512-7F+uCuHH+7Qnrc15P5tnbvKkg9E6tlzi4MnT2uW1RlN4pLYTza6cP/dstIfSDMtpjFLWuZewWg8jBbuL2eyELQ=="
+        "sha512-7F+uCuHH+7Qnrc15P5tnbvKkg9E6tlzi4MnT2uW1RlN4pLYTza6cP/dstIfSDMtpjFLWuZewWg8jBbu"
+        "L2eyELQ=="
     ),
     "emojibase-data@17.0.0": (
-        "sha512-Yvgb5AWoHViHV/gq1qr5ZAarcBip+B27/ZLRsUJkbgAEaLlZ/fof9g882LTpmEpyhBNEC0m2SEmItljHsTygjA=="
+        "sha512-Yvgb5AWoHViHV/gq1qr5ZAarcBip+B27/ZLRsUJkbgAEaLlZ/fof9g882LTpmEpyhBNEC0m2SEmItlj"
+        "HsTygjA=="
     ),
 }
 
 
 class Style(NamedTuple):
-    """An art style: how captions say it, the package that has it, and where in the package its pictures lie."""
+    """An art style.
+
+    words: how captions name it.
+    spec: the package that has it.
+    prefix: where in the package its pictures are.
+    """
 
     words: str
     spec: str
@@ -53,168 +68,230 @@ STYLES = {
     "noto": Style("soft drawing", "emoji-datasource-google@16.0.0", "package/img/google/64/"),
     "twemoji": Style("flat drawing", "emoji-datasource-twitter@16.0.0", "package/img/twitter/64/"),
 }
-WORDS = ("emojibase-data@17.0.0", "package/en/data.json")
+NAME_TABLE = ("emojibase-data@17.0.0", "package/en/data.json")  # package, file
 ATTRIBUTION = """# Where the pictures and words of `emoji` come from
 
 | what | npm package | art or text by | licence |
 |---|---|---|---|
 | 3D renders | @lobehub/fluent-emoji-3d 1.1.0 | Fluent Emoji, Microsoft | MIT |
-| soft drawings | emoji-datasource-google 16.0.0 | Noto Emoji, Google | Apache-2.0 (the package: MIT) |
-| flat drawings | emoji-datasource-twitter 16.0.0 | Twemoji, Twitter and contributors | CC-BY-4.0 (the package: MIT) |
+| soft drawings | emoji-datasource-google 16.0.0 | Noto Emoji, Google \
+| Apache-2.0 (the package: MIT) |
+| flat drawings | emoji-datasource-twitter 16.0.0 | Twemoji, Twitter and contributors \
+| CC-BY-4.0 (the package: MIT) |
 | names | emojibase-data 17.0.0 | Emojibase, from Unicode CLDR | MIT; Unicode License v3 |
 
 Changed here: composed onto white and resized.
 """
 
-RESOLUTIONS = (32, 64)  # two of the styles are drawn at 64 px, so more would only be blur
+RESOLUTIONS = (32, 64)  # two of the styles are drawn at 64 px: more would only be blur
 SPLITS = ("train", "validation", "test")
-FLAGS = 24  # of 262 country flags
+NUM_FLAGS = 24  # of 262 country flags
+# Names say directions and letters, the time on a clock, colours and sizes.
+AUGMENTATIONS = ("crop", "noise")
 
-JOINER, VARIATION, PERSON = "200D", "FE0F", "1F9D1"
-GENDERS = {"1F468": PERSON, "1F469": PERSON}  # man and woman, when something is joined to them
+# Code points.
+JOINER, VARIATION_SELECTOR, PERSON = "200D", "FE0F", "1F9D1"
+FEMALE_SIGN, MALE_SIGN, RIGHT_ARROW = "2640", "2642", "27A1"
+NEUTRAL = {"1F468": PERSON, "1F469": PERSON}  # man and woman, if joined to something
+KEYCAP = "20E3"
+FIRST_FLAG_LETTER, LAST_FLAG_LETTER = 0x1F1E6, 0x1F1FF
+COMPONENT_GROUP = 2  # of Emojibase: skin tones and hair
 
 
 class Emoji(NamedTuple):
-    """One to draw: `code` is its code points without variation selectors ("1F408-2B1B" has lost its joiner as well)."""
+    """An emoji to draw.
+
+    code: its code points, without joiners and variation selectors: "1F408-2B1B" is the black cat.
+    """
 
     code: str
     label: str
     split: str
 
 
-def plain_code(code: str) -> str:
-    """A hex code as files and tables variously write it, in one way: upper case, neither joiners nor selectors."""
-    return "-".join(point for point in code.upper().split("-") if point not in (JOINER, VARIATION))
+def canonical_code(code: str) -> str:
+    """Return a hex code in one spelling: upper case, without joiners and variation selectors.
+
+    Files and tables spell codes in several ways.
+    """
+    dropped = (JOINER, VARIATION_SELECTOR)
+    return "-".join(point for point in code.upper().split("-") if point not in dropped)
 
 
 def concept(code: str) -> str:
-    """What keeps variants in one split: the base code point; black cat and cat are both "1F408".
+    """Return what keeps variants in one split: the base code point.
 
-    A person with a profession, a keycap and a flag mean what is joined to the base, and are concepts of their own.
+    Black cat and cat are both "1F408". A person with a profession, a keycap and a flag mean what is
+    joined to the base: they are concepts of their own.
     """
-    points = plain_code(code).split("-")
-    whole = points[0] == PERSON or "20E3" in points or 0x1F1E6 <= int(points[0], 16) <= 0x1F1FF
+    points = canonical_code(code).split("-")
+    is_flag = FIRST_FLAG_LETTER <= int(points[0], 16) <= LAST_FLAG_LETTER
+    whole = points[0] == PERSON or KEYCAP in points or is_flag
     return "-".join(points) if whole else points[0]
 
 
 def split_of(code: str) -> str:
-    """The split of an emoji: 4 % of the concepts are "validation", 4 % "test", the rest "train"."""
-    share = _chance(concept(code))
+    """Return the split of an emoji: 4 % of the concepts are "validation", 4 % are "test"."""
+    share = _uniform_hash(concept(code))
     return "validation" if share < 0.04 else "test" if share < 0.08 else "train"
 
 
 def select(entries: Iterable[dict]) -> list[Emoji]:
-    """Those to draw of an Emojibase table (dicts of `hexcode`, `label` and, unless it is a bare letter, `group`).
+    """Return the emoji to draw, of an Emojibase table.
 
-    Left out: letters and components, gendered variants of an emoji that has a neutral form, "X: more" where there is
-    an X, what faces right, and all country flags but FLAGS. (Skin tones are not in the table's top level.)
+    entries: dicts of `hexcode`, `label` and, unless it is a bare letter, `group`.
+
+    Left out: letters and components, gendered variants of an emoji that has a neutral form,
+    "X: more" if there is an X, emoji that face right, and all country flags but NUM_FLAGS. (Skin
+    tones are not in the table's top level.)
     """
-    entries = [e for e in entries if e.get("group") not in (None, 2)]
-    codes, labels = {plain_code(e["hexcode"]) for e in entries}, {e["label"] for e in entries}
+    entries = [e for e in entries if e.get("group") not in (None, COMPONENT_GROUP)]
+    codes, labels = {canonical_code(e["hexcode"]) for e in entries}, {e["label"] for e in entries}
 
-    def variant(entry):
-        code, (before, colon, _) = plain_code(entry["hexcode"]), entry["label"].partition(":")
-        points = [point for point in code.split("-") if point not in ("2640", "2642", "27A1")]
+    def is_variant(entry):
+        code = canonical_code(entry["hexcode"])
+        before, colon, _ = entry["label"].partition(":")
+        dropped = (FEMALE_SIGN, MALE_SIGN, RIGHT_ARROW)
+        points = [point for point in code.split("-") if point not in dropped]
         if len(points) > 1:
-            points = [GENDERS.get(point, point) for point in points]
+            points = [NEUTRAL.get(point, point) for point in points]
         neutral = "-".join(points) or code
         return (neutral != code and neutral in codes) or (colon and before in labels)
 
-    countries = [plain_code(e["hexcode"]) for e in entries if e["label"].startswith("flag: ")]
-    flags = sorted(countries, key=lambda code: _chance("flag", code))[:FLAGS]  # not the chance that splits
-    kept = [e for e in entries if not variant(e)]
-    kept = [e for e in kept if plain_code(e["hexcode"]) not in set(countries) - set(flags)]
-    return [Emoji(plain_code(e["hexcode"]), _label(e["label"]), split_of(e["hexcode"])) for e in kept]
+    countries = [canonical_code(e["hexcode"]) for e in entries if e["label"].startswith("flag: ")]
+    # Another hash than that of the split: else all flags kept would be in one split.
+    by_hash = sorted(countries, key=lambda code: _uniform_hash("flag", code))
+    flags = by_hash[:NUM_FLAGS]
+    kept = [e for e in entries if not is_variant(e)]
+    kept = [e for e in kept if canonical_code(e["hexcode"]) not in set(countries) - set(flags)]
+    return [
+        Emoji(canonical_code(e["hexcode"]), _readable_name(e["label"]), split_of(e["hexcode"]))
+        for e in kept
+    ]
 
 
 def caption(label: str, style: str) -> str:
-    """The caption of an emoji in one of STYLES."""
+    """Return the caption of an emoji in one of STYLES."""
     return f"{label}, {STYLES[style].words}"
 
 
-def draw(downloads: Path, resolution: int) -> list[dict]:
-    """Every selected emoji in every style that has it, from the archives in `downloads`; shows progress.
+def decode_archives(downloads: Path, resolution: int) -> list[dict]:
+    """Return every selected emoji in every style that has it. Shows progress.
 
-    Dicts of `code`, `style`, `caption`, `split` and `image` (uint8 [R, R, 3]), in the order of code and style. Raises
-    ValueError if an archive lacks the words or all the pictures of a style.
+    downloads: the folder of the archives of PACKAGES.
+
+    The result has dicts of `code`, `style`, `caption`, `split` and `image` (uint8 [R, R, 3]), in
+    the order of code and style. Raises ValueError if an archive lacks the names or all pictures of
+    a style.
     """
-    spec, name = WORDS
+    spec, name = NAME_TABLE
     table = next((content for _, content in npm.files(downloads / npm.file_name(spec), name)), None)
     if table is None:
         raise ValueError(f"{npm.file_name(spec)} has no {name}")
     wanted = {emoji.code: emoji for emoji in select(json.loads(table))}
-    drawn = {}
+    decoded = {}
     for style, (_, spec, prefix) in STYLES.items():
         archive = npm.file_name(spec)
-        before = len(drawn)
-        for file, content in tqdm(npm.files(downloads / archive, prefix), f"emoji: {style}", unit=" files", disable=None):
-            emoji = wanted.get(plain_code(PurePosixPath(file).stem))
-            if emoji and (emoji.code, style) not in drawn:
-                image, said = pictures.decode(content, resolution), caption(emoji.label, style)
-                drawn[emoji.code, style] = dict(emoji._asdict(), style=style, caption=said, image=image)
-        if len(drawn) == before:
+        before = len(decoded)
+        files = npm.files(downloads / archive, prefix)
+        for file, content in tqdm(files, f"emoji: {style}", unit=" files", disable=None):
+            emoji = wanted.get(canonical_code(PurePosixPath(file).stem))
+            if emoji and (emoji.code, style) not in decoded:
+                decoded[emoji.code, style] = {
+                    **emoji._asdict(),
+                    "style": style,
+                    "caption": caption(emoji.label, style),
+                    "image": pictures.decode(content, resolution),
+                }
+        if len(decoded) == before:
             raise ValueError(f"{archive} has no emoji in {prefix}")
-    return [drawn[key] for key in sorted(drawn)]
+    return [decoded[key] for key in sorted(decoded)]
 
 
 def prepare(config, archives: str | None = None) -> None:
-    """Fetches the archives (`t2i_jax/data/npm.py`) and prepares all splits at `config.resolution`; says where they are.
+    """Fetch the archives and prepare all splits at `config.resolution`. Prints where they are.
 
-    `archives` is a folder of .tgz files fetched by other means. Interrupted, it leaves nothing that is taken as whole.
+    archives: a folder of .tgz files that were fetched by other means, or None for npm.
+
+    If it is interrupted, it leaves nothing that looks complete. Raises what `npm.fetch` and
+    `decode_archives` raise.
     """
     builder = _builder(config)
     if not builder.data_path.exists():
         npm.fetch(PACKAGES, _downloads(), archives)
         builder.prepare(_downloads())
-    counts = ", ".join(f"{info.num_examples:,} {split}" for split, info in _builder(config).info.splits.items())
-    print(f"emoji at {config.resolution} px: {counts}; licences: {builder.data_path / 'ATTRIBUTION.md'}", flush=True)
+    counts = ", ".join(
+        f"{info.num_examples:,} {split}" for split, info in _builder(config).info.splits.items()
+    )
+    licences = builder.data_path / "ATTRIBUTION.md"
+    print(f"emoji at {config.resolution} px: {counts}; licences: {licences}", flush=True)
+
+
+def fields(config) -> dict[str, Field]:
+    """Return the fields of `config.data` for emoji."""
+    del config
+    return {
+        "resolution": Field(32, "pixels a side", choices=RESOLUTIONS),
+        "styles": Field(tuple(STYLES), "art styles of the pictures", choices=tuple(STYLES)),
+    }
 
 
 def make(config, split: str) -> source.Source:
-    """The `emoji` source at `config.resolution` (32 or 64), in the `config.styles` (default: all of STYLES).
+    """Return the `emoji` source at `config.resolution`, in `config.styles` (default: all STYLES).
 
-    All of a split is held in memory (12 MB at 32 px), ordered by code point and style. Prepares itself if the archives
-    are there; raises FileNotFoundError if not, ValueError for an unknown split, style or resolution.
+    A split is held in memory (12 MB at 32 px), ordered by code point and style. Prepares itself if
+    the archives are there. Raises FileNotFoundError if they are not, and ValueError for an unknown
+    split, style or resolution.
     """
     styles = getattr(config, "styles", None) or tuple(STYLES)
     styles = (styles,) if isinstance(styles, str) else tuple(styles)
     if split not in SPLITS:
         raise ValueError(f"emoji has no split {split!r}: it has {', '.join(SPLITS)}")
     if unknown := sorted(set(styles) - set(STYLES)):
-        raise ValueError(f"emoji has no style {', '.join(map(repr, unknown))}: it has {', '.join(STYLES)}")
+        raise ValueError(
+            f"emoji has no style {', '.join(map(repr, unknown))}: it has {', '.join(STYLES)}"
+        )
+    side = config.resolution
     if not _builder(config).data_path.exists():
         if npm.missing(PACKAGES, _downloads()):
-            command = f"python main.py prepare --data=emoji --resolution={config.resolution}"
+            command = f"python main.py prepare --data=emoji --resolution={side}"
             raise FileNotFoundError(f"emoji is not prepared: run `{command}` first")
         prepare(config)
     records = _builder(config).as_data_source(split)
-    records = [r for r in records.__getitems__(range(len(records))) if r["style"].decode() in styles]
+    records = [
+        r for r in records.__getitems__(range(len(records))) if r["style"].decode() in styles
+    ]
     captions = [r["caption"].decode() for r in records]
-    images = np.array([r["image"] for r in records], np.uint8).reshape(-1, config.resolution, config.resolution, 3)
-    mark = source.fingerprint("emoji", split, config.resolution, images.tobytes(), *captions)
-    # No other: names say directions and letters, the time on a clock, colours and sizes.
+    images = np.array([r["image"] for r in records], np.uint8).reshape(-1, side, side, 3)
+    mark = fingerprint("emoji", split, side, images.tobytes(), *captions)
     return source.Source(
-        captions, lambda positions: images[positions], mark, variants=dict.fromkeys(("crop", "noise"), captions)
+        captions,
+        lambda positions: images[positions],
+        mark,
+        variants=dict.fromkeys(AUGMENTATIONS, captions),
     )
 
 
-def _label(label):
-    """The name as a person would say it: "flag: Malta" -> "flag of Malta", "keycap: 3" -> "keycap 3"."""
+def _readable_name(label):
+    """Return a name as a person would say it: "flag: Malta" -> "flag of Malta"."""
     return re.sub(r"^flag: ", "flag of ", label).replace(": ", " ")
 
 
-def _chance(*text):
-    """A fixed number in [0, 1) for some text, evenly spread."""
+def _uniform_hash(*text):
+    """Return a fixed number in [0, 1) for some text, uniform over texts."""
     return int.from_bytes(hashlib.sha256(" ".join(text).encode()).digest()[:8]) / 2**64
 
 
 def _downloads():
-    return source.data_dir() / "downloads"
+    return data_dir() / "downloads"
 
 
-def _builder(config):
+def _builder(config) -> Any:
     from t2i_jax.data import emoji_builder  # here, because it imports TFDS
 
     if config.resolution not in RESOLUTIONS:
-        raise ValueError(f"emoji has no resolution {config.resolution!r}: it has {', '.join(map(str, RESOLUTIONS))}")
-    return emoji_builder.Emoji(config=f"{config.resolution}px", data_dir=source.data_dir(), file_format="array_record")
+        known = ", ".join(map(str, RESOLUTIONS))
+        raise ValueError(f"emoji has no resolution {config.resolution!r}: it has {known}")
+    return emoji_builder.Emoji(
+        config=f"{config.resolution}px", data_dir=data_dir(), file_format="array_record"
+    )

@@ -1,63 +1,50 @@
 """Batches from a source: tf.data reads ahead, and the order is a pure function of (seed, position).
 
-The only file of the training path that needs TensorFlow.
+This is the only file of the training path that needs TensorFlow.
 """
 
 import collections
 import dataclasses
 import functools
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Callable, Iterator, Mapping
 
 import jax
 import numpy as np
+from jaxtyping import Int
 
-from t2i_jax.data.source import Source
-from t2i_jax.text import tokenizer as tokenizers
-from t2i_jax.text.condition import make_encoder
+from t2i_jax.core.source import Source
 
 
 @functools.lru_cache(maxsize=3)
-def epoch_order(seed: int, epoch: int, count: int) -> np.ndarray:
-    """The order of `count` examples in one epoch: int64 [count]."""
+def epoch_order(seed: int, epoch: int, count: int) -> Int[np.ndarray, "N"]:
+    """Return the order of `count` examples in one epoch."""
     return np.random.default_rng((seed, epoch)).permutation(count)
 
 
-def examples_at(seed: int, positions: np.ndarray, count: int) -> np.ndarray:
-    """Which example stands at each position of the endless stream of shuffled epochs."""
-    return np.array([epoch_order(seed, int(p) // count, count)[int(p) % count] for p in positions], np.int64)
+def examples_at(seed: int, positions: Int[np.ndarray, "N"], count: int) -> Int[np.ndarray, "N"]:
+    """Return the example index at each position of the infinite shuffled stream.
 
-
-def tokenise(
-    source: Source, tokenizer, config, variants: Mapping[str, Sequence[str]] = MappingProxyType({})
-) -> tuple[dict, int]:
-    """All captions of a source, once, as `config` (`config.text`) has them, and how many were cut to `config.length`.
-
-    Gives {"text": {encoder: {"tokens" [N, L], "mask" [N, L]}}}, with what the encoder computes of them beforehand; and, where
-    there are variants {augmentation: captions}, the same of them as {"variants": {augmentation: {encoder: ...}}}.
+    The stream is one epoch of `count` examples after another, each in its own order.
     """
-    encoder = make_encoder(config)
-    encoded = {name: tokenizers.encode(tokenizer, said, config.length) for name, said in variants.items()}
-    plain, cut = tokenizers.encode(tokenizer, source.captions, config.length)
-    texts = {"text": {config.encoder: encoder.precompute(plain)}}
-    if encoded:
-        texts["variants"] = {name: {config.encoder: encoder.precompute(text)} for name, (text, _) in encoded.items()}
-    return texts, cut + sum(more for _, more in encoded.values())
+    return np.array(
+        [epoch_order(seed, int(p) // count, count)[int(p) % count] for p in positions], np.int64
+    )
 
 
-def make_batch(source: Source, columns: Mapping, index: np.ndarray) -> dict:
-    """{"image" uint8 [B,H,W,3], "index" int32 [B], and `columns` (of `tokenise`, say)} of the examples at `index`.
+def make_batch(source: Source, columns: Mapping, index: Int[np.ndarray, "B"]) -> dict:
+    """Return the examples at `index`: {"image" uint8 [B, H, W, 3], "index" int32 [B], **columns}.
 
-    columns: a tree of arrays, or of whatever takes indices; where "image" is None, no pictures are read.
+    columns: a tree of arrays with a row for each example, or of objects that take indices as arrays
+        do (see runs/columns.py). If its "image" is None, no pictures are read.
     """
-    columns = {"image": _Reader(source.read), **columns}
+    columns = {"image": _PictureColumn(source.read), **columns}
     return {**jax.tree.map(lambda x: x[index], columns), "index": index.astype(np.int32)}
 
 
 @dataclasses.dataclass(frozen=True)
-class _Reader:
-    """Pictures as a column."""
+class _PictureColumn:
+    """Pictures as a column: indexing reads them."""
 
     read: Callable
 
@@ -65,10 +52,13 @@ class _Reader:
         return self.read(index)
 
 
-def batches(source: Source, columns: Mapping, batch_size: int, seed: int, first: int, last: int) -> Iterator[dict]:
-    """The batches of steps first .. last - 1, read ahead by tf.data; starting anywhere costs nothing.
+def batches(
+    source: Source, columns: Mapping, batch_size: int, seed: int, first: int, last: int
+) -> Iterator[dict]:
+    """Yield the batches of steps first .. last - 1, read ahead by tf.data.
 
-    With several processes each yields its own slice of the global batch. Raises RuntimeError if reading fails.
+    Starting at any step costs nothing. With several processes, each yields its own slice of the
+    global batch. Raises RuntimeError if reading fails.
     """
     # Quiet: TensorFlow only reads ahead here, and oneDNN announces itself twice.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -105,7 +95,10 @@ def batches(source: Source, columns: Mapping, batch_size: int, seed: int, first:
 
 
 def prefetch(iterator: Iterator, put: Callable, size: int = 2) -> Iterator:
-    """`put(batch)` of each batch, started `size` batches ahead, so that transfers overlap with computation."""
+    """Yield put(batch) for each batch, with `size` transfers started ahead.
+
+    Transfers to the device thus overlap with computation.
+    """
     queue = collections.deque()
     for batch in iterator:
         queue.append(put(batch))

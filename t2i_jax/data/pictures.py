@@ -1,39 +1,56 @@
-"""One way from a picture file to pixels: whatever its mode, size and orientation, out comes uint8 RGB [R, R, 3]."""
+"""Reading pictures: any file, Pillow picture or array becomes uint8 RGB, [R, R, 3] if resized."""
 
 import io
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import UInt8
 from PIL import Image, ImageOps
 
-SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm"))
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")  # no others: Pillow would run Ghostscript for EPS
+SUFFIXES = frozenset(
+    (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm")
+)
+# No others: for EPS, Pillow would run Ghostscript.
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 
 
-def decode(picture: bytes | str | Path, resolution: int) -> np.ndarray:
-    """The picture (encoded bytes, or a path) as uint8 RGB [resolution, resolution, 3].
+def decode(picture: bytes | str | Path, resolution: int) -> UInt8[np.ndarray, "R R 3"]:
+    """Return a picture as RGB pixels, R = resolution.
 
-    EXIF orientation is applied, transparency is composed onto white, 16-bit grey is scaled to 8 bits, of an animation
-    the first frame is taken. The largest centred square is kept and resized with an antialiasing filter (Lanczos).
-    Raises ValueError, saying why, if it cannot be read: truncated, not a picture, or of a kind with no agreed white.
+    picture: encoded bytes, or a path.
+
+    EXIF orientation is applied, transparency is composed onto white, 16-bit grey is scaled to 8
+    bits, and of an animation the first frame counts. The largest centred square is kept and resized
+    with an antialiasing filter (Lanczos). Raises ValueError, saying why, if the picture cannot be
+    read: truncated, not a picture, or of a kind with no agreed white.
     """
     try:
-        with Image.open(io.BytesIO(picture) if isinstance(picture, bytes) else picture, formats=FORMATS) as image:
-            image.draft(None, (2 * resolution, 2 * resolution))  # a large JPEG is decoded at a fraction of its size
+        with Image.open(
+            io.BytesIO(picture) if isinstance(picture, bytes) else picture, formats=FORMATS
+        ) as image:
+            # A large JPEG is then decoded at a fraction of its size.
+            image.draft(None, (2 * resolution, 2 * resolution))
             ImageOps.exif_transpose(image, in_place=True)
             image = on_white(image)
-    except Exception as error:  # for broken bytes Pillow and its decoders raise nearly every kind there is
-        reason = "its format is none of " + ", ".join(FORMATS) if "cannot identify" in str(error) else error
+    except Exception as error:  # Pillow and its decoders raise many kinds for broken bytes
+        reason = error
+        if "cannot identify" in str(error):
+            reason = "its format is none of " + ", ".join(FORMATS)
         raise ValueError(f"not a readable picture: {reason}") from error
     width, height = image.size
     side = min(width, height)
     left, top = (width - side) / 2, (height - side) / 2
-    square = image.resize((resolution, resolution), Image.Resampling.LANCZOS, box=(left, top, left + side, top + side))
+    square = image.resize(
+        (resolution, resolution), Image.Resampling.LANCZOS, box=(left, top, left + side, top + side)
+    )
     return np.asarray(square)
 
 
 def on_white(image: Image.Image) -> Image.Image:
-    """A Pillow picture of any mode as RGB of the same size, with what is transparent composed onto white."""
+    """Return a Pillow picture of any mode as RGB, with what is transparent composed onto white.
+
+    Raises ValueError for floating-point pixels.
+    """
     if image.mode == "F":
         raise ValueError("floating-point pixels have no agreed white; save it with 8 or 16 bits")
     if image.mode.startswith("I"):  # Pillow's own conversion clips at 255
@@ -45,3 +62,69 @@ def on_white(image: Image.Image) -> Image.Image:
         return image.convert("RGB")
     image = image.convert("RGBA")
     return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+
+
+def rgb(picture: np.ndarray | Image.Image) -> UInt8[np.ndarray, "H W 3"]:
+    """Convert one picture of any kind to RGB, by the rules of this file.
+
+    16 bits are scaled to 8, and transparent pixels are composed onto white.
+
+    picture: uint8 or uint16 [H, W] or [H, W, C], with C = 1 (grey), 2 (grey and alpha), 3 (RGB) or
+        4 (RGBA); or a Pillow picture. Raises ValueError for anything else.
+    """
+    if isinstance(picture, Image.Image):
+        return np.asarray(on_white(ImageOps.exif_transpose(picture)))
+    picture = np.asarray(picture)
+    kind = f"{picture.dtype} {list(picture.shape)}"
+    if picture.dtype not in (np.uint8, np.uint16):
+        raise ValueError(
+            f"a picture needs to be uint8 (or uint16) in 0..255 (or 0..65535), got {kind}"
+        )
+    if picture.ndim == 2:
+        picture = picture[..., None]
+    if picture.ndim != 3 or not 1 <= picture.shape[2] <= 4 or 0 in picture.shape:
+        raise ValueError(
+            "a picture needs to be [H, W] or [H, W, C] with C from 1 (grey) to 4 (RGBA), "
+            f"got {kind}"
+        )
+    if picture.dtype == np.uint16:
+        picture = ((picture.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    if picture.shape[2] == 3:
+        return picture
+    image = Image.fromarray(picture[..., 0] if picture.shape[2] == 1 else picture)
+    return np.asarray(on_white(image))
+
+
+def read_picture(picture, resolution: int) -> np.ndarray:
+    """Read one picture as uint8 [resolution, resolution, 3].
+
+    picture: a path, a Pillow picture, or an array (see `rgb`).
+    Raises FileNotFoundError, or ValueError, naming the file, if it cannot be read.
+    """
+    if not isinstance(picture, str | Path):
+        file = io.BytesIO()
+        # So that there is one way from any picture to pixels.
+        Image.fromarray(rgb(picture)).save(file, "PNG")
+        return decode(file.getvalue(), resolution)
+    if not Path(picture).is_file():
+        raise FileNotFoundError(f"no picture {picture}")
+    try:
+        return decode(picture, resolution)
+    except ValueError as error:
+        raise ValueError(f"{picture}: {error}") from error
+
+
+def read_masks(masks, resolution: int) -> np.ndarray:
+    """Read masks as bool [N, resolution, resolution]; True where a picture is white.
+
+    Raises ValueError for an array of another shape.
+    """
+    if isinstance(masks, np.ndarray) and masks.dtype == bool:
+        masks = masks[None] if masks.ndim == 2 else masks
+        if masks.shape[1:] != (resolution, resolution):
+            raise ValueError(
+                f"a mask of shape {masks.shape[1:]}: this model needs ({resolution}, {resolution})"
+            )
+        return masks
+    masks = [masks] if isinstance(masks, str | Path | Image.Image) else masks
+    return np.stack([read_picture(mask, resolution).mean(-1) > 127 for mask in masks])

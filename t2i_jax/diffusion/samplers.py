@@ -1,28 +1,50 @@
-"""Samplers: from noise at t = 1 to data at t = 0, one `lax.scan` whose body calls the network once.
+"""Samplers: from noise at t = 1 to data at t = 0.
 
-All share one shape: `sampler(predict, x, times, schedule, keys=None) -> x`.
+Each sampler is one `lax.scan` whose body calls the network once. All have one signature,
+`sampler(predict, x, times, schedule, keys=None) -> x`:
 
-predict: (x [B, ...], t []) -> (x0, noise), both like x: the network, guidance included, under its parameterization.
-x: noise [B, ...] at times[0].   times: decreasing [steps + 1], of `time_grid`.   schedule: of `schedules`.
-keys: one random key an example [B], for those that draw noise; a picture does not depend on the others of its batch.
+predict: (x [B, ...], t []) -> (x0, noise), both like x: the network under its parameterization,
+    guidance included.
+x: noise [B, ...] at times[0].
+times: decreasing times [steps + 1], of `time_grid`.
+schedule: one of schedules.py.
+keys: one random key per example, for samplers that draw noise. Each example depends on its own
+    noise and key, not on the rest of the batch.
 """
+
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Key
 
-from t2i_jax.diffusion.schedules import FLOOR, log_snr, shift
+from t2i_jax.core.types import Number
+from t2i_jax.diffusion.schedules import MIN_DIVISOR, Schedule, log_snr, shift
 
 
-def time_grid(steps: int, factor=1.0):
-    """Times [steps + 1] from 1 down to 0: evenly spaced, then shifted (schedules.shift). `steps` is static."""
+def time_grid(steps: int, factor: Number = 1.0) -> Float[Array, "{steps}+1"]:
+    """Return times from 1 down to 0: evenly spaced, then shifted by `factor` (schedules.shift).
+
+    `steps` is static. Raises ValueError for steps < 1.
+    """
     if steps < 1:
         raise ValueError(f"a sampler needs at least 1 step, not {steps}")
-    return shift(jnp.asarray(np.linspace(1.0, 0.0, steps + 1), jnp.float32), factor)  # NumPy's ends at 0 exactly
+    # NumPy's linspace ends at exactly 0.
+    return shift(jnp.asarray(np.linspace(1.0, 0.0, steps + 1), jnp.float32), factor)
 
 
-def euler(predict, x, times, schedule, keys=None):
-    """Euler's method on the probability-flow ODE dx/dt = alpha' x0 + sigma' noise. Order 1; calls: steps."""
+def euler(
+    predict: Callable,
+    x: Float[Array, "B *rest"],
+    times: Float[Array, "T"],
+    schedule: Schedule,
+    keys: Key[Array, "B"] | None = None,
+) -> Float[Array, "B *rest"]:
+    """Solve the probability-flow ODE dx/dt = alpha' x0 + sigma' noise with Euler's method.
+
+    Order 1; calls the network `steps` times.
+    """
 
     def step(x, interval):
         now, after = interval
@@ -31,10 +53,17 @@ def euler(predict, x, times, schedule, keys=None):
     return jax.lax.scan(step, x, (times[:-1], times[1:]))[0]
 
 
-def heun(predict, x, times, schedule, keys=None):
-    """Heun's method on the same ODE (arXiv 2206.00364, algorithm 1). Order 2; calls: 2 steps - 1 (the last is Euler's).
+def heun(
+    predict: Callable,
+    x: Float[Array, "B *rest"],
+    times: Float[Array, "T"],
+    schedule: Schedule,
+    keys: Key[Array, "B"] | None = None,
+) -> Float[Array, "B *rest"]:
+    """Solve the probability-flow ODE with Heun's method (arXiv 2206.00364, algorithm 1).
 
-    Scans over the calls, not the steps, so that the network is compiled once: even ones predict, odd ones correct.
+    Order 2; calls the network 2 steps - 1 times, because the last step is Euler's. The scan is over
+    calls, not steps, so that the network is compiled once: even calls predict, odd ones correct.
     """
 
     def call(carry, index):
@@ -50,10 +79,21 @@ def heun(predict, x, times, schedule, keys=None):
     return jax.lax.scan(call, (x, x, jnp.zeros_like(x)), calls)[0][0]
 
 
-def ddim(predict, x, times, schedule, keys=None, eta=0.0):
-    """DDIM (arXiv 2010.02502, equation 12), for any schedule. Order 1 at eta 0; calls: steps.
+def ddim(
+    predict: Callable,
+    x: Float[Array, "B *rest"],
+    times: Float[Array, "T"],
+    schedule: Schedule,
+    keys: Key[Array, "B"] | None = None,
+    eta: Number = 0.0,
+) -> Float[Array, "B *rest"]:
+    """Sample with DDIM (arXiv 2010.02502, equation 12), under any schedule.
 
-    eta scales the fresh noise from none (0) to DDPM's (1). Raises ValueError if eta is not 0 and there are no keys.
+    Order 1 at eta 0; calls the network `steps` times.
+
+    eta: scales the fresh noise, from none (0) to DDPM's (1).
+
+    Raises ValueError if eta is not 0 and there are no keys.
     """
     if keys is None and not (isinstance(eta, int | float) and eta == 0):
         raise ValueError("this sampler draws noise, so it needs keys, one an example")
@@ -62,7 +102,8 @@ def ddim(predict, x, times, schedule, keys=None, eta=0.0):
         now, after, index = xs
         x0, noise = predict(x, now)
         here, there = schedule(now), schedule(after)
-        # The deviation of q(x_after | x_now, x0): sigma_after sqrt(1 - SNR_now / SNR_after), 0 at the end.
+        # The standard deviation of q(x_after | x_now, x0) is
+        # sigma_after sqrt(1 - SNR_now / SNR_after), which is 0 at the end.
         drop = 1.0 - (here.alpha * there.sigma / (there.alpha * here.sigma)) ** 2
         fresh = eta * there.sigma * jnp.sqrt(jnp.maximum(drop, 0.0))
         x = there.alpha * x0 + jnp.sqrt(jnp.maximum(there.sigma**2 - fresh**2, 0.0)) * noise
@@ -73,27 +114,41 @@ def ddim(predict, x, times, schedule, keys=None, eta=0.0):
     return jax.lax.scan(step, x, (times[:-1], times[1:], jnp.arange(len(times) - 1)))[0]
 
 
-def ddpm(predict, x, times, schedule, keys=None):
-    """Ancestral sampling with the posterior's own variance (arXiv 2006.11239, equations 6 and 7). Calls: steps.
+def ddpm(
+    predict: Callable,
+    x: Float[Array, "B *rest"],
+    times: Float[Array, "T"],
+    schedule: Schedule,
+    keys: Key[Array, "B"] | None = None,
+) -> Float[Array, "B *rest"]:
+    """Sample from DDPM's posteriors (ancestral sampling, arXiv 2006.11239, equations 6 and 7).
 
-    It is DDIM with eta 1 (arXiv 2010.02502, section 4.1). Raises ValueError without keys.
+    It is DDIM with eta 1 (arXiv 2010.02502, section 4.1). Calls the network `steps` times. Raises
+    ValueError without keys.
     """
     return ddim(predict, x, times, schedule, keys, eta=1.0)
 
 
-def dpmpp_2m(predict, x, times, schedule, keys=None):
-    """DPM-Solver++(2M) (arXiv 2211.01095, algorithm 2). Order 2; calls: steps.
+def dpmpp_2m(
+    predict: Callable,
+    x: Float[Array, "B *rest"],
+    times: Float[Array, "T"],
+    schedule: Schedule,
+    keys: Key[Array, "B"] | None = None,
+) -> Float[Array, "B *rest"]:
+    """Sample with DPM-Solver++(2M) (arXiv 2211.01095, algorithm 2).
 
-    The first step is DDIM's, and so is one to t = 0.
+    Order 2; calls the network `steps` times. The first step is DDIM's, and so is a step to t = 0.
     """
 
     def step(carry, interval):
-        x, before, gap_before = carry
+        x, x0_before, gap_before = carry
         here, there = schedule(interval[0]), schedule(interval[1])
         x0, _ = predict(x, interval[0])
         gap = (log_snr(there) - log_snr(here)) / 2  # h of the paper, a step in log(alpha / sigma)
-        trust = jnp.where(there.sigma > FLOOR, gap / (2 * gap_before), 0.0)  # 1 / (2 r); the last gap is infinite
-        blend = x0 + trust * (x0 - before)
+        # 1 / (2 r) of the paper; 0 where `there` is t = 0, since the last h is infinite.
+        extrapolation = jnp.where(there.sigma > MIN_DIVISOR, gap / (2 * gap_before), 0.0)
+        blend = x0 + extrapolation * (x0 - x0_before)
         ratio = there.sigma / here.sigma
         return (ratio * x + (there.alpha - ratio * here.alpha) * blend, x0, gap), None
 
@@ -103,21 +158,23 @@ def dpmpp_2m(predict, x, times, schedule, keys=None):
 SAMPLERS = {"euler": euler, "heun": heun, "ddim": ddim, "ddpm": ddpm, "dpmpp_2m": dpmpp_2m}
 
 
-def make_sampler(name: str):
-    """The sampler of that name. Raises ValueError, naming those there are."""
+def make_sampler(name: str) -> Callable:
+    """Return the sampler called `name`. Raises ValueError, naming SAMPLERS, if there is none."""
     if name not in SAMPLERS:
         raise ValueError(f"there is no sampler {name!r}: there are {', '.join(SAMPLERS)}")
     return SAMPLERS[name]
 
 
 def _slope(predict, x, t, schedule):
-    """dx/dt of the probability-flow ODE at (x, t), for t > 0."""
+    """Return dx/dt of the probability-flow ODE at (x, t), for t > 0."""
     x0, noise = predict(x, t)
     _, rate = jax.jvp(schedule, (t,), (jnp.ones_like(t),))
     return rate.alpha * x0 + rate.sigma * noise
 
 
 def _normal(keys, index, x):
-    """Noise like x, a function of each example's key and the step."""
-    draw = jax.vmap(lambda key: jax.random.normal(jax.random.fold_in(key, index), x.shape[1:], x.dtype))
+    """Return noise like x, a function of each example's key and of the step's index."""
+    draw = jax.vmap(
+        lambda key: jax.random.normal(jax.random.fold_in(key, index), x.shape[1:], x.dtype)
+    )
     return draw(keys)

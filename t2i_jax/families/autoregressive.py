@@ -1,131 +1,220 @@
-"""Autoregressive text-to-image: a transformer that continues the caption with image tokens (arXiv 2102.12092, 2206.10789).
+"""Autoregressive text-to-image: a transformer that continues the caption with image tokens.
 
-The image tokens are the codes of a first stage (first_stage.py). With `captioning` the same transformer also continues image
-tokens with captions, so that one model draws and captions.
+Sources: arXiv 2102.12092, 2206.10789. The image tokens are the codes of a first stage
+(first_stage.py). With `captioning` the same transformer also continues image tokens with captions,
+so that one model draws and captions.
 """
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 
-from t2i_jax import ranker
+from t2i_jax.core.family import Context, Family, Variables
+from t2i_jax.core.fields import Field
+from t2i_jax.core.first_stage import Codes
+from t2i_jax.core.random import split_keys
 from t2i_jax.decoding.autoregressive import generate
-from t2i_jax.families.captioner import CAPTION, make_decoder, of_codes, word_loss, write
-from t2i_jax.families.family import Context, Family, Variables, over, split_keys
-from t2i_jax.first_stage import codes_abilities, codes_of, make_codes, precomputed
+from t2i_jax.families import reranking
+from t2i_jax.families.captioning import (
+    CAPTION_FIELDS,
+    make_word_decoder,
+    view_of_codes,
+    word_loss,
+    write_captions,
+)
+from t2i_jax.families.conditioning import (
+    Conditioning,
+    guidance_field,
+    guide,
+    make_conditioning,
+)
+from t2i_jax.families.config_fields import read_section, transformer_sections
+from t2i_jax.families.first_stage import (
+    batch_codes,
+    codes_abilities,
+    encoding,
+    image_tokenizer_fields,
+    load_codes,
+    make_frozen,
+)
+from t2i_jax.families.token_loss import cross_entropy
 from t2i_jax.models.transformer import PrefixDecoder
-from t2i_jax.text.condition import drop_captions, make_encoder, null_like, pretrained_texts
 
-SAMPLE = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "guidance": 1.0, "candidates": 1}
+SAMPLE_FIELDS = {
+    "temperature": Field(1.0, "of drawing tokens; 0 takes the likeliest", 0.0),
+    "top_k": Field(0, "how many of the likeliest tokens one is drawn from; 0 for all", 0),
+    "top_p": Field(1.0, "probability of the likeliest tokens that one is drawn from", 0.0, 1.0),
+    "guidance": guidance_field(1.0),
+    "candidates": reranking.CANDIDATES_FIELD,
+}
+CAPTIONING_FIELD = Field(
+    0.0, "weight of the loss of captions; 0 for a model that only draws", low=0.0
+)
+
+
+def fields(config) -> dict[str, dict[str, Field]]:
+    """Return the config fields of this family."""
+    return {
+        "": {"captioning": CAPTIONING_FIELD},
+        **transformer_sections(PrefixDecoder),
+        "sample": SAMPLE_FIELDS,
+        **({"caption": CAPTION_FIELDS} if config.get("captioning") else {}),
+        **image_tokenizer_fields(config),
+    }
 
 
 def make(config, axis_name=None) -> Family:
-    """Fields used: those of `make_codes`, text.*, model.* (of PrefixDecoder), caption_dropout, sample.* (over SAMPLE), ranker,
-    captioning (weight of the loss of captions; none by default) and, with it, caption.* (over captioner.CAPTION).
+    """Return the family; its fields are those of `fields`, text, first_stage and reranker.
 
-    Raises ValueError for an unknown field of sample or caption, and for fewer than one candidate.
+    Raises ValueError for an unknown field, for fewer than one candidate, and for `captioning`
+    together with `model.causal_text`.
     """
-    del axis_name  # nothing here goes across examples
-    stage, captioning = make_codes(config), config.get("captioning", 0.0)
-    encoder = make_encoder(config.text)
+    del axis_name  # nothing here compares examples
+    stage, conditioning = load_codes(config), make_conditioning(config)
     decoder = PrefixDecoder(codes=stage.size, grid=stage.grid, **config.model)
-    name = config.text.encoder
-    sight = of_codes(stage)
-    words = make_decoder(config, sight) if captioning else None
-    rank, defaults = ranker.make(config), over(SAMPLE, config.get("sample", {}), "sample")
-    ranker.check(defaults["candidates"], ranked=True)
+    captioning = config.get("captioning", CAPTIONING_FIELD.default)
+    writer = make_writer(config, stage) if captioning else None
+    settings = {"sample": read_section(config, "sample", SAMPLE_FIELDS)}
+    reranking.check_candidates(settings["sample"]["candidates"], can_rank=True)
 
     def init(rng, batch):
         rng_text, rng_net = jax.random.split(rng)
-        length = batch["text"][name]["tokens"].shape[1]
-        text_params, condition = encoder.init(rng_text, length)
+        text_params, condition = conditioning.init(rng_text, batch)
         codes = jnp.zeros((1, decoder.length), jnp.int32)
-        net_params = decoder.init(rng_net, condition, codes, jnp.zeros((stage.size, stage.channels)))["params"]
+        codebook = jnp.zeros((stage.size, stage.channels))
+        net_params = decoder.init(rng_net, condition, codes, codebook)["params"]
         params = {"text": text_params, "net": net_params}
-        if captioning:
-            seen, tokens = jnp.zeros((1, decoder.length, stage.channels)), jnp.zeros((1, length), jnp.int32)
-            own = words.init(jax.random.fold_in(rng, 2), seen, tokens)["params"]
-            params["words"] = {part: own[part] for part in own if part != "trunk"}
+        if writer:
+            params["words"] = writer.init(jax.random.fold_in(rng, 2))
         return {"model": params}, {}
 
-    def words_params(params):
-        """Those of the decoder of captions, whose transformer is that which draws."""
-        return {**params["model"]["words"], "trunk": params["model"]["net"]["trunk"]}
-
-    def encode_text(params, frozen, text, keys=None):
-        return encoder.apply(params["model"]["text"], frozen.get("text"), text, keys)
-
     def loss(params, ctx: Context):
-        """Cross-entropy in nats an image token, and that of a caption's tokens with its weight."""
-        said, keys = ctx.batch["text"][name], None
-        text = said
-        if ctx.train:
-            drop_keys, keys = split_keys(ctx.keys, 2)
-            text = drop_captions(text, ctx.frozen["null_text"][name], drop_keys, config.caption_dropout)
-        codebook, codes = stage.vectors(ctx.frozen["first_stage"]), codes_of(stage, ctx)
-        condition = encode_text(params, ctx.frozen, text, keys)
-        logits = decoder.apply({"params": params["model"]["net"]}, condition, codes, codebook, keys)
-        cross_entropy = optax.softmax_cross_entropy_with_integer_labels(logits, codes).mean(-1)
-        right = jnp.take_along_axis(logits, codes[..., None], -1)[..., 0] == logits.max(-1)
-        metrics = {"token_accuracy": right.mean(-1)}
-        if captioning:
-            seen = sight.see(ctx.frozen, codes)
-            logits = words.apply({"params": words_params(params)}, seen, said["tokens"], keys)
-            metrics["caption_loss"], metrics["word_accuracy"] = word_loss(logits, said["tokens"], said["mask"])
-            cross_entropy = cross_entropy + captioning * metrics["caption_loss"]
-        return cross_entropy, (ctx.extra, metrics)
+        """Return the nats per image token, and those per caption token times `captioning`."""
+        model = params["model"]
+        drop_keys, keys = split_keys(ctx.keys, 2) if ctx.train else (None, None)
+        text = conditioning.training_text(ctx, drop_keys)
+        codebook, codes = stage.vectors(ctx.frozen["first_stage"]), batch_codes(stage, ctx)
+        condition = conditioning.encode(model["text"], ctx.frozen, text, keys)
+        net = {"params": model["net"]}
+        logits: Any = decoder.apply(net, condition, codes, codebook, keys)
+        nats, likeliest = cross_entropy(logits, codes)
+        per_example, metrics = nats.mean(-1), {"token_accuracy": likeliest.mean(-1)}
+        if writer:
+            full_text = conditioning.text_of(ctx.batch)
+            caption_loss, accuracy = writer.loss(model, ctx.frozen, codes, full_text, keys)
+            metrics |= {"caption_loss": caption_loss, "word_accuracy": accuracy}
+            per_example = per_example + captioning * caption_loss
+        return per_example, (ctx.extra, metrics)
 
-    def sample(variables: Variables, inputs, keys, *, candidates, guidance, **settings):
-        """Pictures uint8 [B, H, W, 3]. Guided logits are cond + (guidance - 1) * (cond - uncond).
-
-        Of several candidates for a picture, the one that is likeliest given the caption is kept, as the model itself has it:
-        log p(codes | caption), to which a ranker adds log p(caption | picture).   settings: those of
-        decoding.autoregressive.generate.
-        """
-        params, net = variables.params, {"params": variables.params["model"]["net"]}
-        codebook = stage.vectors(variables.frozen["first_stage"])
-        text = inputs["text"][name]
-        null = null_like(text, variables.frozen["null_text"][name])
-        both = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), text, null)
-        condition = encode_text(params, variables.frozen, both)
-        caption_carry = decoder.apply(net, condition, codebook, method="prefill")
-
-        def logits_of(carry, codes, i):
-            twice = jnp.concatenate([codes, codes])
-            logits, carry = decoder.apply(net, both["mask"], carry, twice, i, method="decode_step")
-            cond, uncond = jnp.split(logits, 2)
-            return cond + (guidance - 1.0) * (cond - uncond), carry
-
-        def draw(keys):
-            return generate(logits_of, caption_carry, decoder.length, keys, **settings)
-
-        def fit(codes):
-            """[B] nats."""
-            cond = jax.tree.map(lambda x: x[: len(codes)], condition)
-            logits = decoder.apply(net, cond, codes, codebook)
-            found = -optax.softmax_cross_entropy_with_integer_labels(logits, codes).sum(-1)
-            return found + (rank(variables.frozen, show(codes), text) if rank else 0.0)
-
-        def show(codes):
-            return stage.decode(variables.frozen["first_stage"], codes)
-
-        return show(ranker.best(draw, fit, keys, candidates))
-
-    def caption(variables: Variables, inputs, keys, **settings):
-        """As the ability of families/captioner.py."""
-        seen = sight.see(variables.frozen, stage.encode(variables.frozen["first_stage"], inputs["image"]))
-        return write(words, words_params(variables.params), seen, keys, **settings)
-
-    abilities, settings = {"sample": sample, **codes_abilities(stage)}, {"sample": defaults}
-    if captioning:
-        abilities["caption"], settings["caption"] = caption, over(CAPTION, config.get("caption", {}), "caption")
+    abilities = {
+        "sample": make_sample(config, stage, conditioning, decoder),
+        **codes_abilities(stage),
+    }
+    if writer:
+        abilities["caption"] = writer.caption
+        settings["caption"] = read_section(config, "caption", CAPTION_FIELDS)
     return Family(
         init=init,
         losses={"model": loss},
         abilities=abilities,
         settings=settings,
-        static=("candidates", "beams") if captioning else ("candidates",),
-        make_frozen=lambda source: {"first_stage": stage.fit(source)},
-        pretrained=pretrained_texts(encoder),
-        precompute=precomputed(stage, "codes"),
+        static=("candidates", "beams") if writer else ("candidates",),
+        frozen_depends_on=("first_stage.config", "image_tokenizer"),
+        make_frozen=make_frozen(stage),
+        pretrained=conditioning.pretrained,
+        encoding=encoding(stage, "codes", config),
     )
+
+
+def make_sample(
+    config, stage: Codes, conditioning: Conditioning, decoder: PrefixDecoder
+) -> Callable:
+    """Return the ability `sample`."""
+    score = reranking.make_reranker(config)
+
+    def sample(variables: Variables, inputs, keys, *, candidates, guidance, **settings):
+        """Draw pictures uint8 [B, H, W, 3] with guided logits.
+
+        Of several candidates for a picture, keep the likeliest one given the caption, by the
+        model's own log p(codes | caption), to which a reranker adds its log p(caption | picture).
+        settings: those of decoding.autoregressive.generate.
+        """
+        model, frozen = variables.params["model"], variables.frozen
+        net, codebook = {"params": model["net"]}, stage.vectors(frozen["first_stage"])
+        text = conditioning.text_of(inputs)
+        both = conditioning.with_null(text, frozen)
+        condition = conditioning.encode(model["text"], frozen, both)
+        caption_carry = decoder.apply(net, condition, codebook, method="prefill")
+
+        def logits_of(carry, codes, i):
+            twice = jnp.concatenate([codes, codes])
+            logits, carry = decoder.apply(net, both["mask"], carry, twice, i, method="decode_step")
+            return guide(logits, guidance), carry
+
+        def draw(keys):
+            return generate(logits_of, caption_carry, decoder.length, keys, **settings)
+
+        def log_likelihood(codes):
+            """Return log p(codes | caption) [B] in nats, and what the reranker adds."""
+            cond = jax.tree.map(lambda x: x[: len(codes)], condition)
+            logits: Any = decoder.apply(net, cond, codes, codebook)
+            found = -cross_entropy(logits, codes)[0].sum(-1)
+            return found + (score(frozen, show(codes), text) if score else 0.0)
+
+        def show(codes):
+            return stage.decode(frozen["first_stage"], codes)
+
+        return show(reranking.keep_best(draw, log_likelihood, keys, candidates))
+
+    return sample
+
+
+class Writer(NamedTuple):
+    """How the transformer that draws also writes captions.
+
+    init: (rng) -> the parameters "words", which only captions need.
+    loss: (the player's params, frozen, codes, text, keys) -> (nats per token [B], accuracy [B]).
+    caption: the ability.
+    """
+
+    init: Callable
+    loss: Callable
+    caption: Callable
+
+
+def make_writer(config, stage: Codes) -> Writer:
+    """Return the writer of captions: a `WordDecoder` whose transformer is the one that draws.
+
+    Raises ValueError with `model.causal_text`, of which a WordDecoder knows nothing.
+    """
+    model = dict(config.model)
+    if model.pop("causal_text", False):
+        raise ValueError("captioning needs model.causal_text to be False")
+    view = view_of_codes(stage, config)
+    decoder = make_word_decoder(config, view, model)
+
+    def init(rng):
+        vectors = jnp.zeros((1, decoder.places, stage.channels))
+        tokens = jnp.zeros((1, decoder.length), jnp.int32)
+        params = decoder.init(rng, vectors, tokens)["params"]
+        return {part: params[part] for part in params if part != "trunk"}
+
+    def params_of(model):
+        return {**model["words"], "trunk": model["net"]["trunk"]}
+
+    def loss(model, frozen, codes, text, keys):
+        vectors = view.vectors(frozen, codes)
+        params = {"params": params_of(model)}
+        logits: Any = decoder.apply(params, vectors, text["tokens"], keys)
+        return word_loss(logits, text["tokens"], text["mask"])
+
+    def caption(variables: Variables, inputs, keys, **settings):
+        """Caption inputs["image"], uint8 [B, H, W, 3]: tokens int32 [B, length]."""
+        frozen = variables.frozen
+        vectors = view.vectors(frozen, stage.encode(frozen["first_stage"], inputs["image"]))
+        params = params_of(variables.params["model"])
+        return write_captions(decoder, params, vectors, keys, **settings)
+
+    return Writer(init, loss, caption)

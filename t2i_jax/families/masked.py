@@ -1,166 +1,252 @@
-"""Masked image transformer: image tokens drawn many at once, in a few steps (MaskGIT, arXiv 2202.04200; Muse, 2301.00704).
+"""Masked image transformer: image tokens drawn many at once, in a few steps.
 
-The image tokens are the codes of a first stage (first_stage.py).
+Sources: MaskGIT, arXiv 2202.04200; Muse, arXiv 2301.00704. The image tokens are the codes of a
+first stage (first_stage.py).
 """
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
+from jaxtyping import Array, Bool, Float, Int, Key
 
-from t2i_jax.by_name import hint
+from t2i_jax.core.family import Context, Family, Variables
+from t2i_jax.core.fields import Field
+from t2i_jax.core.first_stage import Codes
+from t2i_jax.core.random import split_keys
+from t2i_jax.core.registry import did_you_mean
+from t2i_jax.core.types import AnyArray
 from t2i_jax.decoding import parallel
-from t2i_jax.families.family import Context, Family, Variables, over, split_keys
-from t2i_jax.first_stage import codes_abilities, codes_of, make_codes, precomputed
+from t2i_jax.families.conditioning import (
+    Conditioning,
+    guidance_field,
+    guide,
+    make_conditioning,
+)
+from t2i_jax.families.config_fields import read_section, transformer_sections
+from t2i_jax.families.first_stage import (
+    batch_codes,
+    codes_abilities,
+    encoding,
+    image_tokenizer_fields,
+    load_codes,
+    make_frozen,
+)
+from t2i_jax.families.reranking import CANDIDATES_FIELD, with_candidates
+from t2i_jax.families.token_loss import cross_entropy, mean_where
 from t2i_jax.models.masked_transformer import MaskedTransformer
-from t2i_jax.ranker import ranked
-from t2i_jax.text.condition import drop_captions, make_encoder, null_like, pretrained_texts, text_or_null
 
-SAMPLE = {
-    "steps": 8,
-    "order": "confidence",  # of ORDERS
-    "schedule": "cosine",  # this and choice_temperature: of confidence
-    "choice_temperature": 1.0,
-    "sure": 0.1,  # nats, of surprise
-    "temperature": 1.0,
-    "top_k": 0,
-    "top_p": 1.0,
-    "guidance": 1.5,
-    "candidates": 1,
-}
-
-
-ORDERS = {  # (`counts`, settings) -> `keep` of `parallel.decode`
+# name: (tokens still masked after each step, settings) -> `keep` of `parallel.decode`
+ORDERS: Mapping[str, Callable] = {
     "confidence": lambda remaining, s: parallel.by_confidence(remaining, s["choice_temperature"]),
     "surprise": lambda remaining, s: parallel.by_surprise(s["sure"], s["temperature"]),
 }
+SAMPLE_FIELDS = {
+    "steps": Field(8, "steps of drawing, at most one for each token", 1),
+    "order": Field("confidence", "which tokens are drawn first", choices=tuple(ORDERS)),
+    "schedule": Field(
+        "cosine",
+        'of order "confidence": how many tokens each step leaves masked',
+        choices=tuple(parallel.SCHEDULES),
+    ),
+    "choice_temperature": Field(
+        1.0, 'of order "confidence": randomness of the order; inf for any order', 0.0, math.inf
+    ),
+    "sure": Field(0.1, 'of order "surprise": draw every token with less entropy, in nats', 0.0),
+    "temperature": Field(1.0, "of drawing tokens; 0 takes the likeliest", 0.0),
+    "top_k": Field(0, "how many of the likeliest tokens one is drawn from; 0 for all", 0),
+    "top_p": Field(1.0, "probability of the likeliest tokens that one is drawn from", 0.0, 1.0),
+    "guidance": guidance_field(1.5),
+    "candidates": CANDIDATES_FIELD,
+}
+MASK_SCHEDULE_FIELD = Field(
+    "cosine",
+    "of training: how many tokens are masked at a uniform progress",
+    choices=tuple(parallel.SCHEDULES),
+)
+
+
+def fields(config) -> dict[str, dict[str, Field]]:
+    """Return the config fields of this family."""
+    return {
+        "": {"mask_schedule": MASK_SCHEDULE_FIELD},
+        **transformer_sections(MaskedTransformer),
+        "sample": SAMPLE_FIELDS,
+        **image_tokenizer_fields(config),
+    }
 
 
 def make(config, axis_name=None) -> Family:
-    """Fields used: those of `make_codes`, text.*, model.* (of MaskedTransformer), mask_schedule (of training), caption_dropout
-    and sample.* (over SAMPLE), ranker.
+    """Return the family; its fields are those of `fields`, text, first_stage and reranker.
 
-    Raises ValueError for an unknown schedule or field of these, and for more steps than a picture has tokens.
+    Raises ValueError for an unknown schedule or field, and for more steps than a picture has
+    tokens.
     """
-    del axis_name  # nothing here goes across examples
-    stage, encoder, name = make_codes(config), make_encoder(config.text), config.text.encoder
+    del axis_name  # nothing here compares examples
+    stage, conditioning = load_codes(config), make_conditioning(config)
     network = MaskedTransformer(codes=stage.size, grid=stage.grid, **config.model)
-    gamma = parallel.mask_schedule(config.mask_schedule)
-    defaults = over(SAMPLE, config.get("sample", {}), "sample")
-    make_keep(network.length, defaults)  # wrong ones are found here
+    gamma = parallel.mask_schedule(config.get("mask_schedule", MASK_SCHEDULE_FIELD.default))
+    settings = read_section(config, "sample", SAMPLE_FIELDS)
+    make_keep(network.length, settings)  # raises for wrong settings
+    draw = make_draw(stage, conditioning, network)
 
     def init(rng, batch):
         rng_text, rng_net = jax.random.split(rng)
-        length = batch["text"][name]["tokens"].shape[1]
-        text_params, condition = encoder.init(rng_text, length)
-        codes, codebook = jnp.zeros((1, network.length), jnp.int32), jnp.zeros((stage.size, stage.channels))
+        text_params, condition = conditioning.init(rng_text, batch)
+        codes = jnp.zeros((1, network.length), jnp.int32)
+        codebook = jnp.zeros((stage.size, stage.channels))
         net_params = network.init(rng_net, condition, codes, codes > 0, codebook)["params"]
         return {"model": {"text": text_params, "net": net_params}}, {}
 
-    def encode_text(params, frozen, text, keys=None):
-        return encoder.apply(params["model"]["text"], frozen.get("text"), text, keys)
-
     def loss(params, ctx: Context):
-        """`masked_cross_entropy` of a `random_mask` an example."""
-        text, (mask_keys, drop_keys, keys) = ctx.batch["text"][name], split_keys(ctx.keys, 3)
-        if ctx.train:
-            text = drop_captions(text, ctx.frozen["null_text"][name], drop_keys, config.caption_dropout)
-        else:
-            keys = None
-        codebook, codes = stage.vectors(ctx.frozen["first_stage"]), codes_of(stage, ctx)
+        """Return `masked_cross_entropy` for one `random_mask` per example."""
+        model = params["model"]
+        mask_keys, drop_keys, dropout_keys = split_keys(ctx.keys, 3)
+        keys = dropout_keys if ctx.train else None
+        text = conditioning.training_text(ctx, drop_keys)
+        codebook, codes = stage.vectors(ctx.frozen["first_stage"]), batch_codes(stage, ctx)
         masked = jax.vmap(lambda key: random_mask(key, gamma, network.length))(mask_keys)
-        condition = encode_text(params, ctx.frozen, text, keys)
-        logits = network.apply({"params": params["model"]["net"]}, condition, codes, masked, codebook, keys)
-        right = jnp.take_along_axis(logits, codes[..., None], -1)[..., 0] == logits.max(-1)
-        return masked_cross_entropy(logits, codes, masked), (ctx.extra, {"token_accuracy": mean_of_masked(right, masked)})
-
-    def draw(variables: Variables, text, codes, masked, count, keys, settings):
-        """Codes int32 [B, N], of which the `count` (an int or [B]) that are masked are drawn.
-
-        Guided logits are cond + (guidance - 1) * (cond - uncond). Raises ValueError as `make_keep` does.
-        """
-        params, net = variables.params, {"params": variables.params["model"]["net"]}
-        codebook = stage.vectors(variables.frozen["first_stage"])
-        null = null_like(text, variables.frozen["null_text"][name])
-        both = encode_text(params, variables.frozen, jax.tree.map(lambda a, b: jnp.concatenate([a, b]), text, null))
-
-        def tokens_to_logits(codes, masked):
-            codes, masked = (jnp.concatenate([x, x]) for x in (codes, masked))
-            cond, uncond = jnp.split(network.apply(net, both, codes, masked, codebook), 2)
-            return cond + (settings["guidance"] - 1.0) * (cond - uncond)
-
-        choice = {name: settings[name] for name in ("steps", "temperature", "top_k", "top_p")}
-        return parallel.decode(tokens_to_logits, codes, masked, keys, make_keep(count, settings), **choice)
+        condition = conditioning.encode(model["text"], ctx.frozen, text, keys)
+        net = {"params": model["net"]}
+        logits: Any = network.apply(net, condition, codes, masked, codebook, keys)
+        likeliest = cross_entropy(logits, codes)[1]
+        metrics = {"token_accuracy": mean_where(masked, likeliest)}
+        return masked_cross_entropy(logits, codes, masked), (ctx.extra, metrics)
 
     def sample(variables: Variables, inputs, keys, **settings):
-        """Pictures uint8 [B, H, W, 3]; settings of SAMPLE."""
-        codes = jnp.zeros((len(keys), network.length), jnp.int32)
-        codes = draw(variables, inputs["text"][name], codes, codes == 0, network.length, keys, settings)
+        """Draw pictures uint8 [B, H, W, 3]."""
+        text = conditioning.text_of(inputs)
+        start = jnp.zeros((len(keys), network.length), jnp.int32)
+        codes = draw(variables, text, start, start == 0, network.length, keys, settings)
         return stage.decode(variables.frozen["first_stage"], codes)
-
-    def inpaint(variables: Variables, inputs, keys, **settings):
-        """Pictures uint8 [B, H, W, 3] whose pixels outside "mask" bool [B, H, W] are those of "image"; settings of SAMPLE.
-
-        Tokens whose cell has a pixel of the mask are drawn anew, given the others and "text" (none: the empty caption). A
-        mask that leaves the middle is outpainting. Raises ValueError for pictures of another size than data.resolution, and
-        for a mask of another shape than the pictures.
-        """
-        image, mask, side = inputs["image"], inputs["mask"], config.data.resolution
-        if image.shape[1:3] != (side, side):
-            raise ValueError(f"pictures of {image.shape[1]} x {image.shape[2]} pixels: this model needs {side} x {side}")
-        if mask.shape != image.shape[:3]:
-            raise ValueError(f"a mask of shape {mask.shape} does not fit pictures of shape {image.shape}: let it be [B, H, W]")
-        frozen, text = variables.frozen, text_or_null(inputs, variables.frozen, name, len(image))
-        codes, masked = stage.encode(frozen["first_stage"], image), touched(mask, stage.grid)
-        codes = draw(variables, text, codes, masked, masked.sum(-1), keys, settings)
-        return jnp.where(mask[..., None], stage.decode(frozen["first_stage"], codes), image)
 
     return Family(
         init=init,
         losses={"model": loss},
-        abilities={"sample": ranked(sample, config), "inpaint": inpaint, **codes_abilities(stage)},
-        settings={"sample": defaults, "inpaint": {k: v for k, v in defaults.items() if k != "candidates"}},
+        abilities={
+            "sample": with_candidates(sample, config),
+            "inpaint": make_inpaint(stage, conditioning, draw, config.data.resolution),
+            **codes_abilities(stage),
+        },
+        settings={
+            "sample": settings,
+            "inpaint": {name: settings[name] for name in settings if name != "candidates"},
+        },
         static=("steps", "order", "schedule", "candidates"),
-        make_frozen=lambda source: {"first_stage": stage.fit(source)},
-        pretrained=pretrained_texts(encoder),
-        precompute=precomputed(stage, "codes"),
+        frozen_depends_on=("first_stage.config", "image_tokenizer"),
+        make_frozen=make_frozen(stage),
+        pretrained=conditioning.pretrained,
+        encoding=encoding(stage, "codes", config),
     )
 
 
-def make_keep(count, settings):
-    """`keep` of `parallel.decode` for `count` (an int or [B]) masked tokens and settings of SAMPLE.
+def make_draw(stage: Codes, conditioning: Conditioning, network: MaskedTransformer) -> Callable:
+    """Return draw(variables, text, codes, masked, count, keys, settings) -> codes int32 [B, N].
 
-    Raises ValueError for an unknown order or schedule, and for more steps than tokens, of an int.
+    It draws the codes that `masked` bool [B, N] marks, with guided logits, and keeps the others.
+    count: how many are masked, an int or int [B].
+    settings: those of SAMPLE_FIELDS but `candidates`. Raises ValueError as `make_keep` does.
     """
-    remaining = parallel.counts(parallel.mask_schedule(settings["schedule"]), count, settings["steps"])
+
+    def draw(variables: Variables, text, codes, masked, count, keys, settings):
+        model, frozen = variables.params["model"], variables.frozen
+        net, codebook = {"params": model["net"]}, stage.vectors(frozen["first_stage"])
+        both = conditioning.with_null(text, frozen)
+        condition = conditioning.encode(model["text"], frozen, both)
+
+        def tokens_to_logits(codes, masked):
+            codes, masked = (jnp.concatenate([x, x]) for x in (codes, masked))
+            logits: Any = network.apply(net, condition, codes, masked, codebook)
+            return guide(logits, settings["guidance"])
+
+        choice = {name: settings[name] for name in ("steps", "temperature", "top_k", "top_p")}
+        keep = make_keep(count, settings)
+        return parallel.decode(tokens_to_logits, codes, masked, keys, keep, **choice)
+
+    return draw
+
+
+def make_inpaint(
+    stage: Codes, conditioning: Conditioning, draw: Callable, resolution: int
+) -> Callable:
+    """Return the ability `inpaint`.
+
+    draw: of `make_draw`.
+    resolution: the side of a picture in pixels.
+    """
+
+    def inpaint(variables: Variables, inputs, keys, **settings):
+        """Draw the masked part of pictures anew, and keep all other pixels. Returns uint8.
+
+        inputs: "image" uint8 [B, H, W, 3], "mask" bool [B, H, W], and "text", or no text for the
+            null text. A mask that leaves only the middle is outpainting.
+        A token is drawn if its cell has a pixel of the mask, given the other tokens and the text.
+        Raises ValueError for pictures of another size than data.resolution, and for a mask of
+        another shape than the pictures.
+        """
+        image, mask = inputs["image"], inputs["mask"]
+        if image.shape[1:3] != (resolution, resolution):
+            raise ValueError(
+                f"pictures of {image.shape[1]} x {image.shape[2]} pixels: this model needs "
+                f"{resolution} x {resolution}"
+            )
+        if mask.shape != image.shape[:3]:
+            raise ValueError(
+                f"a mask of shape {mask.shape} does not fit pictures of shape {image.shape}: let "
+                "it be [B, H, W]"
+            )
+        frozen = variables.frozen
+        text = conditioning.of_inputs(inputs, frozen, len(image))
+        codes, masked = stage.encode(frozen["first_stage"], image), masked_cells(mask, stage.grid)
+        codes = draw(variables, text, codes, masked, masked.sum(-1), keys, settings)
+        return jnp.where(mask[..., None], stage.decode(frozen["first_stage"], codes), image)
+
+    return inpaint
+
+
+def make_keep(count: int | Int[Array, "B"], settings: Mapping[str, Any]) -> Callable:
+    """Return `keep` of `parallel.decode` for `count` masked tokens and settings of SAMPLE_FIELDS.
+
+    Raises ValueError for an unknown order or schedule and, if `count` is an int, for more steps
+    than tokens.
+    """
+    schedule = parallel.mask_schedule(settings["schedule"])
+    remaining = parallel.remaining_counts(schedule, count, settings["steps"])
     order = settings["order"]
     if order not in ORDERS:
-        raise ValueError(f"there is no order {order!r}: there are {', '.join(ORDERS)}{hint(order, ORDERS)}")
+        raise ValueError(
+            f"there is no order {order!r}: there are {', '.join(ORDERS)}"
+            f"{did_you_mean(order, ORDERS)}"
+        )
     return ORDERS[order](remaining, settings)
 
 
-def mean_of_masked(x, masked):
-    """The mean [B] of x [B, N] where `masked` bool [B, N] is True."""
-    return jnp.where(masked, x, 0).sum(-1) / masked.sum(-1)
+def masked_cross_entropy(
+    logits: Float[AnyArray, "B N V"], codes: Int[AnyArray, "B N"], masked: Bool[AnyArray, "B N"]
+) -> Float[Array, "B"]:
+    """Return the mean cross-entropy of the masked tokens, in nats (arXiv 2202.04200).
 
-
-def masked_cross_entropy(logits, codes, masked):
-    """Nats a masked token [B] of logits [B, N, V] for codes int [B, N] (arXiv 2202.04200); other tokens do not count.
-
-    Each picture counts alike, however many of its tokens are masked; eq. 1 sums over them.
+    Each picture has the same weight, however many of its tokens are masked; equation 1 there sums
+    over the tokens instead.
     """
-    return mean_of_masked(optax.softmax_cross_entropy_with_integer_labels(logits, codes), masked)
+    return mean_where(masked, cross_entropy(logits, codes)[0])
 
 
-def random_mask(key, gamma, length: int):
-    """bool [length] with `masked_count` True at random places, at least 1, of gamma at a uniform progress."""
+def random_mask(key: Key[Array, ""], gamma: Callable, length: int) -> Bool[Array, "length"]:
+    """Draw a mask of `length` tokens for training: True at `parallel.masked_count` random places.
+
+    The count is at least 1. It follows from the schedule `gamma` at a uniformly random progress.
+    """
     progress_key, place_key = jax.random.split(key)
     count = parallel.masked_count(gamma, jax.random.uniform(progress_key), length)
     rank = jnp.argsort(jnp.argsort(jax.random.uniform(place_key, (length,))))
     return rank < jnp.maximum(count, 1)
 
 
-def touched(mask, grid: tuple[int, int]):
-    """bool [B, rows * columns]: the cells of a grid in which mask, bool [B, H, W], has a True."""
+def masked_cells(mask: Bool[AnyArray, "B H W"], grid: tuple[int, int]) -> Bool[AnyArray, "B N"]:
+    """Return which cells of a grid (rows, columns) contain a True of the mask, in row order."""
     (batch, height, width), (rows, columns) = mask.shape, grid
     cells = mask.reshape(batch, rows, height // rows, columns, width // columns)
     return cells.any((2, 4)).reshape(batch, -1)

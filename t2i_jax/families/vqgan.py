@@ -1,240 +1,232 @@
-"""Autoencoders whose codes or latents another model learns to draw: VQGAN (arXiv 2012.09841), VQ-VAE (1711.00937) without its
-discriminator, and, with the quantizer "kl", the autoencoder of latent diffusion (2112.10752). Captions are not heard."""
+"""Autoencoders whose codes or latents another model learns to draw.
 
-from collections.abc import Callable
-from typing import NamedTuple
+VQGAN (arXiv 2012.09841), VQ-VAE (1711.00937) without its discriminator, and, with the quantizer
+"kl", the autoencoder of latent diffusion (2112.10752). Text does not condition them.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 
-from t2i_jax.adversarial.losses import make_losses
-from t2i_jax.families.family import Context, Family, Variables, over
+from t2i_jax.adversarial.losses import NAMES, make_losses
+from t2i_jax.core.family import Context, Family, Frozen, Variables
+from t2i_jax.core.fields import Field
+from t2i_jax.core.first_stage import Codes, Latents
+from t2i_jax.core.pictures import from_unit, to_unit
+from t2i_jax.families.autoencoder import (
+    Autoencoder,
+    autoencoder_fields,
+    make_abilities,
+    make_autoencoder,
+)
+from t2i_jax.families.config_fields import network_fields, read_section
 from t2i_jax.features import efficientnet_lite0
-from t2i_jax.first_stage import Codes, Latents
-from t2i_jax.models import patch_discriminator, quantize, vqgan
+from t2i_jax.models import patch_discriminator
+from t2i_jax.models.codebooks import mean_per_example, unit_length
 from t2i_jax.models.efficientnet_lite import EfficientNetLite
-from t2i_jax.models.layers import from_unit, to_unit
-from t2i_jax.models.scales import over_scales
-from t2i_jax.models.unet import space_to_depth
-from t2i_jax.models.variants import fields_of
 
-VQGAN = {
-    "l1": 1.0,  # weight of the mean absolute difference of pixels in [-1, 1]
-    "l2": 0.0,  # of the mean squared difference
-    "quantizer": 1.0,  # of the quantizer's own loss; of "kl" about 1e-6
-    "perceptual": 0.0,  # of the distance of EfficientNet-Lite0's features
-    "perceptual_side": 64,  # px, the size at which it is shown pictures
-    "adversarial": 0.0,  # of what the discriminator says, times `balance`
-    "loss": "hinge",  # one of adversarial/losses.py
-    "start": 0,  # the step at which the discriminator joins in
+VQGAN_FIELDS = {
+    "l1": Field(1.0, "weight of the mean absolute difference of pixels in [-1, 1]", 0.0),
+    "l2": Field(0.0, "weight of the mean squared difference", 0.0),
+    "quantizer": Field(1.0, 'weight of the quantizer\'s own loss; with "kl" about 1e-6', 0.0),
+    "perceptual": Field(0.0, "weight of the distance of EfficientNet-Lite0's features", 0.0),
+    "perceptual_side": Field(64, "side of the pictures from which it computes them, in px", 1),
+    "adversarial": Field(0.0, "weight of the discriminator's judgement, times `balance`", 0.0),
+    "loss": Field("hinge", "objective of both players", choices=NAMES),
+    "start": Field(0, "step at which the discriminator joins in", 0),
 }
-MEASURED = 512  # pictures of which the mean and deviation of latents are taken
-LARGEST = 1e4  # of `balance`
-# "patches": the pixels of a cell as they are. Its code then depends on nothing else, which a second model learns far sooner.
-ENCODERS = ("convolutional", "patches")
-FEW = 0.05  # of the codes, see `warn`
+STATISTICS_PICTURES = 512  # from which the mean and deviation of latents are computed
+MAX_BALANCE = 1e4
+MIN_USAGE = 0.05  # share of the codes in use below which `warn` does
 
 
-class Autoencoder(NamedTuple):
-    """A config's networks and quantizer, as functions of their parameters (those of the player "model") and state `extra`.
-
-    size: of the vocabulary, 0 if there are no codes.   shape: (rows, columns, channels) of latents and of vectors.
-    init: (rng) -> (params, extra).
-    quantize: (params, extra, pictures, keys [B]) -> models.quantize.Quantized, in training.
-    latents: (params, pictures) -> float [B, *shape].
-    codes: (params, extra, latents) -> int32 [B, N].   vectors: (params, extra, codes [...]) -> [..., channels].
-    compose: (params, extra, codes [B, N]) -> vectors [B, *shape].   scales, coarse: see `first_stage.Codes`.
-    draw: (params, vectors [B, *shape]) -> pictures.   Pictures are float [B, R, R, 3] in [-1, 1].
-    """
-
-    size: int
-    shape: tuple[int, int, int]
-    init: Callable
-    quantize: Callable
-    latents: Callable
-    codes: Callable
-    vectors: Callable
-    compose: Callable
-    draw: Callable
-    scales: tuple[int, ...]
-    coarse: Callable
-
-
-def make_autoencoder(config, axis_name=None) -> Autoencoder:
-    """Fields used: data.resolution, model.* (of both networks of models/vqgan.py, `variant`, and `encoder`, one of
-    ENCODERS), quantizer.* (`kind`, the arguments of that function of models/quantize.py, and `scales` of models/scales.py).
-    Raises ValueError for what they cannot be.
-    """
-    fields, network = dict(config.quantizer), fields_of(config.model, vqgan.VARIANTS)
-    looks = network.pop("encoder", ENCODERS[0])
-    scales = tuple(fields.pop("scales", ()))
-    quantizer = quantize.from_fields(fields, axis_name)
-    scaled = over_scales(quantizer, scales) if scales else None
-    quantizer = scaled.quantizer if scales else quantizer
-    encoder, decoder = vqgan.Encoder(quantizer.channels, **network), vqgan.Decoder(**network)
-    vqgan.check(encoder, config.data.resolution)
-    factor = vqgan.factor(encoder)
-    side = config.data.resolution // factor
-    shape, patches = (side, side, quantizer.dim), looks == "patches"
-    if looks not in ENCODERS:
-        raise ValueError(f"model.encoder is {looks!r}; it can be {' or '.join(ENCODERS)}")
-    if scales and scales[-1] != side:
-        raise ValueError(f"quantizer.scales ends with {scales[-1]}, and a picture has {side} x {side} cells of {factor} px")
-    if patches and (fields["kind"] not in ("vq", "ema") or quantizer.dim != 3 * factor**2):
-        raise ValueError(
-            f'model.encoder "patches" gives {3 * factor**2} numbers a cell: set quantizer.kind to vq or ema and quantizer.dim '
-            "to that"
-        )
-    if (patches or scales) and fields.get("normalize", fields["kind"] in ("vq", "ema")):
-        raise ValueError(
-            "quantizer.normalize forgets how bright a patch is, and how little a finer grid adds: set it to False with "
-            'model.encoder "patches" and with quantizer.scales'
-        )
-
-    def init(rng):
-        rngs = jax.random.split(rng, 3)
-        codebook, extra = quantizer.init(rngs[2])
-        x = jnp.zeros((1, config.data.resolution, config.data.resolution, 3))
-        networks = {} if patches else {"encoder": encoder.init(rngs[0], x)["params"]}
-        networks["decoder"] = decoder.init(rngs[1], jnp.zeros((1, *shape)))["params"]
-        return {**networks, "quantizer": codebook}, extra
-
-    def own(params):
-        return params.get("quantizer", {})  # files keep no empty dicts
-
-    def look(params, x):
-        return space_to_depth(x, factor) if patches else encoder.apply({"params": params["encoder"]}, x)
-
-    def compose(params, extra, codes):
-        if scales:
-            return scaled.compose(own(params), extra, codes)
-        return quantizer.lookup(own(params), extra, codes.reshape(-1, side, side))
-
-    return Autoencoder(
-        size=quantizer.size,
-        shape=shape,
-        init=init,
-        quantize=lambda params, extra, x, keys: quantizer.apply(own(params), extra, look(params, x), keys),
-        latents=lambda params, x: quantizer.latent(look(params, x)),
-        codes=lambda params, extra, z: quantizer.encode(own(params), extra, z).reshape(len(z), -1),
-        vectors=lambda params, extra, codes: quantizer.lookup(own(params), extra, codes),
-        compose=compose,
-        draw=lambda params, vectors: decoder.apply({"params": params["decoder"]}, vectors),
-        scales=scales,
-        coarse=lambda params, extra, codes: scaled.coarse(own(params), extra, codes),
-    )
+def fields(config) -> dict[str, dict[str, Field]]:
+    """Return the config fields of this family."""
+    found = {**autoencoder_fields(config), "vqgan": VQGAN_FIELDS}
+    if config.get("vqgan", {}).get("adversarial", 0.0) > 0:
+        found["discriminator"] = network_fields(patch_discriminator.PatchDiscriminator)
+    return found
 
 
 def make(config, axis_name=None) -> Family:
-    """Fields used: those of `make_autoencoder`, vqgan.* (over VQGAN) and, where vqgan.adversarial is not 0, discriminator.*
-    (of PatchDiscriminator).
+    """Return the family; its fields are those of `fields`, and data.resolution.
 
-    The player "model" is alone, or followed by "discriminator". Raises ValueError for an unknown or impossible setting, and
-    FileNotFoundError in `make_frozen` if the perceptual loss lacks its weights.
+    With vqgan.adversarial the player "model" is followed by "discriminator". Raises ValueError for
+    an unknown field and for values that do not fit each other, and FileNotFoundError in
+    `make_frozen` if the perceptual loss lacks its weights.
     """
-    settings, net = over(VQGAN, config.get("vqgan", {}), "vqgan"), make_autoencoder(config, axis_name)
+    settings = read_section(config, "vqgan", VQGAN_FIELDS)
+    net, side = make_autoencoder(config, axis_name), config.data.resolution
     check(settings)
-    game, objective, side = settings["adversarial"] > 0, make_losses(settings["loss"]), config.data.resolution
-    if game:
+    make_losses(settings["loss"])  # raises for an unknown one
+    discriminator = None
+    if settings["adversarial"] > 0:
         discriminator = patch_discriminator.PatchDiscriminator(**config.get("discriminator", {}))
         patch_discriminator.check(discriminator.levels, side)
 
     def init(rng, batch):
         params, extra = net.init(jax.random.fold_in(rng, 0))
         players = {"model": params}
-        if game:
+        if discriminator:
             x = jnp.zeros((1, side, side, 3))
             players["discriminator"] = discriminator.init(jax.random.fold_in(rng, 1), x)["params"]
         return players, extra
 
-    def judge(params, x):
-        return discriminator.apply({"params": params["discriminator"]}, x)
+    losses = {"model": make_model_loss(settings, net, discriminator, axis_name)}
+    if discriminator:
+        losses["discriminator"] = make_discriminator_loss(settings, net, discriminator)
 
-    def model_loss(params, ctx: Context):
-        """What reconstructions and codes cost and, in training, how little they fool the discriminator."""
-        x, own = to_unit(ctx.batch["image"]), params["model"]
-        found = net.quantize(own, ctx.extra, x, ctx.keys)
-
-        def unlike(y):
-            parts = {"l1": quantize.means(jnp.abs(y - x)), "l2": quantize.means(jnp.square(y - x))}
-            if settings["perceptual"]:
-                parts["perceptual"] = perceptual(ctx.frozen["perceptual"], y, x, settings["perceptual_side"])
-            return sum(settings[name] * part for name, part in parts.items()), parts
-
-        def unconvincing(y):
-            return objective.fool(judge(params, y)).mean((1, 2))
-
-        y = net.draw(own, found.vectors)
-        loss, metrics = unlike(y)
-        metrics = {**metrics, **found.metrics, "quantizer": found.loss}
-        loss = loss + settings["quantizer"] * found.loss
-        if game and ctx.train:
-            draw, kernel = of_last_layer(net, own, found.vectors)
-            weight = balance(lambda k: unlike(draw(k))[0].mean(), lambda k: unconvincing(draw(k)).mean(), kernel, axis_name)
-            weight = jnp.where(ctx.step >= settings["start"], settings["adversarial"] * weight, 0.0)
-            loss = loss + weight * unconvincing(y)
-            metrics["adversarial_weight"] = jnp.full(len(x), weight)
-        return loss, (found.extra, metrics)
-
-    def discriminator_loss(params, ctx: Context):
-        """Pictures against their reconstructions; `accuracy` is that of pairs, each judged by the mean over its patches."""
-        x = to_unit(ctx.batch["image"])
-        y = net.draw(params["model"], net.quantize(params["model"], ctx.extra, x, ctx.keys).vectors)
-        real, fake = judge(params, x), judge(params, y)
-        loss = (objective.real(real).mean((1, 2)) + objective.fake(fake).mean((1, 2))) * (ctx.step >= settings["start"])
-        real, fake = real.mean((1, 2)), fake.mean((1, 2))
-        return loss, (ctx.extra, {"accuracy": real > fake, "real_logit": real, "fake_logit": fake})
+    def make_frozen(source, read_run) -> Frozen:
+        if not settings["perceptual"]:
+            return {}
+        return {"perceptual": efficientnet_lite0.make().weights}
 
     return Family(
         init=init,
-        losses={"model": model_loss} | ({"discriminator": discriminator_loss} if game else {}),
+        losses=losses,
         abilities=make_abilities(net),
         settings={"sample": {}},
-        make_frozen=lambda source: {"perceptual": efficientnet_lite0.make().weights} if settings["perceptual"] else {},
-        ranked=not game,
+        make_frozen=make_frozen,
+        lower_loss_is_better=discriminator is None,
         warn=warn,
     )
 
 
-def check(settings) -> None:
-    """ValueError for settings (VQGAN) that mean nothing."""
+def make_model_loss(
+    settings: Mapping[str, Any], net: Autoencoder, discriminator, axis_name: str | None
+) -> Callable:
+    """Return the loss of the player "model"; `discriminator` is a network or None."""
+    objective = make_losses(settings["loss"])
+
+    def loss(params, ctx: Context):
+        """Return the loss of reconstructions and of the quantizer.
+
+        In training, add how little the reconstructions fool the discriminator.
+        """
+        x, model = to_unit(ctx.batch["image"]), params["model"]
+        found = net.quantize(model, ctx.extra, x, ctx.keys)
+
+        def difference(y) -> tuple[Any, dict]:
+            parts = {
+                "l1": mean_per_example(jnp.abs(y - x)),
+                "l2": mean_per_example(jnp.square(y - x)),
+            }
+            if settings["perceptual"]:
+                parts["perceptual"] = perceptual(
+                    ctx.frozen["perceptual"], y, x, settings["perceptual_side"]
+                )
+            return sum(settings[name] * part for name, part in parts.items()), parts
+
+        def unconvincing(y):
+            logits = discriminator.apply({"params": params["discriminator"]}, y)
+            return objective.fool(logits).mean((1, 2))
+
+        y = net.draw(model, found.vectors)
+        total, metrics = difference(y)
+        metrics = {**metrics, **found.metrics, "quantizer": found.loss}
+        total = total + settings["quantizer"] * found.loss
+        if discriminator and ctx.train:
+            draw, kernel = of_last_layer(net, model, found.vectors)
+            weight = balance(
+                lambda k: difference(draw(k))[0].mean(),
+                lambda k: unconvincing(draw(k)).mean(),
+                kernel,
+                axis_name,
+            )
+            weight = jnp.where(ctx.step >= settings["start"], settings["adversarial"] * weight, 0.0)
+            total = total + weight * unconvincing(y)
+            metrics["adversarial_weight"] = jnp.full(len(x), weight)
+        return total, (found.extra, metrics)
+
+    return loss
+
+
+def make_discriminator_loss(
+    settings: Mapping[str, Any], net: Autoencoder, discriminator
+) -> Callable:
+    """Return the loss of the player "discriminator"."""
+    objective = make_losses(settings["loss"])
+
+    def loss(params, ctx: Context):
+        """Return the loss of telling pictures from their reconstructions.
+
+        The metric `accuracy` says how often a picture's mean logit over its patches is above that
+        of its reconstruction.
+        """
+        x, model = to_unit(ctx.batch["image"]), params["model"]
+        y = net.draw(model, net.quantize(model, ctx.extra, x, ctx.keys).vectors)
+        real, fake = (
+            discriminator.apply({"params": params["discriminator"]}, pictures)
+            for pictures in (x, y)
+        )
+        total = objective.real(real).mean((1, 2)) + objective.fake(fake).mean((1, 2))
+        total = total * (ctx.step >= settings["start"])
+        real, fake = real.mean((1, 2)), fake.mean((1, 2))
+        metrics = {"accuracy": real > fake, "real_logit": real, "fake_logit": fake}
+        return total, (ctx.extra, metrics)
+
+    return loss
+
+
+def check(settings: Mapping[str, Any]) -> None:
+    """Raise ValueError for settings of VQGAN_FIELDS that make no sense."""
     for name in ("l1", "l2", "quantizer", "perceptual", "adversarial", "start"):
         if settings[name] < 0:
             raise ValueError(f"vqgan.{name} is {settings[name]}: it is 0 or more")
     if not settings["l1"] + settings["l2"] + settings["perceptual"]:
-        raise ValueError("vqgan.l1, vqgan.l2 and vqgan.perceptual are 0: a reconstruction must be compared by one of them")
+        raise ValueError(
+            "vqgan.l1, vqgan.l2 and vqgan.perceptual are 0: a reconstruction must be compared by "
+            "one of them"
+        )
 
 
-def perceptual(variables, a, b, side: int):
-    """How unlike pictures a and b, float [B, H, W, 3] in [-1, 1], look to EfficientNet-Lite0: [B].
+def perceptual(
+    variables, a: Float[Array, "B H W 3"], b: Float[Array, "B H W 3"], side: int
+) -> Float[Array, "B"]:
+    """Return the distance of EfficientNet-Lite0's features of pictures in [-1, 1].
 
-    As metrics/similarity.py measures it (arXiv 1801.03924, equation 1, without learned weights), but with a gradient, and at
-    `side` px: those that the network was trained on, 224, are too many for training on a CPU.
+    It is that of metrics/similarity.py (arXiv 1801.03924, equation 1, without learned weights), but
+    with a gradient, and of pictures resized to `side` px: 224 px, on which the network was trained,
+    are too many for training on a CPU.
     """
 
     def directions(x):
         x = jax.image.resize(127.5 * (x + 1), (len(x), side, side, 3), "bilinear", antialias=True)
-        return [quantize.unit(y) for y in EfficientNetLite().apply(variables, (x - 127) / 128)["maps"]]
+        found: Any = EfficientNetLite().apply(variables, (x - 127) / 128)
+        return [unit_length(y) for y in found["maps"]]
 
-    return sum(jnp.square(x - y).sum(3).mean((1, 2)) for x, y in zip(directions(a), directions(b), strict=True))
+    pairs = zip(directions(a), directions(b), strict=True)
+    total: Any = sum(jnp.square(x - y).sum(3).mean((1, 2)) for x, y in pairs)
+    return total
 
 
-def of_last_layer(net: Autoencoder, params, vectors):
-    """(kernel -> pictures, kernel), that of the decoder's last layer; all else is held."""
+def of_last_layer(net: Autoencoder, params, vectors) -> tuple[Callable, Float[Array, "..."]]:
+    """Return (draw, kernel): pictures as a function of the kernel of the decoder's last layer.
+
+    draw: (kernel) -> pictures. Everything else in it has no gradient.
+    """
     params, vectors = jax.lax.stop_gradient((params, vectors))
     decoder, last = params["decoder"], params["decoder"]["conv_out"]
 
     def draw(kernel):
-        return net.draw({**params, "decoder": {**decoder, "conv_out": {**last, "kernel": kernel}}}, vectors)
+        own = {**params, "decoder": {**decoder, "conv_out": {**last, "kernel": kernel}}}
+        return net.draw(own, vectors)
 
     return draw, last["kernel"]
 
 
-def balance(first: Callable, second: Callable, kernel, axis_name=None):
-    """|gradient of first| / |gradient of second| at `kernel`, at most LARGEST (arXiv 2012.09841, equation 7); no gradient.
+def balance(
+    first: Callable, second: Callable, kernel: Float[Array, "..."], axis_name: str | None = None
+) -> Float[Array, ""]:
+    """Return |gradient of first| / |gradient of second| at `kernel`, at most MAX_BALANCE.
 
-    first, second: kernel -> the mean [] over the batch, or over this device's part of it under `axis_name`.
+    It has no gradient itself. Source: arXiv 2012.09841, equation 7.
+    first, second: kernel -> the mean [] over the batch, or over this device's part of it under
+        `axis_name`.
     """
 
     def norm(loss):
@@ -242,50 +234,31 @@ def balance(first: Callable, second: Callable, kernel, axis_name=None):
         gradient = gradient if axis_name is None else jax.lax.pmean(gradient, axis_name)
         return jnp.sqrt(jnp.square(gradient).sum())
 
-    return jax.lax.stop_gradient(jnp.minimum(norm(first) / (norm(second) + 1e-6), LARGEST))
+    return jax.lax.stop_gradient(jnp.minimum(norm(first) / (norm(second) + 1e-6), MAX_BALANCE))
 
 
-def warn(means) -> str:
-    """What to say of a codebook that collapses."""
+def warn(means: Mapping[str, float]) -> str:
+    """Return a warning if the codebook collapses, else ""; see `Family.warn`."""
     usage = means.get("model/usage", means.get("usage", 1.0))
-    if usage < FEW:
-        return f"only {usage:.1%} of the codes are in use (quantizer.kind ema revives the others in time, fsq has few to lose)"
+    if usage < MIN_USAGE:
+        return (
+            f"only {usage:.1%} of the codes are in use (quantizer.kind ema revives the others in "
+            "time, fsq has few to lose)"
+        )
     return ""
 
 
-def make_abilities(net: Autoencoder) -> dict[str, Callable]:
-    """What an autoencoder can do."""
-
-    def encode(variables: Variables, inputs, rng=None):
-        """Of inputs["image"], uint8, the codes int32 [B, N], or, if there are none, latents float [B, h, w, D]."""
-        own = variables.params["model"]
-        z = net.latents(own, to_unit(inputs["image"]))
-        return net.codes(own, variables.extra, z) if net.size else z
-
-    def decode(variables: Variables, inputs, rng=None):
-        """Pictures uint8 [B, R, R, 3] of inputs["codes"], int [B, N], or of inputs["latent"]."""
-        own = variables.params["model"]
-        if not net.size:
-            return from_unit(net.draw(own, inputs["latent"]))
-        return from_unit(net.draw(own, net.compose(own, variables.extra, inputs["codes"])))
-
-    def reconstruct(variables: Variables, inputs, rng=None):
-        """Pictures uint8 [B, R, R, 3]: the best that a model of these codes or latents can draw."""
-        return decode(variables, {"codes" if net.size else "latent": encode(variables, inputs)})
-
-    return {"encode": encode, "decode": decode, "reconstruct": reconstruct}
-
-
 def make_codes(config) -> Codes:
-    """The codes of a run of this family, `config` being that run's own; `fit` takes (Variables of that run, source).
+    """Return the codes of a run of this family whose config is `config`.
 
-    Raises ValueError if the run's quantizer has no codes.
+    Here `fit` takes (Variables of that run, source). Raises ValueError if its quantizer has no
+    codes.
     """
     net = make_autoencoder(config)
     if not net.size:
         raise ValueError(
-            'this first stage has latents (quantizer.kind "kl") and no codes: train family "flow" on it, or another first '
-            "stage with quantizer.kind vq, ema, fsq or lfq"
+            'this first stage has latents (quantizer.kind "kl") and no codes: train family '
+            '"diffusion" on it, or another first stage with quantizer.kind vq, ema, fsq or lfq'
         )
     abilities = make_abilities(net)
 
@@ -299,21 +272,24 @@ def make_codes(config) -> Codes:
         encode=lambda frozen, image: abilities["encode"](variables(frozen), {"image": image}),
         decode=lambda frozen, codes: abilities["decode"](variables(frozen), {"codes": codes}),
         vectors=lambda frozen: net.vectors(frozen["params"], frozen["extra"], jnp.arange(net.size)),
-        fit=lambda variables, source: trained(variables),
+        fit=lambda variables, source: trained_arrays(variables),
         scales=net.scales,
         coarse=lambda frozen, codes: net.coarse(frozen["params"], frozen["extra"], codes),
     )
 
 
 def make_latents(config) -> Latents:
-    """The latents of a run of this family, moved and scaled to mean 0 and deviation 1 in each channel; as `make_codes`.
+    """Return the latents of a run of this family, standardised: mean 0 and deviation 1.
 
-    Of a run that has codes they are the vectors that become codes, and do so before they are decoded.
+    Mean and deviation are those of each channel, over training pictures. `fit` is as in
+    `make_codes`. If the run has codes, latents are the vectors before they become codes, and
+    decoding turns them into codes first.
     """
     net = make_autoencoder(config)
 
     def encode(frozen, image):
-        return (net.latents(frozen["params"], to_unit(image)) - frozen["mean"]) / frozen["deviation"]
+        z = net.latents(frozen["params"], to_unit(image))
+        return (z - frozen["mean"]) / frozen["deviation"]
 
     def decode(frozen, latents):
         params, z = frozen["params"], latents * frozen["deviation"] + frozen["mean"]
@@ -322,16 +298,21 @@ def make_latents(config) -> Latents:
         return from_unit(net.draw(params, z))
 
     def fit(variables, source):
-        frozen, count = trained(variables), min(len(source.captions), MEASURED)
+        frozen, total = trained_arrays(variables), len(source.captions)
+        count = min(total, STATISTICS_PICTURES)
         latents = jax.jit(lambda image: net.latents(frozen["params"], to_unit(image)))
-        places = np.array_split(np.arange(count) * len(source.captions) // count, -(-count // 64))
+        places = np.array_split(np.arange(count) * total // count, -(-count // 64))
         z = np.concatenate([np.asarray(latents(source.read(part)), np.float64) for part in places])
         mean, deviation = z.mean((0, 1, 2)), np.maximum(z.std((0, 1, 2)), 1e-6)
-        return {**frozen, "mean": mean.astype(np.float32), "deviation": deviation.astype(np.float32)}
+        return {
+            **frozen,
+            "mean": mean.astype(np.float32),
+            "deviation": deviation.astype(np.float32),
+        }
 
     return Latents(net.shape, encode, decode, fit)
 
 
-def trained(variables: Variables) -> dict:
-    """What `make_codes` and `make_latents` need of a run, as numpy arrays."""
+def trained_arrays(variables: Variables) -> dict:
+    """Return what `make_codes` and `make_latents` need of a run, as NumPy arrays."""
     return jax.tree.map(np.asarray, {"params": variables.params["model"], "extra": variables.extra})

@@ -1,22 +1,35 @@
-"""Inception-v3 in the FID variant, from a file that the user names: what a Frechet distance may be called FID with."""
+"""Inception-v3 in the FID variant, from a file that the user names.
+
+A Frechet distance is called FID only in the features of this network.
+"""
+
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, UInt8
 
-from t2i_jax.convert import inception as convert
-from t2i_jax.convert import weights
+from t2i_jax.core.types import AnyArray
 from t2i_jax.features.extractor import Extractor
 from t2i_jax.models.inception import Inception
+from t2i_jax.weights import arrays as weights
+from t2i_jax.weights import inception as convert
 
-SIDE = 299
-RULE = f"bilinear as in TensorFlow 1 (not antialiased, corners not aligned) to {SIDE} x {SIDE}, (x - 128) / 128"
+RESOLUTION = 299
+RULE = (
+    "bilinear as in TensorFlow 1 (not antialiased, corners not aligned) "
+    f"to {RESOLUTION} x {RESOLUTION}, (x - 128) / 128"
+)
 
 
-def resize(x, side: int = SIDE):
-    """x float32 [B, H, W, C] to [B, side, side, C] as TensorFlow 1 did it: cell i looks at i * H / side and the cell after.
+def resize(
+    x: Float[AnyArray, "B H W C"], side: int = RESOLUTION
+) -> Float[AnyArray, "B {side} {side} C"]:
+    """Resize as TensorFlow 1 did: pixel i interpolates at i * H / side.
 
-    No half-cell shift, and no filter when it shrinks: wrong, but what FID means (arXiv 2104.11222).
+    There is no shift by half a pixel, and no filter when it shrinks. This is wrong, but it is part
+    of the definition of FID (arXiv 2104.11222).
     """
     for axis in (2, 1):
         size = x.shape[axis]
@@ -31,28 +44,37 @@ def resize(x, side: int = SIDE):
 
 
 def make(path: str = "") -> Extractor:
-    """The extractor with the weights in `path`: t2i_jax.convert.inception.FILE as published, or its arrays as safetensors.
+    """Return the extractor: features [B, 2048] of the last pool, and logits [B, 1008].
 
-    features [B, 2048] of the last pool; logits [B, 1008] without their bias, as the Inception Score takes them.
+    The logits are without their bias, as the Inception Score takes them.
+
+    path: the file t2i_jax.weights.inception.FILE as published, or its arrays as `.safetensors`.
+
     Raises FileNotFoundError, saying what to get, and ValueError for weights of another network.
     """
     try:
         arrays = weights.read(path)
     except FileNotFoundError as error:
         raise FileNotFoundError(
-            f"Inception-v3 in the FID variant: no file at {path!r}. It takes {convert.FILE} (91 MB; a release file of"
-            " torch-fidelity v0.2.0, and of pytorch-fid as pt_inception-2015-12-05-6726825d.pth), or the same arrays as"
-            " .safetensors. Put it anywhere and give its path as the path of the extractor 'inception'"
+            f"Inception-v3 in the FID variant: no file at {path!r}. It takes {convert.FILE} "
+            "(91 MB; a release file of torch-fidelity v0.2.0, and of pytorch-fid as "
+            "pt_inception-2015-12-05-6726825d.pth), or the same arrays as .safetensors. Put it "
+            "anywhere and give its path as the path of the extractor 'inception'"
         ) from error
     params = convert.from_published(arrays)
-    shapes = jax.eval_shape(Inception().init, jax.random.key(0), jnp.zeros((1, SIDE, SIDE, 3)))["params"]
-    params = weights.fit(params, shapes, str(path))
+    image = jnp.zeros((1, RESOLUTION, RESOLUTION, 3))
+    shapes = jax.eval_shape(Inception().init, jax.random.key(0), image)["params"]
+    params = weights.match_network(params, shapes, str(path))
     return Extractor("Inception-v3 (FID)", RULE, params, apply, fid=True)
 
 
-def apply(params, pictures):
-    """params: those of Inception; pictures: uint8 [B, H, W, 3] -> features and logits."""
+def apply(params, pictures: UInt8[AnyArray, "B H W 3"]) -> dict[str, Array]:
+    """Return features and logits (see `Extractor`).
+
+    params: those of Inception.
+    """
     with jax.default_matmul_precision("float32"):  # else TPUs multiply in bfloat16, GPUs in TF32
         x = (resize(pictures.astype(jnp.float32)) - 128.0) / 128.0
-        features, logits = Inception().apply({"params": params}, x)
+        outputs: Any = Inception().apply({"params": params}, x)
+    features, logits = outputs
     return {"features": features, "logits": logits}

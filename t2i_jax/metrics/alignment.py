@@ -1,8 +1,12 @@
-"""Does the picture show what the caption says? Exact scores for `shapes`: both are read back into things, and compared.
+"""Does the picture show what the caption says? Exact scores for `shapes`.
 
-Reading a picture uses nothing that was learned. Pixels near a colour of the palette are cores; the others are judged by
-the colour of the nearest core; pixels that touch are a thing; its shape, size and place are those of the drawn template
-that differs least from it. A thing that no template fits counts as a thing and agrees with no caption.
+Both the picture and the caption are read back into objects, which are compared. Reading a picture
+uses nothing that was learned:
+- Pixels near a colour of the palette are core pixels. Every other pixel is judged by the colour of
+  the nearest core pixel.
+- Pixels that touch are one object.
+- Shape, size and place of an object are those of the drawn template that differs least from it. An
+  object that no template fits is counted, but agrees with no caption.
 """
 
 import re
@@ -10,35 +14,51 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import permutations
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Bool, UInt8
 from scipy import ndimage
 
+from t2i_jax.core.types import Pictures
 from t2i_jax.data.render import BACKGROUND, COLOURS, SHAPES, SIZES, UNITS, coverage
-from t2i_jax.data.shapes import KINDS, NUMBERS, RELATIONS, plain, plural
+from t2i_jax.data.shapes import KINDS, NUMBERS, RELATIONS, plural, undo_paraphrase
 
 ATOMS = ("count", "colour", "shape", "size", "relation")
-NEAR = 60.0  # levels: so near to a colour of the palette is that colour; so far from every blend with it is strange
-EDGE, FAINT = 0.35, 0.15  # so much of a colour is part of a thing; less than this is background
-MOST = 2 / 3  # of a thing's core pixels are of the colour that it is said to have
-SPECK = 3 / 32**2  # of the canvas (3 px at 32 px): less than this is not a thing
-FIT = 1 / 6  # the misfit, see _fit, up to which a thing can be read; beyond it an eye no longer tells stars from blobs
-REACH = 1.0  # px around the centre of mass in which templates are tried
-FAR = 0.2  # of the canvas: a relation needs centres so far apart along its axis, and less apart across it
+RESAMPLES = 1000
+# Distance of a pixel in levels: to a palette colour, up to which the pixel has that colour; and to
+# every blend of it with the background, beyond which the pixel is strange.
+COLOUR_TOLERANCE = 60.0
+MIN_AMOUNT_IN_OBJECT = 0.35  # a pixel with this much of a colour is part of an object
+MIN_AMOUNT_IN_PICTURE = 0.15  # a pixel with less of any colour is background
+MIN_COLOUR_SHARE = 2 / 3  # share of an object's core pixels that have the colour of the object
+MIN_OBJECT_AREA = 3 / 32**2  # share of the canvas (3 px at 32 px); smaller is a speck
+# An object with a greater misfit (see _fit) has no shape: by eye, stars look like blobs there.
+MAX_MISFIT = 1 / 6
+MAX_SHIFT_PX = 1.0  # templates are tried this far around the centre of mass
+# Share of the canvas: a relation needs centres this far apart along its axis.
+MIN_RELATION_DISTANCE = 0.2
 
 
 class Expectation(NamedTuple):
-    """What a caption asks for: (size, colour, shape) of each of the `count` things; relation "" where none is said."""
+    """What a caption asks for.
+
+    objects: (size, colour, shape) of each of the `count` objects.
+    relation: of the first object to the second, "" if the caption states none.
+    """
 
     kind: str
-    things: list[tuple[str, str, str]]
+    objects: list[tuple[str, str, str]]
     count: int
     relation: str
 
 
-class Read(NamedTuple):
-    """A thing seen in a picture; x, y is the centre of its box in parts of the canvas. None: could not be read."""
+class SeenObject(NamedTuple):
+    """An object seen in a picture.
+
+    size, colour, shape: None if it could not be read.
+    x, y: the centre of its bounding box, as shares of the canvas.
+    """
 
     size: str | None
     colour: str | None
@@ -48,194 +68,274 @@ class Read(NamedTuple):
 
 
 def parse_caption(caption: str) -> Expectation:
-    """Reads a caption of `shapes`, paraphrases too. Raises ValueError if it is not in the grammar."""
-    said = plain(caption.strip())
-    if match := _COUNT.fullmatch(said):
-        number, *words, shapes = match.groups()
-        return Expectation("count", [(*words, _SINGULAR[shapes])] * NUMBERS[number], NUMBERS[number], "")
-    if match := _ONE.fullmatch(said):
-        return Expectation("one", [match.groups()], 1, "")
-    if match := _PAIR.fullmatch(said):
-        words = match.groups()
-        joined, things = words[3], [words[:3], words[4:]]
-        return Expectation("two", things, 2, "") if joined == "and" else Expectation("relation", things, 2, joined)
+    """Read a caption of `shapes` or a paraphrase. Raises ValueError if it is not in the grammar."""
+    text = undo_paraphrase(caption.strip())
+    if match := _COUNT.fullmatch(text):
+        number, size, colour, shapes = match.groups()
+        objects = [(size, colour, _SINGULAR[shapes])] * NUMBERS[number]
+        return Expectation("count", objects, NUMBERS[number], "")
+    if match := _ONE.fullmatch(text):
+        size, colour, shape = match.groups()
+        return Expectation("one", [(size, colour, shape)], 1, "")
+    if match := _PAIR.fullmatch(text):
+        *first, joined, size, colour, shape = match.groups()
+        objects = [(first[0], first[1], first[2]), (size, colour, shape)]
+        if joined == "and":
+            return Expectation("two", objects, 2, "")
+        return Expectation("relation", objects, 2, joined)
     raise ValueError(f"not a caption of shapes: {caption!r}")
 
 
 def can_score(captions: Sequence[str]) -> bool:
-    """Whether all captions are in the grammar of `shapes`, so that pictures of them can be scored exactly."""
+    """Return whether all captions are in the grammar of `shapes`.
+
+    Pictures of them can be scored exactly.
+    """
     try:
         return all(parse_caption(caption) for caption in captions)
     except ValueError:
         return False
 
 
-def read_picture(image: np.ndarray) -> list[Read]:
-    """The things in a picture, uint8 [R, R, 3], in no order.
+def read_picture(image: UInt8[np.ndarray, "R R 3"]) -> list[SeenObject]:
+    """Return the objects in a picture, in no particular order.
 
-    Touching pixels are one thing if a template fits them and MOST of them are of its colour; otherwise they are parted
-    by colour. What covers less than SPECK of the canvas is passed over; anything else that differs from the background
-    and fits no template is a Read of None.
+    Touching pixels are one object if a template fits them and MIN_COLOUR_SHARE of them have its
+    colour; otherwise they are separated by colour. What covers less than MIN_OBJECT_AREA of the
+    canvas is ignored. Anything else that differs from the background and fits no template is a
+    SeenObject without a shape.
     """
     picture = image.astype(np.float32) - _BACK
     distance = np.linalg.norm(picture[:, :, None] - _PALETTE, axis=-1)  # [R, R, colours]
-    core = distance.min(-1) <= NEAR
+    core = distance.min(-1) <= COLOUR_TOLERANCE
     hue = distance.argmin(-1)[_nearest(core)] if core.any() else distance.argmin(-1)
     full = _PALETTE[hue]
     amount = np.clip((picture * full).sum(-1) / (full**2).sum(-1), 0, 1)
-    strange = np.linalg.norm(picture - amount[:, :, None] * full, axis=-1) > NEAR
-    picture = np.where(((amount >= FAINT) | strange)[:, :, None], picture, 0)
+    strange = np.linalg.norm(picture - amount[:, :, None] * full, axis=-1) > COLOUR_TOLERANCE
+    shown = (amount >= MIN_AMOUNT_IN_PICTURE) | strange
+    picture = np.where(shown[:, :, None], picture, 0)
     mass = np.where(strange, 1, amount)
-    groups, _ = ndimage.label((amount >= EDGE) | strange, _TOUCHING)
+    groups = _label((amount >= MIN_AMOUNT_IN_OBJECT) | strange)
     zones = groups[_nearest(groups > 0)] if groups.any() else groups
     found = []
-    for k in _big(groups, mass):
-        group = groups == k
-        whole = _fit(picture, mass, group, zones == k, hue[group & core])
-        found += [whole] if whole.shape else _parts(picture, mass, group, zones == k, hue, core) or [whole]
+    for k in _without_specks(groups, mass):
+        group, zone = groups == k, zones == k
+        whole = _fit(picture, mass, group, zone, hue[group & core])
+        parts = [] if whole.shape else _parts(picture, mass, group, zone, hue, core)
+        found += parts or [whole]
     return found
 
 
-def score_picture(image: np.ndarray, caption: str) -> dict[str, bool | None]:
-    """True or False for each of ATOMS and for "exact"; None where the caption says nothing of it.
+def score_picture(image: UInt8[np.ndarray, "R R 3"], caption: str) -> dict[str, bool | None]:
+    """Return True or False for each of ATOMS and for "exact", None where it does not apply.
 
-    count: as many things as asked for. colour, shape, size: the right ones, the right number of times. relation: it
-    holds between the two things that agree best with those named (each in one attribute at least): their centres are
-    FAR apart in its direction, and less far across it; that is looser than the captions are (0.3 and 0.15). exact:
-    each thing has its own size, colour and shape, the relation holds, and nothing else is in the picture.
+    count: there are as many objects as asked for.
+    colour, shape, size: the right ones are there, each the right number of times.
+    relation: it holds between the two objects that agree best with those of the caption, each in
+        at least one attribute. See `relation_holds`. This is looser than the scenes of `shapes`,
+        whose centres are 0.3 apart along the axis and less than 0.15 across it.
+    exact: each object has its own size, colour and shape, the relation holds, and nothing else is
+        in the picture.
+
     Raises ValueError if the caption is not in the grammar.
     """
-    return _judge(read_picture(image), parse_caption(caption))
+    return judge(read_picture(image), parse_caption(caption))
 
 
-def related(first: Read, second: Read, relation: str) -> bool:
-    """Whether `first` is so placed to `second`: FAR apart in the direction of the relation, and less far across it."""
+def relation_holds(first: SeenObject, second: SeenObject, relation: str) -> bool:
+    """Return whether `first` is in this relation to `second`.
+
+    Their centres must be MIN_RELATION_DISTANCE apart along its axis, and less far across it.
+    """
     axis, sign = RELATIONS[relation]
     away = (first.x - second.x, first.y - second.y)
-    return sign * away[axis] >= FAR and sign * away[axis] > abs(away[1 - axis])
+    along = sign * away[axis]
+    return along >= MIN_RELATION_DISTANCE and along > abs(away[1 - axis])
 
 
-def score(images: Sequence[np.ndarray], captions: Sequence[str], seed: int = 0, seen: Sequence | None = None) -> dict:
-    """Reads all pictures, uint8 [N, R, R, 3]; a report in plain data. seen: what `read_picture` gave of each, if that was done.
+def score(
+    images: Pictures,
+    captions: Sequence[str],
+    seed: int = 0,
+    seen: Sequence[list[SeenObject]] | None = None,
+) -> dict:
+    """Read all pictures [R, R, 3] and return a report in plain data.
 
-    {"n", "exact", "atoms": {atom: ...}, "kinds": {kind: ...}, "worst_kind"}, where each number is {"value", "low",
-    "high", "n"}: the mean over the n pictures it applies to, and its 95 % percentile bootstrap interval (1,000
-    resamples). Atoms and kinds without a picture are left out.
+    The report is {"n", "exact", "atoms": {atom: ...}, "kinds": {kind: ...}, "worst_kind"}. Each
+    number is {"value", "low", "high", "n"}: the mean over the n pictures it applies to, and its
+    95 % percentile bootstrap interval (1,000 resamples). Atoms and kinds without a picture are left
+    out.
+
+    seen: what `read_picture` returned for each picture, if that is known already.
+
+    Raises ValueError if there is no picture, or a caption is not in the grammar.
     """
     expected = [parse_caption(caption) for caption in captions]
     seen = [read_picture(image) for image in images] if seen is None else seen
-    judged = [_judge(things, what) for things, what in zip(seen, expected, strict=True)]
+    judged = [judge(objects, asked) for objects, asked in zip(seen, expected, strict=True)]
     if not judged:
         raise ValueError("there is no picture to score")
     rng = np.random.default_rng(seed)
     atoms = {atom: [j[atom] for j in judged if j[atom] is not None] for atom in ATOMS}
-    kinds = {kind: [j["exact"] for j, e in zip(judged, expected, strict=True) if e.kind == kind] for kind in KINDS}
-    report = {"n": len(judged), "exact": interval([j["exact"] for j in judged], rng)}
-    report["atoms"] = {atom: interval(values, rng) for atom, values in atoms.items() if values}
-    report["kinds"] = {kind: interval(values, rng) for kind, values in kinds.items() if values}
+    kinds = {
+        kind: [j["exact"] for j, e in zip(judged, expected, strict=True) if e.kind == kind]
+        for kind in KINDS
+    }
+    report: dict = {"n": len(judged), "exact": share_interval([j["exact"] for j in judged], rng)}
+    report["atoms"] = {
+        name: share_interval(values, rng) for name, values in atoms.items() if values
+    }
+    report["kinds"] = {
+        name: share_interval(values, rng) for name, values in kinds.items() if values
+    }
     report["worst_kind"] = min(report["kinds"], key=lambda kind: report["kinds"][kind]["value"])
     return report
 
 
-def interval(values: Sequence[bool], rng: np.random.Generator) -> dict:
-    """{"value", "low", "high", "n"}: the mean of n truths and its 95 % bootstrap interval (1,000 resamples).
+def share_interval(values: Sequence | Bool[np.ndarray, "n"], rng: np.random.Generator) -> dict:
+    """Return {"value", "low", "high", "n"}: the share of True among n values, and its interval.
 
-    To resample n truths is to draw from a binomial.
+    low and high are the 95 % bootstrap interval (1,000 resamples). The sum of n resampled truth
+    values has a binomial distribution, which is drawn from.
     """
     n, mean = len(values), float(np.mean(values))
-    low, high = np.percentile(rng.binomial(n, mean, 1000) / n, (2.5, 97.5))
+    low, high = np.percentile(rng.binomial(n, mean, RESAMPLES) / n, (2.5, 97.5))
     return {"value": mean, "low": float(low), "high": float(high), "n": n}
 
 
 def format_report(report: dict) -> str:
-    """The report of `score` as a table, a line a number, in percent."""
+    """Return the report of `score` as a table with one number per line, in percent."""
     rows = [("exact", report["exact"]), *report["atoms"].items()]
     rows += [(f"exact, {kind}", number) for kind, number in report["kinds"].items()]
     lines = [
-        f"{name:<16}{100 * r['value']:6.1f} %   [{100 * r['low']:5.1f}, {100 * r['high']:5.1f}]   of {r['n']:,}"
-        for name, r in rows
+        f"{name:<16}{100 * number['value']:6.1f} %"
+        f"   [{100 * number['low']:5.1f}, {100 * number['high']:5.1f}]   of {number['n']:,}"
+        for name, number in rows
     ]
     return "\n".join([*lines, f"worst kind: {report['worst_kind']}"])
 
 
+def judge(seen: Sequence[SeenObject], asked: Expectation) -> dict[str, bool | None]:
+    """Compare the objects of a picture with those of a caption; see `score_picture`."""
+    found = [each[:3] for each in seen]
+    report: dict[str, bool | None] = {"count": len(seen) == asked.count}
+    for i, name in enumerate(("size", "colour", "shape")):
+        report[name] = Counter(each[i] for each in found) == Counter(
+            each[i] for each in asked.objects
+        )
+    report["relation"] = _asked_relation_holds(seen, asked) if asked.relation else None
+    same = Counter(found) == Counter(asked.objects)
+    report["exact"] = same and report["relation"] is not False
+    return report
+
+
 _BACK = np.array(BACKGROUND, np.float32)
-_PALETTE = np.array(list(COLOURS.values()), np.float32) - _BACK  # as seen from the background
-_TOUCHING = np.ones((3, 3))  # corners touch
+_PALETTE = np.array(list(COLOURS.values()), np.float32) - _BACK  # relative to the background
+_TOUCHING = np.ones((3, 3))  # pixels touch at corners too
 _WORDS = rf"({'|'.join(SIZES)}) ({'|'.join(COLOURS)})"
 _SINGULAR = {plural(shape): shape for shape in SHAPES}
-_THING = rf"a {_WORDS} ({'|'.join(SHAPES)})"
-_ONE = re.compile(_THING)
-_PAIR = re.compile(rf"{_THING} ({'|'.join(RELATIONS)}|and) {_THING}")
+_OBJECT = rf"a {_WORDS} ({'|'.join(SHAPES)})"
+_ONE = re.compile(_OBJECT)
+_PAIR = re.compile(rf"{_OBJECT} ({'|'.join(RELATIONS)}|and) {_OBJECT}")
 _COUNT = re.compile(rf"({'|'.join(NUMBERS)}) {_WORDS} ({'|'.join(_SINGULAR)})")
 
 
-def _nearest(mask):
-    """For every pixel, where the nearest pixel of the mask is: an index of [R, R] arrays."""
-    return tuple(ndimage.distance_transform_edt(~mask, return_distances=False, return_indices=True))
+def _label(mask) -> np.ndarray:
+    """Number the groups of touching pixels of a mask from 1. The other pixels are 0."""
+    labels: Any = ndimage.label(mask, _TOUCHING)
+    return labels[0]
 
 
-def _big(labels, mass):
-    """The labels, from 1, whose mass is that of more than a speck."""
+def _nearest(mask) -> tuple:
+    """Return, for every pixel, the nearest pixel of the mask, as an index of [R, R] arrays."""
+    index: Any = ndimage.distance_transform_edt(~mask, return_distances=False, return_indices=True)
+    return tuple(index)
+
+
+def _without_specks(labels, mass):
+    """Return the labels, from 1, that have at least the mass of MIN_OBJECT_AREA."""
     total = np.bincount(labels.ravel(), mass.ravel())
-    return [k for k in range(1, len(total)) if total[k] >= SPECK * labels.size]
+    return [k for k in range(1, len(total)) if total[k] >= MIN_OBJECT_AREA * labels.size]
 
 
 def _parts(picture, mass, group, zone, hue, core):
-    """A group that is not one thing, parted by colour; specks are left to the nearest part; [] if it is all one."""
+    """Separate a group of pixels that is not one object by colour.
+
+    Specks belong to the nearest part. Returns [] if there is one part only.
+    """
     labels = np.zeros(group.shape, int)
     for colour in np.unique(hue[group]):
-        found, _ = ndimage.label(group & (hue == colour), _TOUCHING)
+        found = _label(group & (hue == colour))
         labels = np.where(found > 0, found + labels.max(), labels)
-    big = _big(labels, mass)
-    if len(big) < 2:
+    large = _without_specks(labels, mass)
+    if len(large) < 2:
         return []
-    nearest = labels[_nearest(np.isin(labels, big))]
-    return [_fit(picture, mass, labels == k, zone & (nearest == k), hue[(labels == k) & core]) for k in big]
+    nearest = labels[_nearest(np.isin(labels, large))]
+    return [
+        _fit(picture, mass, labels == k, zone & (nearest == k), hue[(labels == k) & core])
+        for k in large
+    ]
 
 
 def _fit(picture, mass, mask, zone, hues):
-    """The thing at `mask`, with all of the picture in `zone` laid to its account; hues [n]: those of its core pixels.
+    """Return the SeenObject at `mask` that explains the picture in `zone` best.
 
-    The misfit is the squared difference, over all channels, between the picture and the best template drawn in the
-    thing's colour, as a part of the template's own squared difference from the background.
+    The misfit is the squared difference, over all channels, between the picture and the best
+    template drawn in the object's colour, as a share of the template's own squared difference from
+    the background.
+
+    hues: [n], the colours of its core pixels.
     """
     side = len(mask)
     half, table, energy, names = _templates(side)
-    y, x = map(float, ndimage.center_of_mass(mass, mask))  # here pixel i spans [i - 0.5, i + 0.5]
+    centre: Any = ndimage.center_of_mass(mass, mask)  # here pixel i spans [i - 0.5, i + 0.5]
+    y, x = map(float, centre)
     votes = np.bincount(hues, minlength=len(_PALETTE))
-    if votes.max() < MOST * max(votes.sum(), 1):
-        return Read(None, None, None, (x + 0.5) / side, (y + 0.5) / side)
+    if votes.max() < MIN_COLOUR_SHARE * max(votes.sum(), 1):
+        return SeenObject(None, None, None, (x + 0.5) / side, (y + 0.5) / side)
     full = _PALETTE[votes.argmax()]
     row, column = int(y + 0.5), int(x + 0.5)
-    mine = np.pad(np.where(zone[:, :, None], picture, 0), ((half, half), (half, half), (0, 0)))
+    margins = np.array([(half, half), (half, half), (0, 0)])
+    mine = np.pad(np.where(zone[:, :, None], picture, 0), margins)
     mine = mine[row : row + 2 * half + 1, column : column + 2 * half + 1].reshape(-1, 3)
     error = (mine**2).sum() / (full**2).sum() - 2 * table @ (mine @ full / (full**2).sum()) + energy
     best = error.argmin()
-    size, shape, dx, dy = names[best] if error[best] <= FIT * energy[best] else (None, None, x - column, y - row)
-    return Read(size, list(COLOURS)[votes.argmax()], shape, (column + 0.5 + dx) / side, (row + 0.5 + dy) / side)
+    size, shape, dx, dy = None, None, x - column, y - row
+    if error[best] <= MAX_MISFIT * energy[best]:
+        size, shape, dx, dy = names[best]
+    return SeenObject(
+        size,
+        list(COLOURS)[votes.argmax()],
+        shape,
+        (column + 0.5 + dx) / side,
+        (row + 0.5 + dy) / side,
+    )
 
 
 @lru_cache(maxsize=4)
 def _templates(side):
-    """Every shape and size, drawn with its centre of mass within REACH of the middle of a window of 2 half + 1 px.
+    """Draw every shape and size at small shifts in a window of n = 2 half + 1 px.
 
-    Returns half, the templates [T, n * n], the sum of squares of each [T], and for each (size, shape, dx, dy): the
-    centre of its box from the middle of the window, in px.
+    The centre of mass is within MAX_SHIFT_PX of the middle of the window. Returns half, the
+    templates [T, n * n], the sum of squares of each [T], and a list of (size, shape, dx, dy). dx
+    and dy lead from the middle of the window to the centre of the bounding box, in px.
     """
-    half = int(np.ceil(max(SIZES.values()) * side * 0.75 + REACH))
+    half = int(np.ceil(max(SIZES.values()) * side * 0.75 + MAX_SHIFT_PX))
     step = max(side / UNITS, 0.25)
-    shifts = np.arange(-np.floor(REACH / step), REACH / step + 1e-6) * step
+    shifts = np.arange(-np.floor(MAX_SHIFT_PX / step), MAX_SHIFT_PX / step + 1e-6) * step
     table, names = [], []
     for size in SIZES:
         for shape in SHAPES:
-            patch = coverage(shape, size, side)  # its centre is the corner of the middle pixel: -0.5, -0.5
+            # The centre of a patch is the corner of the middle pixel: -0.5, -0.5.
+            patch = coverage(shape, size, side)
             centre = np.array(ndimage.center_of_mass(patch)) - len(patch) // 2 + 0.5
             for shift in np.stack(np.meshgrid(shifts, shifts), -1).reshape(-1, 2):
-                at = np.rint((shift - centre + 0.5) * UNITS).astype(int)  # from the corner of the middle pixel
+                # From the corner of the middle pixel, in 1/UNITS px.
+                at = np.rint((shift - centre + 0.5) * UNITS).astype(int)
                 (row, column), (phase_y, phase_x) = at // UNITS, at % UNITS
                 patch = coverage(shape, size, side, int(phase_x), int(phase_y))
-                window, top, left = np.zeros((2 * half + 1,) * 2, np.float32), half + row, half + column
-                h = len(patch) // 2
+                window = np.zeros((2 * half + 1,) * 2, np.float32)
+                top, left, h = half + row, half + column, len(patch) // 2
                 window[top - h : top + h + 1, left - h : left + h + 1] = patch
                 table.append(window.ravel())
                 names.append((size, shape, at[1] / UNITS - 0.5, at[0] / UNITS - 0.5))
@@ -243,25 +343,18 @@ def _templates(side):
     return half, table, (table**2).sum(1), names
 
 
-def _judge(seen, asked):
-    things = [thing[:3] for thing in seen]
-    report = {"count": len(seen) == asked.count}
-    for i, name in enumerate(("size", "colour", "shape")):
-        report[name] = Counter(thing[i] for thing in things) == Counter(thing[i] for thing in asked.things)
-    report["relation"] = _related(seen, asked) if asked.relation else None
-    report["exact"] = Counter(things) == Counter(asked.things) and report["relation"] is not False
-    return report
+def _asked_relation_holds(seen, asked):
+    """Return whether the relation holds between the two objects that fit the caption best."""
 
-
-def _related(seen, asked):
-    """Whether the relation holds between the two things that agree best with the first and second of the caption."""
-
-    def agree(pair):
+    def agreement(pair):
         each = [
-            sum(a == b for a, b in zip(thing[:3], words, strict=True)) for thing, words in zip(pair, asked.things, strict=True)
+            sum(a == b for a, b in zip(seen_object[:3], words, strict=True))
+            for seen_object, words in zip(pair, asked.objects, strict=True)
         ]
         return sum(each) if min(each) else 0
 
     pairs = list(permutations(seen, 2))
-    most = max(map(agree, pairs), default=0)
-    return any(related(*pair, asked.relation) for pair in pairs if most and agree(pair) == most)
+    best = max(map(agreement, pairs), default=0)
+    return any(
+        relation_holds(*pair, asked.relation) for pair in pairs if best and agreement(pair) == best
+    )

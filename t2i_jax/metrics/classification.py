@@ -1,48 +1,74 @@
-"""Are drawn pictures of the class that was asked for, and which classes are never drawn? Of labels that a classifier gave."""
+"""Do drawn pictures show the class that was asked for, and which classes are never drawn?
+
+Computed from the labels that a classifier recognised.
+"""
 
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Int
 
-from t2i_jax.metrics.alignment import interval
+from t2i_jax.metrics.alignment import share_interval
+
+Labels = Sequence[int] | Int[np.ndarray, "N"]
 
 
-def accuracy(recognised: Sequence[int], asked: Sequence[int], classes: Sequence[str], seed: int = 0) -> dict:
-    """How often pictures are recognised as the class that was asked for; both [N], places in `classes`.
+def accuracy(recognised: Labels, asked: Labels, classes: Sequence[str], seed: int = 0) -> dict:
+    """Return how often pictures are recognised as the class that was asked for.
 
-    {"accuracy": {"value", "low", "high", "n"} with a 95 % bootstrap interval (1,000 resamples); "recall": {class: the share
-    of its pictures recognised as it}, for classes that were asked for; "confusion": [[count]], a row a class that was asked
-    for, a column one that was recognised; "missing": classes that were asked for and in none of whose pictures recognised}.
-    Raises ValueError if there are no pictures, not as many labels, or no such class.
+    "accuracy": {"value", "low", "high", "n"} with a 95 % bootstrap interval (1,000 resamples).
+    "recall": {class: the share of its pictures that are recognised as it}, for the classes that
+        were asked for.
+    "confusion": [[count]], with a row for each class that was asked for, and a column for each
+        class that was recognised.
+    "missing": the classes that were asked for, but not recognised in any of their pictures.
+
+    recognised, asked: indices into `classes`, one per picture.
+
+    Raises ValueError if there are no pictures, not as many labels, or an unknown class.
     """
     recognised, asked = _checked(recognised, classes), _checked(asked, classes)
     if len(recognised) != len(asked):
-        raise ValueError(f"{len(recognised):,} pictures and {len(asked):,} classes that were asked for: there must be as many")
+        raise ValueError(
+            f"{len(recognised):,} pictures and {len(asked):,} classes that were asked for: "
+            "there must be as many"
+        )
     confusion = np.zeros((len(classes), len(classes)), int)
     np.add.at(confusion, (asked, recognised), 1)
     recall = {
-        name: float(row[i] / row.sum()) for i, (name, row) in enumerate(zip(classes, confusion, strict=True)) if row.sum()
+        name: float(row[i] / row.sum())
+        for i, (name, row) in enumerate(zip(classes, confusion, strict=True))
+        if row.sum()
     }
     return {
-        "accuracy": interval(recognised == asked, np.random.default_rng(seed)),
+        "accuracy": share_interval(recognised == asked, np.random.default_rng(seed)),
         "recall": recall,
         "confusion": confusion.tolist(),
         "missing": [name for name, share in recall.items() if share == 0],
     }
 
 
-def histogram(recognised: Sequence[int], classes: Sequence[str]) -> dict:
-    """What a model draws that is not told a class; recognised [N], places in `classes`.
+def histogram(recognised: Labels, classes: Sequence[str]) -> dict:
+    """Return what an unconditional model draws.
 
-    {"n", "share": {class: of the pictures recognised as it}, "missing": classes in no picture recognised}. Raises ValueError
-    if there are no pictures or no such class.
+    "n": the number of pictures.
+    "share": {class: the share of the pictures that are recognised as it}.
+    "missing": the classes that are recognised in no picture.
+
+    recognised: indices into `classes`, one per picture.
+
+    Raises ValueError if there are no pictures or an unknown class.
     """
     counts = np.bincount(_checked(recognised, classes), minlength=len(classes))
     share = {name: float(count / counts.sum()) for name, count in zip(classes, counts, strict=True)}
-    return {"n": int(counts.sum()), "share": share, "missing": [name for name, part in share.items() if part == 0]}
+    return {
+        "n": int(counts.sum()),
+        "share": share,
+        "missing": [name for name, part in share.items() if part == 0],
+    }
 
 
-def _checked(labels, classes):
+def _checked(labels, classes) -> np.ndarray:
     labels = np.asarray(labels)
     if not len(labels):
         raise ValueError("there is no picture whose class could be right")

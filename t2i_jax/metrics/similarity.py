@@ -1,21 +1,32 @@
-"""How near is each picture to its own original? uint8 pairs [N, H, W, 3] in, one number a pair, float64 [N], out."""
+"""How similar is each picture to its own original? One number per pair, float64 [N].
+
+Arguments are checked, so they are annotated loosely.
+"""
 
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Float, Num
 from scipy.ndimage import correlate1d
 
-RADIUS = 5  # px: the Gaussian window of SSIM is 11 wide, its sigma 1.5
-WINDOW = np.exp(-0.5 * (np.arange(-RADIUS, RADIUS + 1) / 1.5) ** 2)
+from t2i_jax.core.types import AnyArray, Numbers
+
+# The Gaussian window of SSIM is 11 px wide and has a sigma of 1.5 px.
+RADIUS_PX = 5
+WINDOW = np.exp(-0.5 * (np.arange(-RADIUS_PX, RADIUS_PX + 1) / 1.5) ** 2)
 WINDOW /= WINDOW.sum()
 C1, C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
-SCALES = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # the exponents of MS-SSIM, the finest scale first
+# The exponents of MS-SSIM, the finest scale first.
+SCALE_EXPONENTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
+
+Checked = Num[AnyArray, "..."]
 
 
-def psnr(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Peak signal-to-noise ratio in dB: 10 log10(255² / mean squared difference); infinite for equal pictures.
+def psnr(a: Checked, b: Checked) -> Float[np.ndarray, "N"]:
+    """Return the peak signal-to-noise ratio in dB: 10 log10(255² / mean squared difference).
 
-    Raises ValueError if the pictures are not uint8 [N, H, W, 3], or of different shapes.
+    It is infinite for equal pictures. Raises ValueError if the pictures are not uint8 [N, H, W, 3],
+    or of different shapes.
     """
     a, b = _pairs(a, b)
     error = np.array([np.mean((x.astype(np.float64) - y) ** 2) for x, y in zip(a, b, strict=True)])
@@ -23,51 +34,77 @@ def psnr(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         return 10 * np.log10(255**2 / error)
 
 
-def ssim(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Structural similarity (Wang et al. 2004, doi 10.1109/TIP.2003.819861, equation 13), 1 for equal pictures.
+def ssim(a: Checked, b: Checked) -> Float[np.ndarray, "N"]:
+    """Return the structural similarity, 1 for equal pictures.
 
-    Gaussian window of 11 px, sigma 1.5, where it lies wholly in the picture; the mean over places and channels. Raises
-    ValueError if the pictures are not uint8 [N, H, W, 3], of different shapes, or smaller than 11 px.
+    It is the mean over channels and over all places of a Gaussian window (11 px, sigma 1.5) that
+    lies completely in the picture. Source: Wang et al. 2004, doi 10.1109/TIP.2003.819861, equation
+    13.
+
+    Raises ValueError if the pictures are not uint8 [N, H, W, 3], of different shapes, or smaller
+    than 11 px.
     """
     return ms_ssim(a, b, (1.0,))
 
 
-def ms_ssim(a: np.ndarray, b: np.ndarray, scales: Sequence[float] = SCALES) -> np.ndarray:
-    """Multi-scale structural similarity (Wang et al. 2003, doi 10.1109/ACSSC.2003.1292216, equation 7), in [-1, 1].
+def ms_ssim(
+    a: Checked, b: Checked, exponents: Sequence[float] = SCALE_EXPONENTS
+) -> Float[np.ndarray, "N"]:
+    """Return the multi-scale structural similarity, in [-1, 1].
 
-    `scales` holds the exponent of each scale, each half as fine as the one before (means of 2 x 2 px; an odd last row or
-    column is left out): contrast and structure at all, luminance at the last. A channel's product, then the mean of the
-    channels. A negative contrast-structure term, which has no fractional power, counts as 0. Raises ValueError as `ssim`
-    does, and if a side is less than 11 px at the last scale: 176 px are needed for five scales.
+    It is the product over scales of contrast and structure, and of luminance at the last scale, for
+    each channel; then the mean over channels. A negative contrast-structure term counts as 0,
+    because it has no fractional power. Source: Wang et al. 2003, doi 10.1109/ACSSC.2003.1292216,
+    equation 7.
+
+    exponents: one per scale. Each scale is half as fine as the one before (means of 2 x 2 px; an
+        odd last row or column is left out).
+
+    Raises ValueError as `ssim` does, and if a side is less than 11 px at the last scale: five
+    scales need 176 px.
     """
     a, b = _pairs(a, b)
-    need = len(WINDOW) * 2 ** (len(scales) - 1)
+    need = len(WINDOW) * 2 ** (len(exponents) - 1)
     if min(a.shape[1:3]) < need:
         raise ValueError(
-            f"pictures of {a.shape[2]} x {a.shape[1]} px are too small: {len(scales)} scale{'s'[: len(scales) > 1]} of an "
-            f"11 px window need {need} px a side"
+            f"pictures of {a.shape[2]} x {a.shape[1]} px are too small: {len(exponents)} "
+            f"scale{'s'[: len(exponents) > 1]} of an 11 px window need {need} px a side"
         )
-    return np.array([_structure(x.astype(np.float64), y.astype(np.float64), scales) for x, y in zip(a, b, strict=True)])
+    return np.array(
+        [
+            _structure(x.astype(np.float64), y.astype(np.float64), exponents)
+            for x, y in zip(a, b, strict=True)
+        ]
+    )
 
 
-def perceptual_distance(maps_a: Sequence, maps_b: Sequence, weights: Sequence | None = None) -> np.ndarray:
-    """LPIPS-style distance (arXiv 1801.03924, equation 1) of the same layers' feature maps, each float [N, h, w, c]: [N].
+def perceptual_distance(
+    maps_a: Sequence[Checked], maps_b: Sequence[Checked], weights: Sequence[Numbers] | None = None
+) -> Float[np.ndarray, "N"]:
+    """Return an LPIPS-style distance of feature maps (arXiv 1801.03924, equation 1).
 
-    The features of each place are brought to unit length; the squared difference is summed over channels, each times its
-    weight, averaged over places and summed over layers. `weights`: [c] a layer, as of LPIPS's 1 x 1 convolutions (w² of the
-    equation); without them each is 1, and the number is not LPIPS: it is twice a cosine distance, summed over layers. Raises
-    ValueError if the layers differ in number or shape, or hold NaN.
+    The features at each place are scaled to unit length. Their squared difference is summed over
+    channels, each times its weight, averaged over places and summed over layers.
+
+    maps_a, maps_b: one array [N, h, w, c] per layer, of the same layers.
+    weights: one array [c] per layer, such as those of LPIPS's 1 x 1 convolutions (w² of the
+        equation). By default each weight is 1; the number is then not LPIPS, but twice a cosine
+        distance, summed over layers.
+
+    Raises ValueError if the layers differ in number or shape, or hold NaN.
     """
     weights = [1.0] * len(maps_a) if weights is None else weights
     if not len(maps_a) == len(maps_b) == len(weights) or not len(maps_a):
-        raise ValueError(f"{len(maps_a)} and {len(maps_b)} layers of features, and weights for {len(weights)}")
-    total = 0.0
+        raise ValueError(
+            f"{len(maps_a)} and {len(maps_b)} layers of features, and weights for {len(weights)}"
+        )
+    total = np.zeros(())
     for layer, (a, b, weight) in enumerate(zip(maps_a, maps_b, weights, strict=True)):
-        a, b, weight = np.asarray(a, np.float64), np.asarray(b, np.float64), np.asarray(weight, np.float64)
+        a, b, weight = (np.asarray(x, np.float64) for x in (a, b, weight))
         if a.shape != b.shape or a.ndim != 4 or weight.shape not in ((), a.shape[3:]):
             raise ValueError(
-                f"layer {layer}: maps must be of one shape [N, h, w, c] and weights of [c], they are {list(a.shape)}, "
-                f"{list(b.shape)} and {list(weight.shape)}"
+                f"layer {layer}: maps must be of one shape [N, h, w, c] and weights of [c], "
+                f"they are {list(a.shape)}, {list(b.shape)} and {list(weight.shape)}"
             )
         if not (np.isfinite(a).all() and np.isfinite(b).all()):
             raise ValueError(f"layer {layer} of the feature maps holds NaN or infinity")
@@ -79,20 +116,26 @@ def _pairs(a, b):
     a, b = np.asarray(a), np.asarray(b)
     for pictures in (a, b):
         if pictures.dtype != np.uint8 or pictures.ndim != 4 or pictures.shape[3] != 3:
-            raise ValueError(f"pictures must be uint8 [N, H, W, 3], these are {pictures.dtype} {list(pictures.shape)}")
+            raise ValueError(
+                "pictures must be uint8 [N, H, W, 3], "
+                f"these are {pictures.dtype} {list(pictures.shape)}"
+            )
     if a.shape != b.shape:
-        raise ValueError(f"pictures can be compared in pairs of one size: {list(a.shape)} and {list(b.shape)} were given")
+        raise ValueError(
+            "pictures can be compared in pairs of one size: "
+            f"{list(a.shape)} and {list(b.shape)} were given"
+        )
     return a, b
 
 
-def _structure(a, b, scales):
-    """The product over scales for one pair, float64 [H, W, 3], averaged over channels."""
+def _structure(a, b, exponents):
+    """Return the product over scales for one pair, float64 [H, W, 3], averaged over channels."""
     product = 1.0
-    for scale, exponent in enumerate(scales, 1):
+    for scale, exponent in enumerate(exponents, 1):
         mean_a, mean_b, square_a, square_b, both = _windows(np.stack([a, b, a * a, b * b, a * b]))
         spread = square_a - mean_a**2 + square_b - mean_b**2
         similar = (2 * (both - mean_a * mean_b) + C2) / (spread + C2)
-        if scale == len(scales):
+        if scale == len(exponents):
             similar = similar * (2 * mean_a * mean_b + C1) / (mean_a**2 + mean_b**2 + C1)
         else:
             a, b = _halved(a), _halved(b)
@@ -102,16 +145,20 @@ def _structure(a, b, scales):
 
 
 def _windows(maps):
-    """The Gaussian mean around each place of [S, H, W, 3] whose window lies in the picture: [S, H - 10, W - 10, 3]."""
-    maps = correlate1d(maps, WINDOW, axis=1)[:, RADIUS:-RADIUS]
-    return correlate1d(maps, WINDOW, axis=2)[:, :, RADIUS:-RADIUS]
+    """Return the Gaussian mean around each place of [S, H, W, 3]: [S, H - 10, W - 10, 3].
+
+    Places whose window is not completely in the picture are left out.
+    """
+    maps = correlate1d(maps, WINDOW, axis=1)[:, RADIUS_PX:-RADIUS_PX]
+    return correlate1d(maps, WINDOW, axis=2)[:, :, RADIUS_PX:-RADIUS_PX]
 
 
 def _halved(picture):
+    """Return [H, W, C] at half the resolution: means of 2 x 2 px."""
     h, w = picture.shape[0] // 2, picture.shape[1] // 2
     return picture[: 2 * h, : 2 * w].reshape(h, 2, w, 2, -1).mean((1, 3))
 
 
 def _directions(maps):
-    """Unit length along the last axis; a zero vector stays zero."""
+    """Scale to unit length along the last axis. A zero vector stays zero."""
     return maps / np.maximum(np.linalg.norm(maps, axis=-1, keepdims=True), 1e-10)

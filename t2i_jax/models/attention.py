@@ -1,4 +1,4 @@
-"""Attention, which all transformers here share."""
+"""Attention, as all transformers of the project use it."""
 
 from typing import Any
 
@@ -6,65 +6,107 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Bool, Float, Int
 
+from t2i_jax.core.types import AnyArray
 from t2i_jax.models.layers import Dense
 
+# True where a query may use a key: one row per example, or one row per query.
+Mask = Bool[AnyArray, "#B K"] | Bool[AnyArray, "#B 1 #Q K"]
 
-def attend(q, k, v, mask=None):
-    """Attention of q [B, Q, heads, D] over k and v [B, K, kv_heads, D], its softmax in float32. Gives [B, Q, heads, D].
 
-    Grouped queries (arXiv 2305.13245): each head of k and v serves heads / kv_heads neighbouring heads of q.
-    mask: bool, [B, K] or broadcastable to [B, 1, Q, K], True where a key may be seen. A query that may see none gets zeros.
+def attend(
+    q: Float[AnyArray, "B Q heads D"],
+    k: Float[AnyArray, "B K kv_heads D"],
+    v: Float[AnyArray, "B K kv_heads D"],
+    mask: Mask | None = None,
+) -> Float[Array, "B Q heads D"]:
+    """Return the attention of queries q over keys k and values v; the softmax is in float32.
+
+    Grouped queries (arXiv 2305.13245): each head of k and v serves heads / kv_heads neighbouring
+    heads of q.
+    mask: True where a query may use a key. The output of a query that may use none is zero.
     """
     groups = q.shape[2] // k.shape[2]
-    if groups > 1:  # heads that share keys become so many more queries of one head
+    if groups > 1:  # heads that share their keys become additional queries of one head
         batch, queries, heads, width = q.shape
-        q = q.reshape(batch, queries, -1, groups, width).swapaxes(2, 3).reshape(batch, queries * groups, -1, width)
+        q = (
+            q.reshape(batch, queries, -1, groups, width)
+            .swapaxes(2, 3)
+            .reshape(batch, queries * groups, -1, width)
+        )
         if mask is not None and mask.ndim == 4 and mask.shape[2] > 1:
             mask = jnp.repeat(mask, groups, axis=2)
         y = attend(q, k, v, mask).reshape(batch, queries, groups, -1, width)
         return y.swapaxes(2, 3).reshape(batch, queries, heads, width)
     q, k, v = (a.swapaxes(1, 2) for a in (q, k, v))
-    logits = jnp.einsum("bhqd,bhkd->bhqk", q * q.shape[-1] ** -0.5, k, preferred_element_type=jnp.float32)
-    seen = True if mask is None else mask[:, None, None, :] if mask.ndim == 2 else mask
-    logits = jnp.where(seen, logits, -1e30)
-    weights = jnp.where(seen, jnp.exp(logits - jax.lax.stop_gradient(logits.max(-1, keepdims=True))), 0.0)
-    # Divide D numbers a query instead of K: on CPU that took 0.75 of the time in a layer alone (a whole step: the same).
-    total = jnp.maximum(weights.sum(-1, keepdims=True), 0.5)  # at least 1 where anything is seen
-    y = jnp.einsum("bhqk,bhkd->bhqd", weights.astype(v.dtype), v, preferred_element_type=jnp.float32) / total
+    logits = jnp.einsum(
+        "bhqd,bhkd->bhqk", q * q.shape[-1] ** -0.5, k, preferred_element_type=jnp.float32
+    )
+    allowed = True if mask is None else mask[:, None, None, :] if mask.ndim == 2 else mask
+    logits = jnp.where(allowed, logits, -1e30)
+    weights = jnp.where(
+        allowed, jnp.exp(logits - jax.lax.stop_gradient(logits.max(-1, keepdims=True))), 0.0
+    )
+    # Divide D numbers per query instead of K. On CPU the layer alone then took 0.75 of the time; a
+    # whole training step took the same.
+    total = jnp.maximum(weights.sum(-1, keepdims=True), 0.5)  # at least 1 where a key is allowed
+    y = (
+        jnp.einsum(
+            "bhqk,bhkd->bhqd", weights.astype(v.dtype), v, preferred_element_type=jnp.float32
+        )
+        / total
+    )
     return y.astype(v.dtype).swapaxes(1, 2)
 
 
-def rotate(x, position, theta: float):
-    """Rotary positions (arXiv 2104.09864, eq. 34) of x [B, S, heads, D], the first of which is at `position` (a number).
+def rotate(
+    x: Float[Array, "B S heads D"], position: int | Int[Array, ""], theta: float
+) -> Float[Array, "B S heads D"]:
+    """Encode positions by rotation (rotary positions, arXiv 2104.09864, equation 34).
 
-    So a product of a query and a key depends on how far apart they are, not on where. Channel i turns with channel i + D/2,
-    by theta^(-2i/D) radians a place: Llama's layout; the paper's pairs neighbouring channels.
+    The product of a rotated query and a rotated key depends on their distance alone. Channels i and
+    i + D/2 are rotated together, by theta^(-2i/D) radians per position. This is Llama's layout; the
+    paper pairs neighbouring channels.
+    position: that of the first element of x.
     """
     half = x.shape[-1] // 2
-    angles = (position + jnp.arange(x.shape[1]))[:, None] * (theta ** (-np.arange(half) / half)).astype(np.float32)
+    angles = (position + jnp.arange(x.shape[1]))[:, None] * (
+        theta ** (-np.arange(half) / half)
+    ).astype(np.float32)
     cos, sin = jnp.cos(angles)[:, None], jnp.sin(angles)[:, None]
     a, b = jnp.split(x.astype(jnp.float32), 2, axis=-1)
     return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1).astype(x.dtype)
 
 
 def head_sizes(width: int, heads: int, kv_heads: int = 0, head_dim: int = 0) -> tuple[int, int]:
-    """(heads of keys and values, channels of a head), where 0 stands for `heads` and width / heads. ValueError if uneven."""
+    """Return (heads of keys and values, channels per head).
+
+    kv_heads: 0 stands for `heads`.
+    head_dim: 0 stands for width / heads.
+    Raises ValueError if `heads` is not a multiple of `kv_heads`, or `width` not one of `heads`.
+    """
     if not head_dim and width % heads:
         raise ValueError(f"an attention width of {width} is not a multiple of {heads} heads")
     kv_heads = kv_heads or heads
     if heads % kv_heads:
-        raise ValueError(f"{heads} heads cannot share the keys of {kv_heads}: kv_heads must divide heads")
+        raise ValueError(
+            f"{heads} heads cannot share the keys of {kv_heads}: kv_heads must divide heads"
+        )
     return kv_heads, head_dim or width // heads
 
 
 class Attention(nn.Module):
-    """Multi-head attention of x [B, Q, width] over `context` [B, K, D] (x itself if None); gives (y [B, Q, width], cache).
+    """Multi-head attention of x over `context`, or over x itself.
 
-    mask: see `attend`. qk_norm: RMS norm of queries and keys, a scale a channel of a head (arXiv 2302.05442, section 2).
-    rope: theta of `rotate`, 0 for none.   kv_heads, head_dim: see `attend` and `head_sizes`.
-    cache: {"k", "v"}, each [B, T, kv_heads, D]: the new keys and values are written at `position`, and the queries look over
-    the whole of it; None gives None.   position: of the first of x; None is 0.
+    heads: number of heads of the queries.
+    qk_norm: apply RMS norm to queries and keys, with one learned scale per channel of a head
+        (arXiv 2302.05442, section 2).
+    use_bias: whether the linear layers have a bias.
+    dtype: of the computation; parameters and the softmax are float32.
+    rope: theta of the rotary positions (see `rotate`), or 0 for none.
+    kv_heads: heads of keys and values, or 0 for as many as `heads` (see `attend`).
+    head_dim: channels per head, or 0 for width / heads.
     """
 
     heads: int
@@ -76,17 +118,33 @@ class Attention(nn.Module):
     head_dim: int = 0
 
     @nn.compact
-    def __call__(self, x, context=None, mask=None, cache=None, position=None):
+    def __call__(
+        self,
+        x: Float[AnyArray, "B Q width"],
+        context: Float[AnyArray, "B K context_width"] | None = None,
+        mask: Bool[AnyArray, "..."] | None = None,
+        cache: dict[str, Float[Array, "B T kv_heads head_dim"]] | None = None,
+        position: int | Int[Array, ""] | None = None,
+    ) -> tuple[Float[Array, "B Q width"], dict[str, Float[Array, "B T kv_heads head_dim"]] | None]:
+        """Return (the output, the updated cache or None).
+
+        context: what keys and values are computed from; None for x.
+        mask: see `attend`.
+        cache: {"k", "v"}. The new keys and values are written at `position`, and the queries attend
+            to the whole cache.
+        position: that of the first element of x; None for 0.
+        """
         context = x if context is None else context
         width, position = x.shape[-1], 0 if position is None else position
         kv_heads, head_dim = head_sizes(width, self.heads, self.kv_heads, self.head_dim)
         if self.rope and (self.rope <= 1 or head_dim % 2):
             raise ValueError(
-                f"rope is {self.rope} for heads of {head_dim} channels: it is 0 (none) or theta, more than 1 (10000.0 is"
-                " usual), and turns an even number of channels"
+                f"rope is {self.rope} for heads of {head_dim} channels: it is 0 (none) or theta, "
+                "more than 1 (10000.0 is usual), and turns an even number of channels"
             )
 
-        def project(name, x, heads):  # three products, not one: XLA on CPU copies the slices of a fused one
+        # Three products instead of one: XLA on CPU copies the slices of a fused product.
+        def project(name, x, heads):
             x = Dense(heads * head_dim, use_bias=self.use_bias, dtype=self.dtype, name=name)(x)
             return x.reshape(*x.shape[:2], heads, head_dim)
 
@@ -106,8 +164,8 @@ class Attention(nn.Module):
         return Dense(width, use_bias=self.use_bias, dtype=self.dtype, name="out")(y), cache
 
 
-def layer_norm(x, epsilon=1e-6):
-    """Layer norm over the last axis without parameters, computed and given in float32."""
+def layer_norm(x: Float[Array, "*shape"], epsilon: float = 1e-6) -> Float[Array, "*shape"]:
+    """Return x normalised over the last axis in float32, without learned parameters."""
     x = x.astype(jnp.float32)
     x = x - x.mean(-1, keepdims=True)
     return x * jax.lax.rsqrt(jnp.mean(x * x, -1, keepdims=True) + epsilon)

@@ -5,7 +5,9 @@ from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
 
+from t2i_jax.core.types import AnyArray
 from t2i_jax.models.attention import Attention
 from t2i_jax.models.layers import Dense
 
@@ -18,25 +20,35 @@ Norm = functools.partial(nn.LayerNorm, epsilon=1e-12, use_fast_variance=False)
 
 
 class Layer(nn.Module):
-    """Attention and a GELU network of 4 x width, each added and then normalised: x [B, L, width], mask bool [B, L]."""
+    """Attention and a GELU network of 4 x width hidden units, each added and then normalised."""
 
     heads: int
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x, mask):
+    def __call__(
+        self, x: Float[Array, "B L width"], mask: Bool[AnyArray, "B L"]
+    ) -> Float[Array, "B L width"]:
         width = x.shape[-1]
-        y, _ = Attention(self.heads, qk_norm=False, dtype=self.dtype, name="attention")(x, mask=mask)
+        y, _ = Attention(self.heads, qk_norm=False, dtype=self.dtype, name="attention")(
+            x, mask=mask
+        )
         x = Norm(dtype=self.dtype, name="attention_norm")(x + y)
         y = nn.gelu(Dense(4 * width, dtype=self.dtype, name="mlp_in")(x), approximate=False)
-        return Norm(dtype=self.dtype, name="mlp_norm")(x + Dense(width, dtype=self.dtype, name="mlp_out")(y))
+        return Norm(dtype=self.dtype, name="mlp_norm")(
+            x + Dense(width, dtype=self.dtype, name="mlp_out")(y)
+        )
 
 
 class Bert(nn.Module):
-    """Tokens int32 [B, L] and mask bool [B, L] -> vectors [B, L, width] of the last layer, without pooler or dropout.
+    """The encoder of BERT, without its pooler and without dropout.
 
-    All tokens are of the first segment. Vectors where the mask is False mean nothing; the others do not depend on how much
-    padding there is. Raises ValueError if L is more than `positions`.
+    vocab_size: number of tokens.
+    width: channels of a token.
+    depth: number of layers.
+    heads: attention heads per layer.
+    positions: the longest caption, in tokens.
+    dtype: of the computation; parameters are float32.
     """
 
     vocab_size: int
@@ -47,7 +59,15 @@ class Bert(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, tokens, mask):
+    def __call__(
+        self, tokens: Int[AnyArray, "B L"], mask: Bool[AnyArray, "B L"]
+    ) -> Float[Array, "B L width"]:
+        """Return the vectors of the last layer.
+
+        All tokens belong to the first segment. Vectors where the mask is False mean nothing; the
+        others do not depend on the amount of padding.
+        Raises ValueError if L is larger than `positions`.
+        """
         length, init = tokens.shape[1], nn.initializers.normal(0.02)
         if length > self.positions:
             raise ValueError(f"{length} tokens a caption: this BERT has {self.positions} positions")

@@ -1,19 +1,26 @@
-"""What the codes of a first stage go in and come out of a transformer as."""
+"""The input and output vectors of a transformer for the codes of a first stage."""
 
 from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
+from t2i_jax.core.types import AnyArray
 from t2i_jax.models.layers import Dense
 
 
 class CodeVectors(nn.Module):
-    """Input vectors [codes + extra, width] and output vectors [width, codes] of the codes, from codebook float [codes, D].
+    """Input and output vectors of codes, from a codebook.
 
-    A code's vectors are a learned row plus a small network of its entry in the codebook, so that codes that look alike are
-    alike from the start (docs/recipes.md). The `extra` rows have no entry: the outside of the picture, the mask. Where it is
-    None there are no input vectors.
+    The vectors of a code are a learned row plus a small network of its entry in the codebook. So
+    codes that look alike have similar vectors from the start (docs/recipes.md).
+
+    codes: number of codes.
+    extra: number of rows without an entry in the codebook (such as the outside of the picture, the
+        mask); they are learned alone. None: there are no input vectors.
+    width: channels of the transformer.
+    dtype: of the computation; parameters are float32.
     """
 
     codes: int
@@ -29,9 +36,19 @@ class CodeVectors(nn.Module):
         self.head = self.param("head", nn.initializers.zeros, (self.codes, self.width))
         if self.extra is not None:
             self.look_in = dense(self.width)
-            self.embed = self.param("embed", nn.initializers.normal(0.5), (self.codes + self.extra, self.width))
+            self.embed = self.param(
+                "embed", nn.initializers.normal(0.5), (self.codes + self.extra, self.width)
+            )
 
-    def __call__(self, codebook):
-        look = nn.gelu(self.look((codebook - codebook.mean(0)) / (codebook.std() + 1e-6)))
-        head = (self.head + self.look_out(look) * self.width**-0.5).T.astype(self.dtype)
-        return None if self.extra is None else self.embed + jnp.pad(self.look_in(look), ((0, self.extra), (0, 0))), head
+    def __call__(
+        self, codebook: Float[AnyArray, "codes D"]
+    ) -> tuple[Any, Float[Array, "width codes"]]:
+        """Return (input vectors, output vectors).
+
+        Input vectors are float32 [codes + extra, width], or None if `extra` is None.
+        """
+        hidden = nn.gelu(self.look((codebook - codebook.mean(0)) / (codebook.std() + 1e-6)))
+        head = (self.head + self.look_out(hidden) * self.width**-0.5).T.astype(self.dtype)
+        if self.extra is None:
+            return None, head
+        return self.embed + jnp.pad(self.look_in(hidden), ((0, self.extra), (0, 0))), head

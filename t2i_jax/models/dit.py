@@ -4,11 +4,23 @@ from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Key
 
+from t2i_jax.core.text import TextCondition
 from t2i_jax.models.attention import Attention, layer_norm
-from t2i_jax.models.layers import Dense, Dropout, sine_positions_2d, sine_time
+from t2i_jax.models.layers import (
+    Dense,
+    Dropout,
+    add_positions,
+    depth_to_space,
+    sine_time,
+    space_to_depth,
+    time_and_text,
+)
 from t2i_jax.models.variants import fields_of
-from t2i_jax.text.condition import TextCondition
+
+TEXT_MODES = ("joint", "cross")
+TIME_CHANNELS = 256  # of the sine embedding of t
 
 # arXiv 2212.09748, table 1
 _SIZES = {
@@ -17,13 +29,18 @@ _SIZES = {
     "L": dict(width=1024, depth=24, heads=16),
     "XL": dict(width=1152, depth=28, heads=16),
 }
-VARIANTS = {f"{name}/{patch}": dict(patch=patch, **size) for name, size in _SIZES.items() for patch in (2, 4, 8)}
+VARIANTS = {
+    f"{name}/{patch}": dict(patch=patch, **size)
+    for name, size in _SIZES.items()
+    for patch in (2, 4, 8)
+}
 
 
 class Block(nn.Module):
-    """Self-attention, cross-attention to the text if `cross`, and a GELU network: gated, modulated residual branches.
+    """Self-attention, cross-attention to the text if `cross`, and a GELU network.
 
-    x [B, N, width], condition [B, width]. `mask` [B, N] is of x, or of `text` [B, L, width] if `cross`.
+    Each is a residual branch with a gate; the condition scales and shifts its norm. The fields are
+    those of DiT.
     """
 
     heads: int
@@ -35,7 +52,15 @@ class Block(nn.Module):
     dtype: Any
 
     @nn.compact
-    def __call__(self, x, condition, text, mask, keys):
+    def __call__(
+        self,
+        x: Float[Array, "B N width"],
+        condition: Float[Array, "B width"],
+        text: Float[Array, "B L width"] | None,
+        mask: Bool[Array, "B K"],
+        keys: Key[Array, "B"] | None,
+    ) -> Float[Array, "B N width"]:
+        """Apply the block. `mask` is that of x, or of `text` if `cross`."""
         width = x.shape[-1]
         branches = 3 if self.cross else 2
         shifts, scales, gates = _modulation(condition, width, branches, self.gate_init, self.dtype)
@@ -52,23 +77,31 @@ class Block(nn.Module):
         attention = Attention(self.heads, self.qk_norm, dtype=self.dtype, name="attention")
         x = add(x, 0, lambda y: attention(y, mask=None if self.cross else mask)[0], "attention")
         if self.cross:
-            cross_attention = Attention(self.heads, self.qk_norm, dtype=self.dtype, name="cross_attention")
+            cross_attention = Attention(
+                self.heads, self.qk_norm, dtype=self.dtype, name="cross_attention"
+            )
             x = add(x, 2, lambda y: cross_attention(y, text, mask)[0], "cross_attention")
         return add(x, 1, mlp, "mlp")
 
 
 class DiT(nn.Module):
-    """A denoising transformer over patches.
+    """A denoising transformer over patches. Time and text modulate its norms.
 
-    Call with x float [B, H, W, C], t [B] in [0, 1], text: TextCondition and, for dropout, keys [B]; gives float32
-    [B, H, W, C]. Raises ValueError if H or W is not a multiple of `patch`, or `width` not one of `heads`.
-
-    text_mode: "joint" (text tokens join the image's in self-attention, with the same weights) or "cross" (a
-    cross-attention branch in each block). Time, `text.pooled` and `text.vector` modulate the norms.
-    overlap: each patch comes in together with its eight neighbours (a stem of stride `patch` and width 3 `patch`); the
-    paper's does not.
-    gate_init: how open the residual gates start; 0 is adaLN-zero, where every block starts as the identity.
-    dtype: of the computation; parameters, norms and softmax are float32. remat: recompute blocks in the backward pass.
+    patch: side of the square of pixels that becomes one token.
+    width: channels of a token.
+    depth: number of blocks.
+    heads: attention heads per block.
+    mlp_ratio: hidden units of a block's network, over `width`.
+    text_mode: "joint": text tokens join the image's in self-attention, with the same weights;
+        "cross": each block has a cross-attention branch.
+    dropout: probability of dropping a number of a residual branch in training.
+    qk_norm: normalise queries and keys.
+    gate_init: where the gates of the residual branches start; 0 is adaLN-zero, where every block
+        starts as the identity.
+    overlap: each patch enters together with its eight neighbours (a stem of stride `patch` and
+        width 3 `patch`); the paper's does not.
+    dtype: of the computation; parameters, norms and softmax are float32.
+    remat: recompute blocks in the backward pass, to save memory.
     """
 
     patch: int = 2
@@ -85,27 +118,34 @@ class DiT(nn.Module):
     remat: bool = False
 
     @nn.compact
-    def __call__(self, x, t, text: TextCondition, keys=None):
+    def __call__(
+        self,
+        x: Float[Array, "B H W C"],
+        t: Float[Array, "B"],
+        text: TextCondition,
+        keys: Key[Array, "B"] | None = None,
+    ) -> Float[Array, "B H W C"]:
+        """Return the prediction for noisy x at times t in [0, 1], in float32.
+
+        text: `sequence` is attended to; `pooled` and `vector` modulate the norms.
+        keys: for dropout; None for no dropout.
+        Raises ValueError if H or W is not a multiple of `patch`, or `width` not one of `heads`.
+        """
         batch, height, width, channels = x.shape
         p = self.patch
-        if self.text_mode not in ("joint", "cross"):
-            raise ValueError(f"text_mode is {self.text_mode!r}; it is joint or cross")
+        if self.text_mode not in TEXT_MODES:
+            raise ValueError(f"text_mode is {self.text_mode!r}; it is {' or '.join(TEXT_MODES)}")
         if height % p or width % p:
             raise ValueError(f"an image of {height} x {width} is not made of patches of {p} x {p}")
         grid = (height // p, width // p)
+        condition = time_and_text(sine_time(t, TIME_CHANNELS), text, self.width, self.dtype)
 
-        condition = self._dense("time_out")(nn.silu(self._dense("time_in")(sine_time(t, 256))))
-        condition = condition + self._dense("pooled")(text.pooled)
-        if text.vector is not None:
-            condition = condition + self._dense("vector")(text.vector)
-        condition = nn.silu(condition)
-
-        x = x.reshape(batch, grid[0], p, grid[1], p, channels).swapaxes(2, 3).reshape(batch, *grid, p * p * channels)
+        x = space_to_depth(x, p)
         if self.overlap:
             padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
             near = [padded[:, i : i + grid[0], j : j + grid[1]] for i in range(3) for j in range(3)]
             x = jnp.concatenate(near, axis=-1)
-        x = self._dense("patch_in")(x.reshape(batch, -1, x.shape[-1])) + sine_positions_2d(*grid, self.width).astype(self.dtype)
+        x = add_positions(self._dense("patch_in")(x.reshape(batch, -1, x.shape[-1])), grid)
         count, words, mask = x.shape[1], self._dense("text_in")(text.sequence), text.mask
         cross = self.text_mode == "cross"
         if not cross:
@@ -113,35 +153,50 @@ class DiT(nn.Module):
             mask = jnp.concatenate([jnp.ones((batch, count), bool), mask], axis=1)
 
         block = nn.remat(Block) if self.remat else Block
-        sizes = (self.heads, self.mlp_ratio, cross, self.dropout, self.qk_norm, self.gate_init, self.dtype)
-        for i in range(self.depth):  # unrolled: a scan over layers was a fifth slower in the backward pass on CPU
-            x = block(*sizes, name=f"block_{i}")(x, condition, words if cross else None, mask, keys)
+        fields = (
+            self.heads,
+            self.mlp_ratio,
+            cross,
+            self.dropout,
+            self.qk_norm,
+            self.gate_init,
+            self.dtype,
+        )
+        # Unrolled: a scan over layers was a fifth slower in the backward pass on CPU.
+        for i in range(self.depth):
+            layer = block(*fields, name=f"block_{i}")
+            x = layer(x, condition, words if cross else None, mask, keys)
 
         (shift,), (scale,), _ = _modulation(condition, self.width, 1, None, self.dtype)
         x = (layer_norm(x[:, :count]) * (1.0 + scale) + shift).astype(self.dtype)
         x = self._dense("patch_out", p * p * channels, kernel_init=nn.initializers.zeros)(x)
-        x = x.reshape(batch, *grid, p, p, channels).swapaxes(2, 3).reshape(batch, height, width, channels)
-        return x.astype(jnp.float32)
+        return depth_to_space(x.reshape(batch, *grid, -1), p).astype(jnp.float32)
 
     def _dense(self, name, features=None, **kwargs):
         return Dense(features or self.width, dtype=self.dtype, name=name, **kwargs)
 
 
 def make(config) -> DiT:
-    """The DiT of `config.model`: the fields of DiT, and `variant` for a row of VARIANTS."""
+    """Return the DiT of `config.model`: the fields of DiT, and `variant`, a name of VARIANTS."""
     return DiT(**fields_of(config, VARIANTS))
 
 
 def _modulation(condition, width, branches, gate_init, dtype):
-    """Shifts, scales and gates, each `branches` arrays float32 [B, 1, width]; no gates if `gate_init` is None.
+    """Return (shifts, scales, gates), each `branches` arrays float32 [B, 1, width].
 
-    They start constant: 0, 0 and `gate_init`.
+    They start as constants: 0, 0 and `gate_init`. If `gate_init` is None, there are no gates.
     """
     start = [0.0] * 2 * branches + ([] if gate_init is None else [gate_init] * branches)
 
     def bias_init(key, shape, dtype=jnp.float32):
         return jnp.repeat(jnp.asarray(start, dtype), width)
 
-    dense = Dense(len(start) * width, kernel_init=nn.initializers.zeros, bias_init=bias_init, dtype=dtype, name="modulation")
+    dense = Dense(
+        len(start) * width,
+        kernel_init=nn.initializers.zeros,
+        bias_init=bias_init,
+        dtype=dtype,
+        name="modulation",
+    )
     parts = jnp.split(dense(condition).astype(jnp.float32)[:, None], len(start), axis=-1)
     return parts[:branches], parts[branches : 2 * branches], parts[2 * branches :]

@@ -1,16 +1,18 @@
-"""Inception-v3 as the Frechet Inception Distance knows it: the TF-Slim graph of 5 December 2015 (arXiv 1512.00567).
+"""The Inception-v3 of the Frechet Inception Distance: the TF-Slim graph of 5 December 2015.
 
-It is not the Inception-v3 of other libraries: average pools leave padding out of the mean, the last block pools by maximum,
-and there are 1,008 classes. Layers bear the names of the published file. Batch normalisation is folded into the convolution
-before it (`t2i_jax.convert.inception`), which is what it amounts to in a network that is only looked through.
+Source: arXiv 1512.00567. It differs from the Inception-v3 of other libraries: average pools leave
+padding out of the mean, the last block uses a maximum pool, and there are 1,008 classes. The names
+of the layers are those of the published file. Batch normalisation is folded into the convolution
+before it (`t2i_jax.weights.inception`), which is equivalent at inference.
 """
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 
-def average_pool(x):
-    """Mean over 3 x 3 cells of x [B, H, W, C], at the border over those that are inside. Gives [B, H, W, C]."""
+def average_pool(x: Float[Array, "B H W C"]) -> Float[Array, "B H W C"]:
+    """Return the mean of the 3 x 3 cells around each cell, without those outside the picture."""
     return nn.avg_pool(x, (3, 3), padding="SAME", count_include_pad=False)
 
 
@@ -19,7 +21,10 @@ def _conv(x, name, channels, kernel=(1, 1), stride=1, padding="SAME"):
 
 
 def _chain(x, name, *layers):
-    """Convolutions one after another, NAME_1, NAME_2, ...; a layer is what `_conv` takes after the name."""
+    """Apply convolutions NAME_1, NAME_2, ... in turn.
+
+    layers: for each one, the arguments of `_conv` after the name.
+    """
     for i, layer in enumerate(layers, 1):
         x = _conv(x, f"{name}_{i}", *layer)
     return x
@@ -30,59 +35,74 @@ def _halve(x):
 
 
 class BlockA(nn.Module):
-    """35 x 35 cells, [B, H, W, C] -> [B, H, W, 224 + pool]."""
+    """A block for 35 x 35 cells.
+
+    pool: channels of the branch with the average pool.
+    """
 
     pool: int
 
     @nn.compact
-    def __call__(self, x):
+    def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B H W 224+{self.pool}"]:
         one = _conv(x, "branch1x1", 64)
         five = _chain(x, "branch5x5", (48,), (64, (5, 5)))
         three = _chain(x, "branch3x3dbl", (64,), (96, (3, 3)), (96, (3, 3)))
-        return jnp.concatenate([one, five, three, _conv(average_pool(x), "branch_pool", self.pool)], axis=-1)
+        return jnp.concatenate(
+            [one, five, three, _conv(average_pool(x), "branch_pool", self.pool)], axis=-1
+        )
 
 
 class BlockB(nn.Module):
-    """35 x 35 cells to 17 x 17, [B, H, W, C] -> [B, H', W', 480 + C]."""
+    """A block from 35 x 35 cells to 17 x 17."""
 
     @nn.compact
-    def __call__(self, x):
+    def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B h w 480+C"]:
         three = _conv(x, "branch3x3", 384, (3, 3), 2, "VALID")
         double = _chain(x, "branch3x3dbl", (64,), (96, (3, 3)), (96, (3, 3), 2, "VALID"))
         return jnp.concatenate([three, double, _halve(x)], axis=-1)
 
 
 class BlockC(nn.Module):
-    """17 x 17 cells, 7 x 7 convolutions in two steps, [B, H, W, C] -> [B, H, W, 768]."""
+    """A block for 17 x 17 cells, with 7 x 7 convolutions as 1 x 7 and 7 x 1.
+
+    channels: of the inner convolutions.
+    """
 
     channels: int
 
     @nn.compact
-    def __call__(self, x):
+    def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B H W 768"]:
         n, row, column = self.channels, (1, 7), (7, 1)
         one = _conv(x, "branch1x1", 192)
         seven = _chain(x, "branch7x7", (n,), (n, row), (192, column))
         double = _chain(x, "branch7x7dbl", (n,), (n, column), (n, row), (n, column), (192, row))
-        return jnp.concatenate([one, seven, double, _conv(average_pool(x), "branch_pool", 192)], axis=-1)
+        return jnp.concatenate(
+            [one, seven, double, _conv(average_pool(x), "branch_pool", 192)], axis=-1
+        )
 
 
 class BlockD(nn.Module):
-    """17 x 17 cells to 8 x 8, [B, H, W, C] -> [B, H', W', 512 + C]."""
+    """A block from 17 x 17 cells to 8 x 8."""
 
     @nn.compact
-    def __call__(self, x):
+    def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B h w 512+C"]:
         three = _chain(x, "branch3x3", (192,), (320, (3, 3), 2, "VALID"))
-        seven = _chain(x, "branch7x7x3", (192,), (192, (1, 7)), (192, (7, 1)), (192, (3, 3), 2, "VALID"))
+        seven = _chain(
+            x, "branch7x7x3", (192,), (192, (1, 7)), (192, (7, 1)), (192, (3, 3), 2, "VALID")
+        )
         return jnp.concatenate([three, seven, _halve(x)], axis=-1)
 
 
 class BlockE(nn.Module):
-    """8 x 8 cells, [B, H, W, C] -> [B, H, W, 2048]. max_pool: in the last block the pooled branch takes the maximum."""
+    """A block for 8 x 8 cells.
+
+    max_pool: pool by maximum instead of average, as in the last block.
+    """
 
     max_pool: bool = False
 
     @nn.compact
-    def __call__(self, x):
+    def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B H W 2048"]:
         def split(x, name):
             return [_conv(x, f"{name}a", 384, (1, 3)), _conv(x, f"{name}b", 384, (3, 1))]
 
@@ -94,14 +114,17 @@ class BlockE(nn.Module):
 
 
 class Inception(nn.Module):
-    """Pictures float32 [B, 299, 299, 3] in [-1, 1) -> (features [B, 2048], logits [B, 1008]).
-
-    The features are those of the last average pool. The logits lack the bias of the last layer: the Inception Score has
-    been computed so since its first code.
-    """
+    """The whole network."""
 
     @nn.compact
-    def __call__(self, x):
+    def __call__(
+        self, x: Float[Array, "B 299 299 3"]
+    ) -> tuple[Float[Array, "B 2048"], Float[Array, "B 1008"]]:
+        """Return (features, logits) of pictures in [-1, 1).
+
+        The features are those of the last average pool. The logits are without the bias of the last
+        layer: the Inception Score has been computed in this way since its first code.
+        """
         x = _conv(x, "Conv2d_1a_3x3", 32, (3, 3), 2, "VALID")
         x = _conv(x, "Conv2d_2a_3x3", 32, (3, 3), 1, "VALID")
         x = _halve(_conv(x, "Conv2d_2b_3x3", 64, (3, 3)))

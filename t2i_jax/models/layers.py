@@ -1,40 +1,34 @@
 """Small layers that several networks share."""
 
 import functools
+import math
 import zlib
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Key, Num
+
+from t2i_jax.core.text import TextCondition
+from t2i_jax.core.types import AnyArray
 
 
-@jax.custom_vjp
-def matmul(x, w):
-    """x [..., in] times w [in, out].
+def matmul(
+    x: Float[AnyArray, "*batch inputs"], w: Float[AnyArray, "inputs outputs"]
+) -> Float[Array, "*batch outputs"]:
+    """Return the product of x and w, with x as a matrix of rows.
 
-    The gradient of w transposes whichever of its two operands is narrower: on CPU, XLA copies the operand, and took three
-    times as long to transpose the wider one. Elsewhere it makes no difference.
+    As a matrix, so that the gradient of w is a product of two matrices. With more axes, XLA copies
+    the gradient of the result in another order before that product, which takes time on CPU.
     """
-    return x @ w
-
-
-def _matmul_forward(x, w):
-    return x @ w, (x, w)
-
-
-def _matmul_backward(saved, dy):
-    x, w = saved
-    rows, dy_rows = x.reshape(-1, x.shape[-1]), dy.reshape(-1, dy.shape[-1])
-    dw = rows.T @ dy_rows if w.shape[0] <= w.shape[1] else (dy_rows.T @ rows).T
-    return dy @ w.T, dw
-
-
-matmul.defvjp(_matmul_forward, _matmul_backward)
+    product = jnp.reshape(x, (-1, x.shape[-1])) @ w
+    return product.reshape(*x.shape[:-1], w.shape[-1])
 
 
 def _dot_general(x, w, dimension_numbers, precision=None, preferred_element_type=None):
-    del dimension_numbers, precision, preferred_element_type  # a linear layer has only one way to multiply
+    # A linear layer has only one way to multiply.
+    del dimension_numbers, precision, preferred_element_type
     return matmul(x, w)
 
 
@@ -42,75 +36,139 @@ Dense = functools.partial(nn.Dense, dot_general=_dot_general)
 
 
 class Dropout(nn.Module):
-    """Dropout whose mask is drawn from one key an example, so that it does not depend on how a batch is split.
+    """Dropout whose mask is drawn from one key per example.
 
-    Call with x [B, ...] and keys [B] (or None: no dropout). Each place in the network folds its own path into the keys.
+    The mask does not depend on how a batch is split. Each place in the network draws its own.
+
+    rate: the probability that a number is set to zero.
     """
 
     rate: float
 
     @nn.compact
-    def __call__(self, x, keys):
+    def __call__(
+        self, x: Float[Array, "B *rest"], keys: Key[Array, "B"] | None
+    ) -> Float[Array, "B *rest"]:
+        """Return x with dropout, or x itself if `keys` is None."""
         if keys is None or self.rate == 0.0:
             return x
-        salt = zlib.crc32("/".join(self.path).encode())
-        keep = jax.vmap(lambda k: jax.random.bernoulli(jax.random.fold_in(k, salt), 1.0 - self.rate, x.shape[1:]))(keys)
+        salt = path_salt(self)
+        keep = jax.vmap(
+            lambda k: jax.random.bernoulli(
+                jax.random.fold_in(k, salt), 1.0 - self.rate, x.shape[1:]
+            )
+        )(keys)
         return jnp.where(keep, x / (1.0 - self.rate), 0).astype(x.dtype)
 
 
-def sine_positions(length: int, width: int) -> np.ndarray:
-    """Fixed sine and cosine positions [length, width] (arXiv 1706.03762, section 3.5)."""
-    return sines(np.arange(length), width).astype(np.float32)
+def path_salt(module: nn.Module) -> int:
+    """Return a hash of the module's path. Keys folded with it are the module's own."""
+    return zlib.crc32("/".join(module.path).encode())
 
 
-def sine_positions_2d(height: int, width_cells: int, width: int) -> np.ndarray:
-    """Fixed positions of a grid in row order [height * width_cells, width]: half the channels for y, half for x."""
-    y, x = np.mgrid[:height, :width_cells].reshape(2, -1)
-    return np.concatenate([sines(y, width // 2), sines(x, width - width // 2)], axis=1).astype(np.float32)
-
-
-def sines(position: np.ndarray, width: int) -> np.ndarray:
-    """Sine and cosine positions [N, width] of places [N], whole or not (arXiv 1706.03762, section 3.5)."""
+def sine_embedding(positions: Num[np.ndarray, "N"], width: int) -> Float[np.ndarray, "N {width}"]:
+    """Return sines and cosines of positions, whole or not (arXiv 1706.03762, section 3.5)."""
     half = (width + 1) // 2
-    angles = position[:, None] * 10000.0 ** (-np.arange(half) / half)
+    angles = positions[:, None] * 10000.0 ** (-np.arange(half) / half)
     return np.concatenate([np.sin(angles), np.cos(angles)], axis=1)[:, :width]
 
 
-def sine_time(t, width: int, max_period: float = 10000.0):
-    """Embedding of a time t [B] in [0, 1] as [B, width] (the DDPM convention: t is scaled by 1000)."""
+def sine_embedding_2d(
+    y: Num[np.ndarray, "N"], x: Num[np.ndarray, "N"], width: int
+) -> Float[np.ndarray, "N {width}"]:
+    """Return sines and cosines of points: half of the channels for y, half for x."""
+    parts = [sine_embedding(y, width // 2), sine_embedding(x, width - width // 2)]
+    return np.concatenate(parts, axis=1)
+
+
+def sine_positions(length: int, width: int) -> Float[np.ndarray, "{length} {width}"]:
+    """Return fixed positions of a sequence (arXiv 1706.03762, section 3.5)."""
+    return sine_embedding(np.arange(length), width).astype(np.float32)
+
+
+def sine_positions_2d(rows: int, columns: int, width: int) -> Float[np.ndarray, "N {width}"]:
+    """Return fixed positions of the rows * columns cells of a grid, in row order."""
+    y, x = np.mgrid[:rows, :columns].reshape(2, -1)
+    return sine_embedding_2d(y, x, width).astype(np.float32)
+
+
+def add_positions(
+    x: Float[Array, "B N D"], grid: tuple[int, int] | None = None
+) -> Float[Array, "B N D"]:
+    """Return x plus fixed positions: those of a sequence, or of a grid (rows, columns) if given."""
+    width = x.shape[-1]
+    positions = sine_positions_2d(*grid, width) if grid else sine_positions(x.shape[1], width)
+    return x + positions.astype(x.dtype)
+
+
+def sine_time(
+    t: Num[Array, "B"], width: int, max_period: float = 10000.0
+) -> Float[Array, "B {width}"]:
+    """Return sines and cosines of times t in [0, 1]. As in DDPM, t is scaled by 1000."""
     half = width // 2
-    angles = 1000.0 * t.astype(jnp.float32)[:, None] * jnp.exp(-np.log(max_period) * jnp.arange(half) / half)
+    angles = (
+        1000.0
+        * t.astype(jnp.float32)[:, None]
+        * jnp.exp(-np.log(max_period) * jnp.arange(half) / half)
+    )
     return jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], axis=1)
 
 
-def to_unit(image):
-    """uint8 pictures as float32 in [-1, 1]."""
-    return image.astype(jnp.float32) / 127.5 - 1.0
+def time_and_text(
+    embedded_time: Float[Array, "B T"], text: TextCondition, width: int, dtype
+) -> Float[Array, "B {width}"]:
+    """Return one vector per example for its time, `text.pooled` and `text.vector`.
+
+    Call it in a module's `__call__`: its layers become layers of that module.
+    """
+
+    def dense(name):
+        return Dense(width, dtype=dtype, name=name)
+
+    condition = dense("time_out")(nn.silu(dense("time_in")(embedded_time)))
+    condition = condition + dense("pooled")(text.pooled)
+    if text.vector is not None:
+        condition = condition + dense("vector")(text.vector)
+    return nn.silu(condition)
 
 
-def from_unit(image):
-    """Float pictures in [-1, 1] as uint8, rounded and clipped."""
-    return jnp.clip(jnp.round((image.astype(jnp.float32) + 1.0) * 127.5), 0, 255).astype(jnp.uint8)
+def batch_norm(
+    x: Float[Array, "B *rest"], train: bool, axis_name: str | None, name: str, affine: bool = True
+) -> Float[Array, "B *rest"]:
+    """Return BatchNorm (arXiv 1502.03167) of x over the global batch.
 
-
-def to_channels(image, channels: int):
-    """Pictures [B, H, W, 3] with so many channels: 3, or 1, the mean, for grey ones."""
-    if channels not in (1, 3):
-        raise ValueError(f"model.channels is {channels}: pictures have 3 (colour) or 1 (grey)")
-    return image if channels == 3 else image.mean(-1, keepdims=True)
-
-
-def to_rgb(image):
-    """Pictures [B, H, W, 1 or 3] with 3 channels."""
-    return jnp.broadcast_to(image, (*image.shape[:3], 3))
-
-
-def batch_norm(x, train: bool, axis_name: str | None, name: str, affine: bool = True):
-    """BatchNorm (arXiv 1502.03167) over the global batch, its running averages in the collection "batch_stats".
-
-    To be called in a module's `__call__`, whose layer it becomes. Raises ValueError for a batch of one in training.
+    Its running averages are in the collection "batch_stats". Call it in a module's `__call__`: its
+    layer becomes a layer of that module.
+    Raises ValueError for a batch of one picture in training.
     """
     if train and x.shape[0] * (1 if axis_name is None else jax.lax.axis_size(axis_name)) == 1:
-        raise ValueError("BatchNorm cannot be trained on one picture at a time: let train.batch_size be at least 2")
-    norm = nn.BatchNorm(not train, momentum=0.9, use_bias=affine, use_scale=affine, axis_name=axis_name, name=name)
+        raise ValueError(
+            "BatchNorm cannot be trained on one picture at a time: let train.batch_size be at "
+            "least 2"
+        )
+    norm = nn.BatchNorm(
+        not train, momentum=0.9, use_bias=affine, use_scale=affine, axis_name=axis_name, name=name
+    )
     return norm(x)
+
+
+def group_norm(x: Float[Array, "B *rest"], dtype, name: str) -> Float[Array, "B *rest"]:
+    """Return GroupNorm (arXiv 1803.08494) of x with 32 groups, or as many as divide the channels.
+
+    Call it in a module's `__call__`: its layer becomes a layer of that module.
+    """
+    return nn.GroupNorm(math.gcd(32, x.shape[-1]), epsilon=1e-6, dtype=dtype, name=name)(x)
+
+
+def space_to_depth(x: Num[Array, "B H W C"], patch: int) -> Num[Array, "B h w D"]:
+    """Return [B, H / patch, W / patch, patch^2 C]: each square of pixels becomes one cell."""
+    b, h, w, c = x.shape
+    x = x.reshape(b, h // patch, patch, w // patch, patch, c).swapaxes(2, 3)
+    return x.reshape(b, h // patch, w // patch, patch * patch * c)
+
+
+def depth_to_space(x: Num[Array, "B h w D"], patch: int) -> Num[Array, "B H W C"]:
+    """Return [B, h patch, w patch, D / patch^2]: the inverse of `space_to_depth`."""
+    b, h, w, c = x.shape
+    x = x.reshape(b, h, w, patch, patch, c // patch**2).swapaxes(2, 3)
+    return x.reshape(b, h * patch, w * patch, c // patch**2)

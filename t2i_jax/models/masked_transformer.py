@@ -1,4 +1,7 @@
-"""A bidirectional transformer over [caption | image tokens] that fills in masked ones (arXiv 2202.04200, section 3.1)."""
+"""A bidirectional transformer over [caption | image tokens] that fills in masked tokens.
+
+Source: arXiv 2202.04200, section 3.1.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,21 +9,32 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 from flax.core import FrozenDict
+from jaxtyping import Array, Bool, Float, Int, Key
 
+from t2i_jax.core.text import TextCondition
+from t2i_jax.core.types import AnyArray
 from t2i_jax.models.code_vectors import CodeVectors
-from t2i_jax.models.layers import Dense, matmul, sine_positions, sine_positions_2d
+from t2i_jax.models.layers import Dense, add_positions, matmul
 from t2i_jax.models.transformer import Transformer, window_table
-from t2i_jax.text.condition import TextCondition
 
 
 class MaskedTransformer(nn.Module):
-    """Says for every place of a picture which token should be there, given the caption and the tokens that are not masked.
+    """A predictor of image tokens from the caption and the tokens that are not masked.
 
-    Everything sees everything. What goes in at a place is a window of the tokens around it, mixed by one linear layer, and
-    its position.
+    Every place attends to every other. The input of a place is its position and the window of
+    tokens around it, combined by one linear layer.
 
-    codes: size of the image vocabulary.   grid: (height, width) of the token grid, read in row order.
-    reach: of the window; 2 for 5 x 5 tokens.   block: of `Transformer`; with "rope", a caption gets no other positions.
+    codes: size of the image vocabulary.
+    grid: (height, width) of the token grid, read in row order.
+    width: channels of a token.
+    depth: number of blocks.
+    heads: attention heads per block.
+    reach: of the window of tokens around each place; 2 for 5 x 5 tokens.
+    dropout: probability of dropping a number of a residual branch in training.
+    dtype: of the computation; parameters are float32.
+    remat: recompute blocks in the backward pass, to save memory.
+    block: other fields of the blocks (see `transformer.Block`); with "rope", a caption gets no
+        other positions.
     """
 
     codes: int
@@ -36,28 +50,46 @@ class MaskedTransformer(nn.Module):
 
     @property
     def length(self) -> int:
-        """How many tokens a picture has."""
+        """Number of tokens of a picture."""
         return self.grid[0] * self.grid[1]
 
     @nn.compact
-    def __call__(self, text: TextCondition, codes, masked, codebook, keys=None):
-        """Logits float32 [B, N, codes] of image tokens `codes` int32 [B, N], of which those `masked` bool [B, N] are not seen.
+    def __call__(
+        self,
+        text: TextCondition,
+        codes: Int[AnyArray, "B N"],
+        masked: Bool[AnyArray, "B N"],
+        codebook: Float[AnyArray, "codes D"],
+        keys: Key[Array, "B"] | None = None,
+    ) -> Float[Array, "B N codes"]:
+        """Return logits of the image tokens.
 
-        codebook: float [codes, D], what each code stands for.   keys [B]: for dropout.
+        codes: image tokens; those where `masked` is True have no influence.
+        codebook: the vector of each code.
+        keys: for dropout; None for no dropout.
         """
         (batch, limit), outside, mask = text.mask.shape, self.codes, self.codes + 1
         embed, head = CodeVectors(self.codes, 2, self.width, self.dtype, name="vectors")(codebook)
         caption = Dense(self.width, use_bias=False, dtype=self.dtype, name="text_in")(text.sequence)
         if not self.block.get("rope"):
-            caption = caption + sine_positions(limit, self.width).astype(self.dtype)
+            caption = add_positions(caption)
 
         seen = jnp.pad(jnp.where(masked, mask, codes), ((0, 0), (0, 1)), constant_values=outside)
-        # Cast after the look-up: its gradient is a sum over thousands of places, which bfloat16 would not hold.
-        near = embed[seen[:, window_table(self.grid, self.reach)]].astype(self.dtype).reshape(batch, self.length, -1)
+        # Cast after the look-up: its gradient is a sum over thousands of places, for which bfloat16
+        # is too coarse.
+        near = (
+            embed[seen[:, window_table(self.grid, self.reach)]]
+            .astype(self.dtype)
+            .reshape(batch, self.length, -1)
+        )
         image = Dense(self.width, use_bias=False, dtype=self.dtype, name="near")(near)
-        image = image + sine_positions_2d(*self.grid, self.width).astype(self.dtype)
+        image = add_positions(image, self.grid)
 
-        present = jnp.pad(text.mask, ((0, 0), (0, self.length)), constant_values=True)[:, None, None, :]
-        trunk = Transformer(self.depth, self.heads, self.dropout, self.dtype, self.remat, self.block, name="trunk")
+        present = jnp.pad(text.mask, ((0, 0), (0, self.length)), constant_values=True)[
+            :, None, None, :
+        ]
+        trunk = Transformer(
+            self.depth, self.heads, self.dropout, self.dtype, self.remat, self.block, name="trunk"
+        )
         x, _ = trunk(jnp.concatenate([caption, image], axis=1), present, keys)
         return matmul(x[:, limit:], head).astype(jnp.float32)

@@ -1,23 +1,38 @@
-"""A transformer over [caption | grids of image tokens, coarse to fine] that says a whole grid at once (arXiv 2404.02905)."""
+"""A transformer over [caption | grids of image tokens, coarse to fine] that predicts whole grids.
 
-from collections.abc import Mapping
+Source: arXiv 2404.02905.
+"""
+
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 from flax.core import FrozenDict
+from jaxtyping import Array, Bool, Float, Int, Key
 
+from t2i_jax.core.text import TextCondition
+from t2i_jax.core.types import AnyArray
 from t2i_jax.models.code_vectors import CodeVectors
-from t2i_jax.models.layers import Dense, matmul, sine_positions, sines
+from t2i_jax.models.layers import Dense, add_positions, matmul, sine_embedding_2d
 from t2i_jax.models.transformer import Transformer
-from t2i_jax.text.condition import TextCondition
 
 
 class NextScale(nn.Module):
-    """The tokens of each grid, given the caption and all coarser grids; those of one grid do not wait for one another.
+    """A predictor of the tokens of each grid from the caption and all coarser grids.
 
-    codes: size of the image vocabulary.   scales: sides of the grids, coarse to fine.   block: of `Transformer`.
+    All tokens of one grid are predicted independently of one another.
+
+    codes: size of the image vocabulary.
+    scales: sides of the grids, coarse to fine.
+    width: channels of a token.
+    depth: number of blocks.
+    heads: attention heads per block.
+    dropout: probability of dropping a number of a residual branch in training.
+    dtype: of the computation; parameters are float32.
+    remat: recompute blocks in the backward pass, to save memory.
+    block: other fields of the blocks (see `transformer.Block`).
     """
 
     codes: int
@@ -31,48 +46,69 @@ class NextScale(nn.Module):
     block: Mapping = FrozenDict()
 
     @nn.compact
-    def __call__(self, text: TextCondition, coarse, codebook, keys=None):
-        """Logits float32 [B, N, codes] of the tokens of all grids.
+    def __call__(
+        self,
+        text: TextCondition,
+        coarse: Float[AnyArray, "B N D"],
+        codebook: Float[AnyArray, "codes D"],
+        keys: Key[Array, "B"] | None = None,
+    ) -> Float[Array, "B N codes"]:
+        """Return logits of the tokens of all grids, one grid after another.
 
-        coarse: float [B, N, D], the picture at each place as all grids coarser than that of the place have it: zeros at the
-        first.   codebook: float [codes, D].   keys [B]: for dropout.
+        coarse: for each place, the picture as all coarser grids describe it; zeros for the first.
+        codebook: the vector of each code.
+        keys: for dropout; None for no dropout.
         """
         limit = text.mask.shape[1]
         _, head = CodeVectors(self.codes, None, self.width, self.dtype, name="vectors")(codebook)
         caption = Dense(self.width, use_bias=False, dtype=self.dtype, name="text_in")(text.sequence)
-        caption = caption + sine_positions(limit, self.width).astype(self.dtype)
+        caption = add_positions(caption)
 
-        look, near = nn.Conv(self.width, (3, 3), use_bias=False, dtype=self.dtype, name="look"), []
+        conv, cells = nn.Conv(self.width, (3, 3), use_bias=False, dtype=self.dtype, name="look"), []
         for side, first, last in spans(self.scales):
-            around = look(coarse[:, first:last].reshape(-1, side, side, coarse.shape[-1]))
-            near.append(around.reshape(-1, side**2, self.width))
+            around = conv(coarse[:, first:last].reshape(-1, side, side, coarse.shape[-1]))
+            cells.append(around.reshape(-1, side**2, self.width))
         of_scale = self.param("scale", nn.initializers.normal(0.5), (len(self.scales), self.width))
-        which = np.repeat(np.arange(len(self.scales)), np.square(self.scales))
-        image = jnp.concatenate(near, axis=1) + (positions(self.scales, self.width) + of_scale[which]).astype(self.dtype)
+        scale_index = np.repeat(np.arange(len(self.scales)), np.square(self.scales))
+        image = jnp.concatenate(cells, axis=1) + (
+            scale_positions(self.scales, self.width) + of_scale[scale_index]
+        ).astype(self.dtype)
 
-        trunk = Transformer(self.depth, self.heads, self.dropout, self.dtype, self.remat, self.block, name="trunk")
-        x, _ = trunk(jnp.concatenate([caption, image], axis=1), scale_mask(text.mask, which), keys)
+        trunk = Transformer(
+            self.depth, self.heads, self.dropout, self.dtype, self.remat, self.block, name="trunk"
+        )
+        x = jnp.concatenate([caption, image], axis=1)
+        x, _ = trunk(x, scale_mask(text.mask, scale_index), keys)
         return matmul(x[:, limit:], head).astype(jnp.float32)
 
 
-def spans(scales) -> list[tuple[int, int, int]]:
-    """(side, first, last + 1) of the places of each grid, one grid after another."""
+def spans(scales: Sequence[int]) -> list[tuple[int, int, int]]:
+    """Return (side, first, last + 1) of the places of each grid, one grid after another."""
     ends = np.cumsum(np.square(scales)).tolist()
     return [(side, end - side**2, end) for side, end in zip(scales, ends, strict=True)]
 
 
-def positions(scales, width: int) -> np.ndarray:
-    """Fixed positions [N, width] of all places, by where their middles lie in the finest grid: half of the channels for y."""
+def scale_positions(scales: Sequence[int], width: int) -> Float[np.ndarray, "N {width}"]:
+    """Return fixed positions of the places of all grids, by where their middles lie.
+
+    The unit of length is a cell of the finest grid.
+    """
     parts = []
     for side in scales:
         y, x = ((np.mgrid[:side, :side].reshape(2, -1) + 0.5) * scales[-1] / side) - 0.5
-        parts.append(np.concatenate([sines(y, width // 2), sines(x, width - width // 2)], axis=1))
+        parts.append(sine_embedding_2d(y, x, width))
     return np.concatenate(parts).astype(np.float32)
 
 
-def scale_mask(text_mask, which):
-    """Who may look at whom: bool [B, 1, L + N, L + N]. The caption at itself; a place at the caption and at all places whose
-    grid, `which` int [N], is not finer than its own."""
-    limit, grid = text_mask.shape[1], np.concatenate([np.full(text_mask.shape[1], -1), which])
+def scale_mask(
+    text_mask: Bool[Array, "B L"], scale_index: Int[np.ndarray, "N"]
+) -> Bool[Array, "B 1 S S"]:
+    """Return which places may attend to which, with S = L + N.
+
+    The caption attends to itself. An image token attends to the caption and to all image tokens
+    whose grid is not finer than its own.
+    scale_index: the grid of each image token.
+    """
+    limit, grid = text_mask.shape[1], np.concatenate([np.full(text_mask.shape[1], -1), scale_index])
     present = jnp.pad(text_mask, ((0, 0), (0, len(grid) - limit)), constant_values=True)
     return jnp.asarray(grid[:, None] >= grid)[None, None] & present[:, None, None, :]

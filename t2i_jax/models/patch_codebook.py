@@ -1,6 +1,7 @@
-"""The plainest image tokenizer: a codebook of square patches, fitted by k-means.
+"""The simplest image tokenizer: a codebook of square patches, fitted by k-means.
 
-`fit` runs once before training; `encode` and `decode` are pure functions of the codebook, an array of a run's frozen tree.
+`fit` runs once, before training. `encode` and `decode` are pure functions of the codebook, which is
+an array among the frozen parts of a run.
 """
 
 import functools
@@ -8,32 +9,49 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Int, Integer, Num, UInt8
 
-from t2i_jax.models.layers import to_unit
-from t2i_jax.models.quantize import nearest
-from t2i_jax.models.unet import depth_to_space, space_to_depth
+from t2i_jax.core.pictures import to_unit
+from t2i_jax.core.types import AnyArray
+from t2i_jax.models.codebooks import nearest
+from t2i_jax.models.layers import depth_to_space, space_to_depth
+
+MIN_SEEDING_POINTS = 16384  # k-means++ draws its centres from a sample of this size, or more
+CHUNK_POINTS = 16384  # points whose nearest centres are found at once, to bound the memory
 
 
-def fit(images: np.ndarray, patch: int, codes: int, seed: int = 0, iterations: int = 20) -> np.ndarray:
-    """A codebook float32 [codes, patch * patch * 3] in [-1, 1] from uint8 images [N, H, W, 3].
+def fit(
+    images: UInt8[np.ndarray, "N H W 3"],
+    patch: int,
+    codes: int,
+    seed: int = 0,
+    iterations: int = 20,
+) -> Float[np.ndarray, "{codes} D"]:
+    """Return a codebook float32 [codes, patch * patch * 3] in [-1, 1], fitted to pictures.
 
-    Lloyd's k-means, seeded by k-means++, on the distinct patches, each weighted by the square root of how often it occurs,
-    so that the rare edges get codes beside the common background. Codes that lose all their patches are moved to the
-    worst-served ones.
+    The method is Lloyd's k-means, seeded by k-means++, on the distinct patches. Each is weighted by
+    the square root of its frequency, so that rare edges get codes beside the common background. A
+    code that loses all its patches is moved to the patch with the largest weighted error.
+    patch: side of a patch in pixels.
+    codes: size of the codebook.
     Raises ValueError if there are fewer distinct patches than codes.
     """
     patches = np.asarray(_patches(jnp.asarray(images), patch)).reshape(-1, patch * patch * 3)
-    rows = np.ascontiguousarray(patches).view(f"V{patches.shape[1]}").ravel()  # a row as one value sorts far faster
+    # Sorting is far faster with each row as a single value.
+    rows = np.ascontiguousarray(patches).view(f"V{patches.shape[1]}").ravel()
     _, first, counts = np.unique(rows, return_index=True, return_counts=True)
     flat = patches[first]
     if len(flat) < codes:
-        raise ValueError(f"a codebook of {codes} needs as many distinct patches; the {len(images)} pictures have {len(flat)}")
+        raise ValueError(
+            f"a codebook of {codes} needs as many distinct patches; the {len(images)} pictures "
+            f"have {len(flat)}"
+        )
     points, weights = to_unit(jnp.asarray(flat)), jnp.sqrt(jnp.asarray(counts, jnp.float32))
-    few = np.random.default_rng(seed).permutation(len(flat))[: max(16384, codes)]
-    centres = _seeds(jax.random.key(seed), points[few], weights[few], codes)
+    sample = np.random.default_rng(seed).permutation(len(flat))[: max(MIN_SEEDING_POINTS, codes)]
+    centres = _seeds(jax.random.key(seed), points[sample], weights[sample], codes)
     for _ in range(iterations):
-        codes_of, distance = _assign(points, centres)
-        centres, mass = _means(points, weights, codes_of, centres)
+        assigned, distance = _assign(points, centres)
+        centres, mass = _means(points, weights, assigned, centres)
         empty = np.flatnonzero(np.asarray(mass) == 0)
         if len(empty):
             worst = np.argsort(-np.asarray(distance * weights), kind="stable")[: len(empty)]
@@ -41,23 +59,28 @@ def fit(images: np.ndarray, patch: int, codes: int, seed: int = 0, iterations: i
     return np.asarray(centres)
 
 
-def encode(codebook, images):
-    """Nearest codes int32 [B, (H / patch) * (W / patch)], in row order, of float images [B, H, W, 3] in [-1, 1]."""
+def encode(
+    codebook: Float[AnyArray, "codes D"], images: Float[AnyArray, "B H W 3"]
+) -> Int[Array, "B N"]:
+    """Return the nearest code of each patch, in row order. Images are in [-1, 1]."""
     patch = _patch(codebook)
-    return nearest(_patches(images, patch), codebook)
+    return nearest(_patches(jnp.asarray(images), patch), codebook)
 
 
-def decode(codebook, codes, grid: tuple[int, int]):
-    """Float images [B, H, W, 3] in [-1, 1] of codes int [B, N] on a grid (rows, columns)."""
+def decode(
+    codebook: Float[AnyArray, "codes D"], codes: Integer[AnyArray, "B N"], grid: tuple[int, int]
+) -> Float[Array, "B H W 3"]:
+    """Return images in [-1, 1] of codes on a grid (rows, columns)."""
     patch = _patch(codebook)
-    return depth_to_space(codebook[codes].reshape(-1, *grid, codebook.shape[1]), patch)
+    vectors = jnp.asarray(codebook)[codes]
+    return depth_to_space(vectors.reshape(-1, *grid, codebook.shape[1]), patch)
 
 
 def _patch(codebook) -> int:
     return round((codebook.shape[1] / 3) ** 0.5)
 
 
-def _patches(images, patch: int):
+def _patches(images: Num[Array, "B H W 3"], patch: int) -> Num[Array, "B N D"]:
     b, h, w, _ = images.shape
     if h % patch or w % patch:
         raise ValueError(f"pictures of {h} x {w} do not divide into patches of {patch}")
@@ -66,27 +89,35 @@ def _patches(images, patch: int):
 
 @functools.partial(jax.jit, static_argnames="codes")
 def _seeds(key, points, weights, codes: int):
-    """k-means++: each next centre is a point drawn in proportion to its weight and squared distance to those before."""
+    """Return the centres of k-means++.
+
+    Each next centre is a point, drawn in proportion to its weight times the squared distance to the
+    nearest centre so far.
+    """
 
     def add(i, state):
         centres, distance = state
-        chosen = points[jax.random.categorical(jax.random.fold_in(key, i), jnp.log(weights * distance))]
+        chosen = points[
+            jax.random.categorical(jax.random.fold_in(key, i), jnp.log(weights * distance))
+        ]
         return centres.at[i].set(chosen), jnp.minimum(distance, ((points - chosen) ** 2).sum(1))
 
-    # Farther than any point from any other: the first centre is drawn by weight alone.
+    # Larger than the distance of any two points: the first centre is drawn by weight alone.
     far = jnp.full(len(points), 4.0 * points.shape[1] + 1.0)
     return jax.lax.fori_loop(0, codes, add, (jnp.zeros((codes, points.shape[1])), far))[0]
 
 
 @jax.jit
 def _assign(points, centres):
-    chunks = jnp.array_split(points, max(1, len(points) // 16384))
+    """Return (nearest centre of each point, squared distance to it)."""
+    chunks = jnp.array_split(points, max(1, len(points) // CHUNK_POINTS))
     codes = jnp.concatenate([nearest(c, centres) for c in chunks])
     return codes, ((points - centres[codes]) ** 2).sum(1)
 
 
 @jax.jit
 def _means(points, weights, codes, centres):
+    """Return (weighted means of the points of each code, their mass); empty codes stay."""
     mass = jax.ops.segment_sum(weights, codes, len(centres))
     total = jax.ops.segment_sum(points * weights[:, None], codes, len(centres))
     return jnp.where(mass[:, None] > 0, total / jnp.maximum(mass, 1e-9)[:, None], centres), mass

@@ -1,8 +1,8 @@
 """Transformer blocks, and a decoder that continues a caption with image tokens.
 
-Blocks are pre-norm; as they come, with RMSNorm, without biases, with normalised queries and keys (arXiv 2302.05442, section 2).
-Their fields make them those of published language models too. Everything that decoding needs is an argument: a key-value
-cache goes in and comes out; no state hides in the module.
+Blocks are pre-norm. By default they have RMSNorm, no biases, and normalised queries and keys (arXiv
+2302.05442, section 2); other fields give the blocks of published language models. All that decoding
+needs is an argument: a key-value cache goes in and comes out, and no module holds a state.
 """
 
 import dataclasses
@@ -14,17 +14,28 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax.core import FrozenDict
+from jaxtyping import Array, Bool, Float, Int, Key
 
+from t2i_jax.core.text import TextCondition
+from t2i_jax.core.types import AnyArray
 from t2i_jax.models.attention import Attention, head_sizes
 from t2i_jax.models.code_vectors import CodeVectors
-from t2i_jax.models.layers import Dense, Dropout, matmul, sine_positions, sine_positions_2d
-from t2i_jax.text.condition import TextCondition
+from t2i_jax.models.layers import (
+    Dense,
+    Dropout,
+    add_positions,
+    matmul,
+    sine_positions_2d,
+)
 
 NORMS, MLPS = ("rms", "layer"), ("gelu_tanh", "gelu", "swiglu")
 
+# The keys and values of one block: {"k", "v"}.
+Cache = dict[str, Float[Array, "B T kv_heads head_dim"]]
+
 
 def make_norm(kind: str, epsilon: float, dtype, name: str) -> nn.Module:
-    """RMSNorm ("rms") or layer norm with a bias ("layer"). ValueError for another kind."""
+    """Return RMSNorm ("rms") or layer norm with a bias ("layer"). Raises ValueError for others."""
     if kind not in NORMS:
         raise ValueError(f"a block's norm is {kind!r}: it can be {' or '.join(NORMS)}")
     if kind == "rms":
@@ -33,11 +44,21 @@ def make_norm(kind: str, epsilon: float, dtype, name: str) -> nn.Module:
 
 
 class Block(nn.Module):
-    """Attention and a network of one hidden layer, each on a normalised residual branch. Gives (x, cache).
+    """Attention and a network with one hidden layer, each on a normalised residual branch.
 
-    x [B, S, width]; mask, cache and position as in `Attention`; keys [B] for dropout.
-    norm: "rms" or "layer".   mlp: "gelu_tanh", "gelu" or "swiglu" (arXiv 2002.05202, eq. 6), of `hidden` units (0: 4 x width).
-    bias: of every linear layer.   qk_norm, rope, kv_heads, head_dim: of `Attention`.
+    heads: attention heads; they divide the width.
+    dropout: probability of dropping a number of a residual branch in training.
+    dtype: of the computation; parameters are float32.
+    norm: before each branch: "rms" (RMSNorm) or "layer" (layer norm with a bias).
+    epsilon: added to the variance in a norm.
+    mlp: the hidden layer: "gelu_tanh" (approximated), "gelu" or "swiglu" (arXiv 2002.05202,
+        equation 6).
+    hidden: hidden units; 0 for 4 times the width.
+    bias: whether the linear layers have a bias.
+    qk_norm: whether queries and keys are normalised.
+    rope: theta of rotary positions, 10000.0 as a rule; 0 for none.
+    kv_heads: heads of keys and values; 0 for as many as `heads`.
+    head_dim: channels per head; 0 for width / heads.
     """
 
     heads: int
@@ -54,7 +75,19 @@ class Block(nn.Module):
     head_dim: int = 0
 
     @nn.compact
-    def __call__(self, x, mask, keys=None, cache=None, position=None):
+    def __call__(
+        self,
+        x: Float[Array, "B S width"],
+        mask: Bool[Array, "..."] | None,
+        keys: Key[Array, "B"] | None = None,
+        cache: Cache | None = None,
+        position: int | Int[Array, ""] | None = None,
+    ) -> tuple[Float[Array, "B S width"], Cache | None]:
+        """Return (the output, the updated cache or None).
+
+        mask, cache, position: see `Attention`.
+        keys: for dropout; None for no dropout.
+        """
         if self.mlp not in MLPS:
             raise ValueError(f"a block's mlp is {self.mlp!r}: it can be {', '.join(MLPS)}")
 
@@ -65,7 +98,9 @@ class Block(nn.Module):
         hidden = self.hidden or 4 * width
         y = make_norm(self.norm, self.epsilon, self.dtype, "attention_norm")(x)
         sizes = (self.rope, self.kv_heads, self.head_dim)
-        attention = Attention(self.heads, self.qk_norm, self.bias, self.dtype, *sizes, name="attention")
+        attention = Attention(
+            self.heads, self.qk_norm, self.bias, self.dtype, *sizes, name="attention"
+        )
         y, cache = attention(y, mask=mask, cache=cache, position=position)
         x = x + Dropout(self.dropout, name="attention_dropout")(y, keys)
         y = make_norm(self.norm, self.epsilon, self.dtype, "mlp_norm")(x)
@@ -77,17 +112,24 @@ class Block(nn.Module):
         return x + Dropout(self.dropout, name="mlp_dropout")(y, keys), cache
 
 
-# What `Transformer.block` can say; the rest of a block are the transformer's own fields, and Flax's.
-BLOCK = tuple(
-    field.name for field in dataclasses.fields(Block) if field.name not in ("heads", "dropout", "dtype", "parent", "name")
+# The fields of `Transformer.block`. The other fields of a block are the transformer's own.
+BLOCK_FIELDS = tuple(
+    field.name
+    for field in dataclasses.fields(Block)
+    if field.name not in ("heads", "dropout", "dtype", "parent", "name")
 )
 
 
 class Transformer(nn.Module):
-    """`depth` blocks and a last norm over x [B, S, width]; `caches` is a list, one a block. Gives (x, caches).
+    """A stack of blocks and a last norm.
 
-    block: fields of `Block` other than the defaults, such as {"mlp": "swiglu", "rope": 10000.0, "kv_heads": 2}.
-    ValueError for one that is not of BLOCK.
+    depth: number of blocks.
+    heads: attention heads per block; they divide the width.
+    dropout: probability of dropping a number of a residual branch in training.
+    dtype: of the computation; parameters are float32.
+    remat: recompute blocks in the backward pass, to save memory.
+    block: fields of `Block` that are not at their defaults, such as {"mlp": "swiglu", "rope":
+        10000.0, "kv_heads": 2}.
     """
 
     depth: int
@@ -98,9 +140,24 @@ class Transformer(nn.Module):
     block: Mapping = FrozenDict()
 
     @nn.compact
-    def __call__(self, x, mask, keys=None, caches=None, position=None):
-        if unknown := sorted(set(self.block) - set(BLOCK)):
-            raise ValueError(f"model.block.{unknown[0]} is unknown: a block has {', '.join(BLOCK)}")
+    def __call__(
+        self,
+        x: Float[Array, "B S width"],
+        mask: Bool[Array, "..."] | None,
+        keys: Key[Array, "B"] | None = None,
+        caches: list | None = None,
+        position: int | Int[Array, ""] | None = None,
+    ) -> tuple[Float[Array, "B S width"], list]:
+        """Return (the output, the updated caches or Nones, one per block).
+
+        mask, position: see `Attention`.
+        keys: for dropout; None for no dropout.
+        caches: those of `empty_caches`, or None.
+        Raises ValueError for a field of `block` that is not one of BLOCK_FIELDS.
+        """
+        if unknown := sorted(set(self.block) - set(BLOCK_FIELDS)):
+            known = ", ".join(BLOCK_FIELDS)
+            raise ValueError(f"model.block.{unknown[0]} is unknown: a block has {known}")
         block = nn.remat(Block) if self.remat else Block
         new_caches = []
         # Unrolled: a scan over layers was a fifth slower in the backward pass on CPU.
@@ -112,15 +169,24 @@ class Transformer(nn.Module):
         kind, epsilon = (self.block.get(name, getattr(Block, name)) for name in ("norm", "epsilon"))
         return make_norm(kind, epsilon, self.dtype, "norm")(x), new_caches
 
-    def empty_caches(self, batch: int, length: int, width: int) -> list:
-        """Caches for `batch` rows of up to `length` places, one a block."""
-        kv_heads, head_dim = head_sizes(width, self.heads, *(self.block.get(name, 0) for name in ("kv_heads", "head_dim")))
+    def empty_caches(self, batch: int, length: int, width: int) -> list[Cache]:
+        """Return caches for `batch` rows of up to `length` places, one per block."""
+        kv_heads, head_dim = head_sizes(
+            width, self.heads, *(self.block.get(name, 0) for name in ("kv_heads", "head_dim"))
+        )
         shape = (batch, length, kv_heads, head_dim)
-        return [{"k": jnp.zeros(shape, self.dtype), "v": jnp.zeros(shape, self.dtype)} for _ in range(self.depth)]
+        return [
+            {"k": jnp.zeros(shape, self.dtype), "v": jnp.zeros(shape, self.dtype)}
+            for _ in range(self.depth)
+        ]
 
 
-def window_table(grid: tuple[int, int], reach: int) -> np.ndarray:
-    """Indices int32 [N, (2 reach + 1)^2] of the square window around each place, in row order; N stands for the outside."""
+def window_table(grid: tuple[int, int], reach: int) -> Int[np.ndarray, "N window"]:
+    """Return the places in the square window around each place of a grid.
+
+    Places are numbered in row order; N = rows * columns stands for the outside of the grid. The
+    window has (2 reach + 1)^2 places, in row order too.
+    """
     rows, columns = grid
     window = np.mgrid[-reach : reach + 1, -reach : reach + 1].reshape(2, 1, -1)
     y, x = np.mgrid[:rows, :columns].reshape(2, -1, 1) + window
@@ -128,23 +194,34 @@ def window_table(grid: tuple[int, int], reach: int) -> np.ndarray:
     return np.where(inside, y * columns + x, rows * columns).astype(np.int32)
 
 
-def neighbour_table(grid: tuple[int, int]) -> np.ndarray:
-    """Indices int32 [N, 12] of those before each place in its window of reach 2: the two rows above and two to the left."""
+def neighbour_table(grid: tuple[int, int]) -> Int[np.ndarray, "N 12"]:
+    """Return the places before each place in its window of reach 2.
+
+    These are the two rows above and two places to the left.
+    """
     return window_table(grid, 2)[:, :12]
 
 
 class PrefixDecoder(nn.Module):
-    """A decoder over [caption | image tokens]: bidirectional over the caption, causal over the image.
+    """A decoder over [caption | image tokens]: bidirectional over the caption, then causal.
 
-    With `causal_text` it is a language model whose vocabulary is widened by the codes: the caption's vectors, those of
-    text/language_model.py, go into the trunk as they are, and each sees only those before it.
+    Two things let it learn within minutes (docs/recipes.md). The vectors of a token are those of
+    `CodeVectors`. And the input of a place is not only the token before it: the tokens of its row
+    of `neighbour_table` are combined by one linear layer, because in raster order the token above
+    is a whole row away.
 
-    Two things make it learn in minutes (docs/recipes.md): a token's vectors are those of `CodeVectors`, and what goes in at a
-    place is not the token before it alone but those of its `neighbour_table`, mixed by one linear layer: raster order puts the
-    token above a whole row away.
-
-    codes: size of the image vocabulary.   grid: (height, width) of the token grid, read in row order.
-    block: of `Transformer`; with "rope", a caption gets no other positions.
+    codes: size of the image vocabulary.
+    grid: (height, width) of the token grid, read in row order.
+    width: channels of a token.
+    depth: number of blocks.
+    heads: attention heads per block; they divide the width.
+    dropout: probability of dropping a number of a residual branch in training.
+    dtype: of the computation; parameters are float32.
+    remat: recompute blocks in the backward pass, to save memory.
+    block: other fields of the blocks (see `Block`); with "rope", a caption gets no other positions.
+    causal_text: whether a token of the caption attends only to earlier ones. The decoder is then a
+        language model with the codes as additional words: the vectors of the caption, those of
+        text/language_model.py, enter the blocks unchanged.
     """
 
     codes: int
@@ -164,70 +241,108 @@ class PrefixDecoder(nn.Module):
 
         if not self.causal_text:
             self.text_in = dense(self.width)
-        self.vectors = CodeVectors(self.codes, 1, self.width, self.dtype)  # one row more: the outside of the picture
+        # The additional row stands for the outside of the picture.
+        self.vectors = CodeVectors(self.codes, 1, self.width, self.dtype)
         self.near = dense(self.width)
-        self.trunk = Transformer(self.depth, self.heads, self.dropout, self.dtype, self.remat, self.block)
+        self.trunk = Transformer(
+            self.depth, self.heads, self.dropout, self.dtype, self.remat, self.block
+        )
 
     @property
     def length(self) -> int:
-        """How many tokens a picture has."""
+        """Number of tokens of a picture."""
         return self.grid[0] * self.grid[1]
 
     def _caption(self, text: TextCondition):
-        """Inputs [B, L, width] of a caption."""
-        limit, width = text.sequence.shape[1:]
+        """Return the inputs [B, L, width] of a caption."""
+        width = text.sequence.shape[-1]
         if not self.causal_text:
             x = self.text_in(text.sequence)
-            return x if self.block.get("rope") else x + sine_positions(limit, self.width).astype(self.dtype)
+            return x if self.block.get("rope") else add_positions(x)
         if width != self.width:
-            raise ValueError(f"model.causal_text: the caption's vectors are of width {width}; they must be of {self.width}")
+            raise ValueError(
+                f"model.causal_text: the caption's vectors are of width {width}; they must be of "
+                f"{self.width}"
+            )
         return text.sequence.astype(self.dtype)
 
     def _tokens(self, embed, codes, neighbours, positions):
-        """Inputs [B, n, width] of n places, from codes [B, N], their rows of `neighbour_table` and their positions."""
+        """Return the inputs [B, n, width] of n places.
+
+        codes: [B, N], of the whole picture.
+        neighbours, positions: the rows of these places in `neighbour_table` and in the positions.
+        """
         outside = jnp.full((codes.shape[0], 1), self.codes, codes.dtype)
-        # Cast after the look-up: its gradient is a sum over thousands of places, which bfloat16 would not hold.
+        # Cast after the look-up: its gradient is a sum over thousands of places, for which bfloat16
+        # is too coarse.
         near = embed[jnp.concatenate([codes, outside], axis=1)[:, neighbours]].astype(self.dtype)
         return self.near(near.reshape(*near.shape[:2], -1)) + positions.astype(self.dtype)
 
-    def __call__(self, text: TextCondition, codes, codebook, keys=None):
-        """Teacher-forced logits float32 [B, N, codes] of image tokens `codes` int32 [B, N], each given those before it.
+    def __call__(
+        self,
+        text: TextCondition,
+        codes: Int[AnyArray, "B N"],
+        codebook: Float[AnyArray, "codes D"],
+        keys: Key[Array, "B"] | None = None,
+    ) -> Float[Array, "B N codes"]:
+        """Return teacher-forced logits of the image tokens, each from the tokens before it.
 
-        codebook: float [codes, D], what each code stands for.
+        codebook: the vector of each code.
+        keys: for dropout; None for no dropout.
         """
         limit, (embed, head) = text.mask.shape[1], self.vectors(codebook)
-        image = self._tokens(embed, codes, neighbour_table(self.grid), sine_positions_2d(*self.grid, self.width))
+        image = self._tokens(
+            embed, codes, neighbour_table(self.grid), sine_positions_2d(*self.grid, self.width)
+        )
         x = jnp.concatenate([self._caption(text), image], axis=1)
         x, _ = self.trunk(x, prefix_mask(text.mask, self.length, self.causal_text), keys)
         return matmul(x[:, limit:], head).astype(jnp.float32)
 
-    def prefill(self, text: TextCondition, codebook):
-        """Run the caption once; gives what `decode_step` goes on from: (vectors, caches)."""
+    def prefill(self, text: TextCondition, codebook: Float[AnyArray, "codes D"]):
+        """Run the caption once. Return the carry of `decode_step`: (code vectors, caches)."""
         batch, limit = text.mask.shape
         caches = self.trunk.empty_caches(batch, limit + self.length, self.width)
         mask = prefix_mask(text.mask, self.length, self.causal_text)[:, :, :limit]
         return self.vectors(codebook), self.trunk(self._caption(text), mask, None, caches, 0)[1]
 
-    def decode_step(self, text_mask, carry, codes, i):
-        """Logits float32 [B, codes] of token i, given int32 [B, N] of which those before i are drawn; and the new carry."""
+    def decode_step(
+        self,
+        text_mask: Bool[Array, "B L"],
+        carry: tuple,
+        codes: Int[Array, "B N"],
+        i: int | Int[Array, ""],
+    ) -> tuple[Float[Array, "B codes"], tuple]:
+        """Return (logits of image token i, the new carry).
+
+        carry: of `prefill` or of the step before.
+        codes: image tokens, of which those before i are drawn already.
+        """
         (embed, head), caches = carry
         batch, limit = text_mask.shape
         places = (neighbour_table(self.grid), sine_positions_2d(*self.grid, self.width))
-        x = self._tokens(embed, codes, *(jax.lax.dynamic_slice_in_dim(jnp.asarray(rows), i, 1) for rows in places))
+        x = self._tokens(
+            embed,
+            codes,
+            *(jax.lax.dynamic_slice_in_dim(jnp.asarray(rows), i, 1) for rows in places),
+        )
         image_mask = jnp.broadcast_to(jnp.arange(self.length) <= i, (batch, self.length))
         mask = jnp.concatenate([text_mask, image_mask], axis=1)[:, None, None, :]
         x, caches = self.trunk(x, mask, None, caches, limit + i)
         return matmul(x[:, 0], head).astype(jnp.float32), ((embed, head), caches)
 
 
-def prefix_mask(text_mask, length: int, causal_text: bool = False):
-    """Who may look at whom in [caption | image]: bool [B, 1, L + N, L + N], from text_mask [B, L] and N = length.
+def prefix_mask(
+    text_mask: Bool[Array, "B L"], length: int, causal_text: bool = False
+) -> Bool[Array, "B 1 S S"]:
+    """Return which places of [caption | image] may attend to which, with S = L + length.
 
-    Each place at those before it and at itself, and at all of the caption unless `causal_text`.
+    Each place attends to itself and to those before it, and unless `causal_text` is set to the
+    whole caption.
+    length: number of image tokens.
     """
     batch, limit = text_mask.shape
-    seen = jnp.tril(jnp.ones((limit + length, limit + length), bool))
+    allowed = jnp.tril(jnp.ones((limit + length, limit + length), bool))
     if not causal_text:
-        seen = seen.at[:, :limit].set(True)
+        allowed = allowed.at[:, :limit].set(True)
     present = jnp.concatenate([text_mask, jnp.ones((batch, length), bool)], axis=1)
-    return seen[None, None] & present[:, None, None, :]
+    return allowed[None, None] & present[:, None, None, :]

@@ -1,15 +1,23 @@
 """A U-Net with attention to text at chosen levels (arXiv 2006.11239, 2105.05233 and 2112.10752)."""
 
-import math
 from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Key
 
+from t2i_jax.core.text import TextCondition
 from t2i_jax.models.attention import Attention, layer_norm
-from t2i_jax.models.layers import Dense, Dropout, sine_time
+from t2i_jax.models.layers import (
+    Dense,
+    Dropout,
+    depth_to_space,
+    group_norm,
+    sine_time,
+    space_to_depth,
+    time_and_text,
+)
 from t2i_jax.models.variants import fields_of
-from t2i_jax.text.condition import TextCondition
 
 VARIANTS = {
     "S": dict(width=64, multipliers=(1, 2, 2), blocks=1, attention=(1, 2), heads=4),
@@ -19,54 +27,63 @@ VARIANTS = {
 }
 
 
-def space_to_depth(x, patch: int):
-    """[B, H, W, C] -> [B, H / patch, W / patch, patch² C]."""
-    b, h, w, c = x.shape
-    x = x.reshape(b, h // patch, patch, w // patch, patch, c).swapaxes(2, 3)
-    return x.reshape(b, h // patch, w // patch, patch * patch * c)
-
-
-def depth_to_space(x, patch: int):
-    """The inverse of `space_to_depth`."""
-    b, h, w, c = x.shape
-    x = x.reshape(b, h, w, patch, patch, c // patch**2).swapaxes(2, 3)
-    return x.reshape(b, h * patch, w * patch, c // patch**2)
-
-
-def _group_norm(channels: int, dtype, name: str):
-    return nn.GroupNorm(num_groups=math.gcd(32, channels), epsilon=1e-6, dtype=dtype, name=name)
-
-
 class ResBlock(nn.Module):
-    """Two 3x3 convolutions; the condition [B, D] scales and shifts the norm between them. x [B, H, W, C]."""
+    """Two 3 x 3 convolutions; the condition scales and shifts the norm between them.
+
+    channels: of the result.
+    dropout: probability of dropping a number in training.
+    dtype: of the computation.
+    """
 
     channels: int
     dropout: float
     dtype: Any
 
     @nn.compact
-    def __call__(self, x, condition, keys):
-        y = nn.silu(_group_norm(x.shape[-1], self.dtype, "norm_in")(x))
+    def __call__(
+        self,
+        x: Float[Array, "B H W C"],
+        condition: Float[Array, "B D"],
+        keys: Key[Array, "B"] | None,
+    ) -> Float[Array, "B H W channels"]:
+        y = nn.silu(group_norm(x, self.dtype, "norm_in"))
         y = nn.Conv(self.channels, (3, 3), dtype=self.dtype, name="conv_in")(y)
         modulation = Dense(2 * self.channels, dtype=self.dtype, name="modulation")(condition)
         scale, shift = jnp.split(modulation[:, None, None], 2, axis=-1)
-        y = nn.silu(_group_norm(self.channels, self.dtype, "norm_out")(y) * (1 + scale) + shift)
+        y = nn.silu(group_norm(y, self.dtype, "norm_out") * (1 + scale) + shift)
         y = Dropout(self.dropout, name="dropout")(y, keys)
-        y = nn.Conv(self.channels, (3, 3), kernel_init=nn.initializers.zeros, dtype=self.dtype, name="conv_out")(y)
+        y = nn.Conv(
+            self.channels,
+            (3, 3),
+            kernel_init=nn.initializers.zeros,
+            dtype=self.dtype,
+            name="conv_out",
+        )(y)
         if x.shape[-1] != self.channels:
             x = Dense(self.channels, dtype=self.dtype, name="skip")(x)
         return x + y
 
 
 class TransformerBlock(nn.Module):
-    """Self-attention over the cells of x [B, H, W, C], attention to the text unless it is None, and a GELU network."""
+    """Self-attention over the cells, attention to the text unless it is None, and a GELU network.
+
+    heads: attention heads.
+    dropout: probability of dropping a number of a residual branch in training.
+    dtype: of the computation.
+    """
 
     heads: int
     dropout: float
     dtype: Any
 
     @nn.compact
-    def __call__(self, x, text, mask, keys):
+    def __call__(
+        self,
+        x: Float[Array, "B H W C"],
+        text: Float[Array, "B L D"] | None,
+        mask: Bool[Array, "B L"],
+        keys: Key[Array, "B"] | None,
+    ) -> Float[Array, "B H W C"]:
         channels = x.shape[-1]
         h = x.reshape(x.shape[0], -1, channels)
 
@@ -76,7 +93,9 @@ class TransformerBlock(nn.Module):
 
         def mlp(y):
             y = nn.gelu(Dense(4 * channels, dtype=self.dtype, name="mlp_in")(y))
-            return Dense(channels, kernel_init=nn.initializers.zeros, dtype=self.dtype, name="mlp_out")(y)
+            return Dense(
+                channels, kernel_init=nn.initializers.zeros, dtype=self.dtype, name="mlp_out"
+            )(y)
 
         self_attention = Attention(self.heads, dtype=self.dtype, name="attention")
         h = add(h, lambda y: self_attention(y)[0], "attention")
@@ -87,16 +106,19 @@ class TransformerBlock(nn.Module):
 
 
 class UNet(nn.Module):
-    """A denoising U-Net.
+    """A denoising U-Net. Time and text modulate its norms.
 
-    Call with x float [B, H, W, C], t [B] in [0, 1], text: TextCondition and, for dropout, keys [B]; gives float32
-    [B, H, W, C]. Raises ValueError if H or W is not a multiple of patch 2^(levels - 1).
-
-    multipliers: channels of each level over `width`.   blocks: residual blocks a level, on the way down and up.
-    attention: the levels (0 is the finest) with a transformer block after each residual block; the middle has one.
-    cross_attention: whether those look at the text tokens; time, `text.pooled` and `text.vector` always modulate.
+    width: channels of the finest level, if its multiplier is 1.
+    multipliers: channels of each level over `width`, the finest level first.
+    blocks: residual blocks of each level, on the way down and on the way up.
+    attention: the levels (0 is the finest) with a transformer block after each residual block; the
+        middle always has one.
+    heads: attention heads per transformer block.
+    cross_attention: whether the transformer blocks attend to the text tokens.
     patch: side of the square of pixels that the first layer takes as channels (space to depth).
-    dtype: of the computation; parameters and norms are float32. remat: recompute blocks in the backward pass.
+    dropout: probability of dropping a number of a residual branch in training.
+    dtype: of the computation; parameters and norms are float32.
+    remat: recompute blocks in the backward pass, to save memory.
     """
 
     width: int = 64
@@ -111,31 +133,44 @@ class UNet(nn.Module):
     remat: bool = False
 
     @nn.compact
-    def __call__(self, x, t, text: TextCondition, keys=None):
+    def __call__(
+        self,
+        x: Float[Array, "B H W C"],
+        t: Float[Array, "B"],
+        text: TextCondition,
+        keys: Key[Array, "B"] | None = None,
+    ) -> Float[Array, "B H W C"]:
+        """Return the prediction for noisy x at times t in [0, 1], in float32.
+
+        text: `pooled` and `vector` modulate the norms; `sequence` is for `cross_attention`.
+        keys: for dropout; None for no dropout.
+        Raises ValueError if H or W is not a multiple of patch * 2^(levels - 1).
+        """
         levels, channels = len(self.multipliers), x.shape[-1]
         multiple = self.patch * 2 ** (levels - 1)
         if x.shape[1] % multiple or x.shape[2] % multiple:
             raise ValueError(
-                f"an image of {x.shape[1]} x {x.shape[2]} cannot be halved: with patch {self.patch} and {levels}"
-                f" levels, its sides must be multiples of {multiple}"
+                f"an image of {x.shape[1]} x {x.shape[2]} cannot be halved: with patch "
+                f"{self.patch} and {levels} levels, its sides must be multiples of {multiple}"
             )
 
         def dense(features, name):
             return Dense(features, dtype=self.dtype, name=name)
 
-        condition = dense(4 * self.width, "time_out")(nn.silu(dense(4 * self.width, "time_in")(sine_time(t, self.width))))
-        condition = condition + dense(4 * self.width, "pooled")(text.pooled)
-        if text.vector is not None:
-            condition = condition + dense(4 * self.width, "vector")(text.vector)
-        condition = nn.silu(condition)
+        condition = time_and_text(sine_time(t, self.width), text, 4 * self.width, self.dtype)
         words = text.sequence.astype(self.dtype) if self.cross_attention else None
 
-        residual, transformer = (nn.remat(m) if self.remat else m for m in (ResBlock, TransformerBlock))
+        residual = nn.remat(ResBlock) if self.remat else ResBlock
+        transformer = nn.remat(TransformerBlock) if self.remat else TransformerBlock
 
         def block(x, level, name, attention):
-            x = residual(self.width * self.multipliers[level], self.dropout, self.dtype, name=name)(x, condition, keys)
+            x = residual(self.width * self.multipliers[level], self.dropout, self.dtype, name=name)(
+                x, condition, keys
+            )
             if attention:
-                attend = transformer(self.heads, self.dropout, self.dtype, name=f"{name}_transformer")
+                attend = transformer(
+                    self.heads, self.dropout, self.dtype, name=f"{name}_transformer"
+                )
                 x = attend(x, words, text.mask, keys)
             return x
 
@@ -147,7 +182,8 @@ class UNet(nn.Module):
                 x = block(x, level, f"down_{level}_{i}", level in self.attention)
                 skips.append(x)
             if level < levels - 1:
-                # As a strided convolution, but its gradient is a matrix product, which CPUs do better.
+                # Equivalent to a strided convolution, but its gradient is a matrix product. That is
+                # faster on CPU.
                 x = dense(x.shape[-1], f"down_{level}")(space_to_depth(x, 2))
         x = block(x, levels - 1, "middle_0", True)
         x = block(x, levels - 1, "middle_1", False)
@@ -156,12 +192,20 @@ class UNet(nn.Module):
                 x = jnp.concatenate([x, skips.pop()], axis=-1)
                 x = block(x, level, f"up_{level}_{i}", level in self.attention)
             if level > 0:
-                x = depth_to_space(dense(4 * self.width * self.multipliers[level - 1], f"up_{level}")(x), 2)
-        x = nn.silu(_group_norm(x.shape[-1], self.dtype, "norm_out")(x))
-        conv = nn.Conv(self.patch**2 * channels, (3, 3), kernel_init=nn.initializers.zeros, dtype=self.dtype, name="conv_out")
+                x = depth_to_space(
+                    dense(4 * self.width * self.multipliers[level - 1], f"up_{level}")(x), 2
+                )
+        x = nn.silu(group_norm(x, self.dtype, "norm_out"))
+        conv = nn.Conv(
+            self.patch**2 * channels,
+            (3, 3),
+            kernel_init=nn.initializers.zeros,
+            dtype=self.dtype,
+            name="conv_out",
+        )
         return depth_to_space(conv(x), self.patch).astype(jnp.float32)
 
 
 def make(config) -> UNet:
-    """The U-Net of `config.model`: the fields of UNet, and `variant` for a row of VARIANTS."""
+    """Return the U-Net of `config.model`: the fields of UNet, and `variant`, a name of VARIANTS."""
     return UNet(**fields_of(config, VARIANTS))

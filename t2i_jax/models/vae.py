@@ -1,35 +1,41 @@
-"""The two networks of a variational autoencoder (arXiv 1312.6114), conditioned on text (CVAE: NeurIPS 2015, Sohn et al.)."""
+"""The two networks of a variational autoencoder (arXiv 1312.6114), conditioned on text.
+
+Conditional VAE: Sohn et al., NeurIPS 2015.
+"""
 
 from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
+from t2i_jax.core.text import TextCondition
 from t2i_jax.models import likelihoods
-from t2i_jax.models.layers import Dense
-from t2i_jax.models.unet import depth_to_space, space_to_depth
-from t2i_jax.text.condition import TextCondition
+from t2i_jax.models.layers import Dense, depth_to_space, space_to_depth
 
 NETS = ("conv", "dense")
 SCALES = ("fixed", "one", "each")
-LARGEST = 20.0  # of a log-variance: far from both ends is all that is of use, and exp never overflows
+# A wide limit: only values far from both ends are of use, and exp never overflows.
+MAX_ABS_LOG_VARIANCE = 20.0
 
 
 class Pixels(NamedTuple):
-    """The parameters of a likelihood: `location` float [B, H, W, C] and `log_scale`, [] or [B, H, W, C]."""
+    """The parameters of a likelihood of pictures."""
 
-    location: Any
-    log_scale: Any
+    location: Float[Array, "B H W C"]
+    log_scale: Float[Array, ""] | Float[Array, "B H W C"]
 
 
 class Encoder(nn.Module):
-    """x float [B, H, W, C] in [-1, 1] and text -> mean and log-variance of the posterior, each float32 [B, latent].
+    """A network from a picture and a text to the posterior of its latent numbers.
 
-    Raises ValueError, saying which sizes it takes, for a picture that `net` "conv" cannot halve once a level.
-
-    net: "conv", a 3x3 convolution a level, each level half as wide and high as the one before, the first half of the
-    picture; or "dense", a layer a level.   multipliers: channels of each level over `width`.
-    hidden: the layer that sees the whole picture and `text.pooled`.   dtype: of the computation; parameters are float32.
+    latent: number of latent numbers.
+    net: "conv": a 3 x 3 convolution per level, each level half as wide and high as the one before,
+        the first half of the picture; or "dense": a dense layer per level.
+    width: channels of a level whose multiplier is 1.
+    multipliers: channels of each level over `width`, the finest level first.
+    hidden: units of the layer that takes the whole picture and `text.pooled`.
+    dtype: of the computation; parameters are float32.
     """
 
     latent: int
@@ -40,7 +46,14 @@ class Encoder(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x, text: TextCondition):
+    def __call__(
+        self, x: Float[Array, "B H W C"], text: TextCondition
+    ) -> tuple[Float[Array, "B latent"], Float[Array, "B latent"]]:
+        """Return (mean, log-variance), float32, of pictures in [-1, 1].
+
+        Raises ValueError, naming possible sizes, for a picture that "conv" cannot halve once per
+        level.
+        """
         check(self.net, self.multipliers, x.shape[1])
         x = x.astype(self.dtype)
         if self.net == "dense":
@@ -49,7 +62,9 @@ class Encoder(nn.Module):
             channels = self.width * multiplier
             if self.net == "conv":
                 x = space_to_depth(x, 2)
-                if level:  # as a strided convolution, but its gradient is a matrix product, which CPUs do better
+                # Equivalent to a strided convolution, but its gradient is a matrix product. That is
+                # faster on CPU.
+                if level:
                     x = Dense(channels, dtype=self.dtype, name=f"down_{level}")(x)
                 x = nn.Conv(channels, (3, 3), dtype=self.dtype, name=f"conv_{level}")(x)
             else:
@@ -57,16 +72,29 @@ class Encoder(nn.Module):
             x = nn.silu(x)
         x = jnp.concatenate([x.reshape(x.shape[0], -1), text.pooled.astype(self.dtype)], axis=-1)
         x = nn.silu(Dense(self.hidden, dtype=self.dtype, name="hidden")(x))
-        posterior = Dense(2 * self.latent, dtype=self.dtype, name="posterior")(x).astype(jnp.float32)
+        posterior = Dense(2 * self.latent, dtype=self.dtype, name="posterior")(x).astype(
+            jnp.float32
+        )
         mean, log_var = jnp.split(posterior, 2, axis=-1)
-        return mean, jnp.clip(log_var, -LARGEST, LARGEST)
+        return mean, jnp.clip(log_var, -MAX_ABS_LOG_VARIANCE, MAX_ABS_LOG_VARIANCE)
 
 
 class Decoder(nn.Module):
-    """z float [B, latent] and text -> Pixels in float32, of pictures of `resolution`: the encoder's levels, backwards.
+    """A network from latent numbers and a text to the parameters of a likelihood of pictures.
 
-    scale: "fixed" (log_scale is the field), "one" (learned from there, one number) or "each" (the network says it for each
-    pixel and channel). Without a meaning under a likelihood that has none. Raises ValueError as `Encoder` does.
+    It has the levels of the encoder in reversed order.
+
+    resolution: side of the pictures in pixels.
+    channels: of the pictures: 3 (colour) or 1 (grey).
+    likelihood: of pixels: "gaussian", "logistic" (256 levels) or "bernoulli" (black and white).
+    scale: of a likelihood that has one: "fixed" (the field log_scale), "one" (a learned number that
+        starts there) or "each" (predicted for each pixel and channel).
+    log_scale: logarithm of the scale, or its start.
+    net: "conv" or "dense", see Encoder.
+    width: channels of a level whose multiplier is 1.
+    multipliers: channels of each level over `width`, the finest level first.
+    hidden: units of the first layer.
+    dtype: of the computation; parameters are float32.
     """
 
     resolution: int
@@ -81,23 +109,28 @@ class Decoder(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, z, text: TextCondition) -> Pixels:
+    def __call__(self, z: Float[Array, "B latent"], text: TextCondition) -> Pixels:
+        """Return the parameters in float32. Raises ValueError as Encoder does."""
         check(self.net, self.multipliers, self.resolution)
         if self.scale not in SCALES:
             raise ValueError(f"scale is {self.scale!r}; it can be {', '.join(SCALES)}")
-        scales = likelihoods.load(self.likelihood).scales
-        each = scales and self.scale == "each"
+        has_scale = likelihoods.load(self.likelihood).has_scale
+        each = has_scale and self.scale == "each"
         features = self.channels * (1 + each)
         x = jnp.concatenate([z, text.pooled], axis=-1).astype(self.dtype)
         x = nn.silu(Dense(self.hidden, dtype=self.dtype, name="hidden")(x))
         if self.net == "conv":
             side = self.resolution >> len(self.multipliers)
             start = self.width * self.multipliers[-1]
-            x = Dense(side**2 * start, dtype=self.dtype, name="start")(x).reshape(-1, side, side, start)
+            x = Dense(side**2 * start, dtype=self.dtype, name="start")(x).reshape(
+                -1, side, side, start
+            )
         for level in reversed(range(len(self.multipliers))):
             channels = self.width * self.multipliers[level]
             if self.net == "conv":
-                x = nn.silu(nn.Conv(channels, (3, 3), dtype=self.dtype, name=f"conv_{level}")(nn.silu(x)))
+                x = nn.silu(
+                    nn.Conv(channels, (3, 3), dtype=self.dtype, name=f"conv_{level}")(nn.silu(x))
+                )
                 if level:
                     up = 4 * self.width * self.multipliers[level - 1]
                     x = depth_to_space(Dense(up, dtype=self.dtype, name=f"up_{level}")(x), 2)
@@ -112,19 +145,20 @@ class Decoder(nn.Module):
         if each:
             x, deviation = jnp.split(x, 2, axis=-1)
             log_scale = log_scale + deviation
-        elif scales and self.scale == "one":
+        elif has_scale and self.scale == "one":
             log_scale = self.param("log_scale", nn.initializers.constant(self.log_scale), ())
-        return Pixels(x, jnp.maximum(log_scale, likelihoods.SMALLEST))
+        return Pixels(x, jnp.maximum(log_scale, likelihoods.MIN_LOG_SCALE))
 
 
 def check(net: str, multipliers, resolution: int) -> None:
-    """ValueError if there is no such net, or it cannot make pictures of this resolution."""
+    """Raise ValueError for an unknown net, or one that cannot make pictures of this resolution."""
     if net not in NETS:
         raise ValueError(f"net is {net!r}; it can be {', '.join(NETS)}")
     multiple = 2 ** len(multipliers)
     if net == "conv" and resolution % multiple:
         near = max(round(resolution / multiple), 1) * multiple
         raise ValueError(
-            f"a picture of {resolution} px cannot be halved {len(multipliers)} times, once for each of multipliers: its side"
-            f" must be a multiple of {multiple}, such as {near}; or net can be dense, which makes any size"
+            f"a picture of {resolution} px cannot be halved {len(multipliers)} times, once for "
+            f"each of multipliers: its side must be a multiple of {multiple}, such as {near}; or "
+            "net can be dense, which makes any size"
         )

@@ -1,10 +1,11 @@
-"""Named sizes: `VARIANTS` beside each network, and the fields that a config makes of one."""
+"""Named sizes of networks: the table `VARIANTS` in the file of each network."""
 
 
 def fields_of(config, variants: dict) -> dict:
-    """The fields of `config`, over those of `variants[config["variant"]]` if it names one; "network" is left out.
+    """Return the fields of a network: those of a variant, overridden by those of `config`.
 
-    Raises ValueError for a variant there is not, naming those there are.
+    config: the fields, and optionally `variant`, a name of `variants`; `network` is left out.
+    Raises ValueError, naming all variants, for an unknown one.
     """
     fields = dict(config)
     fields.pop("network", None)

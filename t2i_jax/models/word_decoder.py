@@ -1,4 +1,4 @@
-"""A decoder that continues a picture with words: the mirror image of models/transformer.py's PrefixDecoder."""
+"""A decoder that continues a picture with words: the counterpart of transformer.PrefixDecoder."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,19 +7,31 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax.core import FrozenDict
+from jaxtyping import Array, Float, Int, Key
 
-from t2i_jax.models.layers import matmul, sine_positions, sine_positions_2d
-from t2i_jax.models.transformer import Transformer, prefix_mask
+from t2i_jax.core.types import AnyArray
+from t2i_jax.models.layers import add_positions, matmul
+from t2i_jax.models.transformer import Cache, Transformer, prefix_mask
 
 
 class WordDecoder(nn.Module):
-    """A decoder over [picture | words]: bidirectional over the vectors of a picture, causal over the words.
+    """A decoder over [picture | words]: bidirectional over the picture, causal over the words.
 
-    What goes in at a place of the picture are the vectors of the 3 x 3 places around it, mixed by one linear layer: what is
-    seen seldom keeps to one place. What goes in at a word is the word before it.
+    The input of a place of the picture are the vectors of the 3 x 3 places around it, combined by
+    one linear layer, because what is rarely in a picture fills a single place. The input of a word
+    is the word before it.
 
-    vocab_size: of the words.   length: the most words.   grid: (rows, columns) of a picture's vectors, in row order.
-    block: of `Transformer`; with "rope", words get no other positions.
+    vocab_size: number of words.
+    length: the longest caption, in words.
+    grid: (rows, columns) of the vectors of a picture, in row order.
+    width: channels of a token.
+    depth: number of blocks.
+    heads: attention heads per block; they divide the width.
+    dropout: probability of dropping a number of a residual branch in training.
+    dtype: of the computation; parameters are float32.
+    remat: recompute blocks in the backward pass, to save memory.
+    block: other fields of the blocks (see `transformer.Block`); with "rope", words get no other
+        positions.
     """
 
     vocab_size: int
@@ -35,51 +47,68 @@ class WordDecoder(nn.Module):
 
     def setup(self):
         self.look = nn.Conv(self.width, (3, 3), use_bias=False, dtype=self.dtype)
-        # One row more than there are words: what goes before the first.
-        self.embed = self.param("embed", nn.initializers.normal(0.5), (self.vocab_size + 1, self.width))
+        # The additional row comes before the first word.
+        self.embed = self.param(
+            "embed", nn.initializers.normal(0.5), (self.vocab_size + 1, self.width)
+        )
         self.head = self.param("head", nn.initializers.zeros, (self.vocab_size, self.width))
-        self.trunk = Transformer(self.depth, self.heads, self.dropout, self.dtype, self.remat, self.block)
+        self.trunk = Transformer(
+            self.depth, self.heads, self.dropout, self.dtype, self.remat, self.block
+        )
 
     @property
     def places(self) -> int:
-        """How many vectors a picture has."""
+        """Number of vectors of a picture."""
         return self.grid[0] * self.grid[1]
 
-    def _picture(self, seen):
-        x = self.look(seen.reshape(len(seen), *self.grid, -1)).reshape(*seen.shape[:2], self.width)
-        return x + sine_positions_2d(*self.grid, self.width).astype(self.dtype)
+    def _picture(self, picture):
+        """Return the inputs [B, N, width] of a picture."""
+        x = self.look(picture.reshape(len(picture), *self.grid, -1))
+        return add_positions(x.reshape(*picture.shape[:2], self.width), self.grid)
 
     def _words(self, tokens):
-        """Inputs [B, length, width], of which each tells of the tokens before its place alone."""
+        """Return the inputs [B, length, width] of words: each depends on earlier tokens alone."""
         before = jnp.pad(tokens[:, :-1], ((0, 0), (1, 0)), constant_values=self.vocab_size)
-        # Cast after the look-up: its gradient is a sum over many places, which bfloat16 would not hold.
+        # Cast after the look-up: its gradient is a sum over many places, for which bfloat16 is too
+        # coarse.
         x = self.embed[before].astype(self.dtype)
-        return x if self.block.get("rope") else x + sine_positions(self.length, self.width).astype(self.dtype)
+        return x if self.block.get("rope") else add_positions(x)
 
     def _logits(self, x):
         return matmul(x, self.head.T.astype(self.dtype)).astype(jnp.float32)
 
     def _mask(self):
-        """Who may look at whom: bool [1, 1, S, S] over all places and words."""
+        """Return which places and words may attend to which: bool [1, 1, S, S]."""
         return prefix_mask(jnp.ones((1, self.places), bool), self.length)
 
-    def __call__(self, seen, tokens, keys=None):
-        """Teacher-forced logits float32 [B, length, vocab_size] of tokens int32 [B, length], each given those before it.
+    def __call__(
+        self,
+        picture: Float[AnyArray, "B N D"],
+        tokens: Int[AnyArray, "B length"],
+        keys: Key[Array, "B"] | None = None,
+    ) -> Float[Array, "B length vocab_size"]:
+        """Return teacher-forced logits of the words, each from the words before it.
 
-        seen: float [B, rows * columns, D], what is seen at each place.   keys [B]: for dropout.
+        picture: a vector for each place, N = rows * columns.
+        keys: for dropout; None for no dropout.
         """
-        x = jnp.concatenate([self._picture(seen), self._words(tokens)], axis=1)
+        x = jnp.concatenate([self._picture(picture), self._words(tokens)], axis=1)
         x, _ = self.trunk(x, self._mask(), keys)
         return self._logits(x[:, self.places :])
 
-    def prefill(self, seen):
-        """Look at the picture once; gives what `decode_step` goes on from: a tree of arrays [B, ...]."""
-        caches = self.trunk.empty_caches(len(seen), self.places + self.length, self.width)
-        return self.trunk(self._picture(seen), self._mask()[:, :, : self.places], None, caches, 0)[1]
+    def prefill(self, picture: Float[AnyArray, "B N D"]) -> list[Cache]:
+        """Run the picture once. Return the caches that `decode_step` starts from."""
+        caches = self.trunk.empty_caches(len(picture), self.places + self.length, self.width)
+        x = self._picture(picture)
+        return self.trunk(x, self._mask()[:, :, : self.places], None, caches, 0)[1]
 
-    def decode_step(self, caches, tokens, i):
-        """Logits float32 [B, vocab_size] of token i, given int32 [B, length] of which those before i are written; and the
-        new caches."""
+    def decode_step(
+        self, caches: list[Cache], tokens: Int[AnyArray, "B length"], i: int | Int[Array, ""]
+    ) -> tuple[Float[Array, "B vocab_size"], list[Cache]]:
+        """Return (logits of word i, the new caches).
+
+        tokens: of which those before i are written already.
+        """
         x = jax.lax.dynamic_slice_in_dim(self._words(tokens), i, 1, axis=1)
         mask = jax.lax.dynamic_slice_in_dim(self._mask(), self.places + i, 1, axis=2)
         x, caches = self.trunk(x, mask, None, caches, self.places + i)

@@ -1,25 +1,43 @@
-"""Each distinct caption of the training split is a class with a vector of its own: class-conditional models."""
+"""Class-conditional models: each distinct caption of the training split is a class."""
+
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
 
+from t2i_jax.core.fields import Field
+from t2i_jax.core.text import TextCondition, TextEncoder
 from t2i_jax.text import tokenizer as tokenizers
-from t2i_jax.text.condition import TextCondition, TextEncoder
+from t2i_jax.text.encoder import LENGTH, VOCAB_SIZE, WIDTH
+
+
+def fields(config) -> dict[str, Field]:
+    """Return the fields of `config.text` for classes."""
+    del config
+    return {
+        "length": LENGTH._replace(low=2),
+        "vocab_size": VOCAB_SIZE._replace(meaning="largest number of classes, plus 2"),
+        "width": WIDTH._replace(meaning="numbers in the vector of a class"),
+    }
 
 
 def make(config) -> TextEncoder:
-    """A table of `vocab_size` rows of `width` numbers; the first two are padding and the empty caption, "no class".
+    """Return an encoder that looks captions up in a table of `vocab_size` rows of `width` numbers.
 
-    `pooled` is the caption's row; in `sequence` that of the end token follows it. Captions are those of
-    `tokenizer.train_whole`: any other is an error, as there is no picture to draw of it.
-    Raises ValueError if `length` is less than 2, the class and the end.
+    The first two rows are padding and the empty caption, which is "no class". `pooled` is the
+    caption's row. In `sequence`, the row of the end token follows it. Captions are those of
+    `tokenizer.train_classes`: any other is an error, because there is no picture to draw of it.
+
+    Raises ValueError if `length` is less than 2, for the class and the end.
     """
     if config.length < 2:
-        raise ValueError(f"text.length is {config.length}; a class takes 2 tokens, itself and the end")
+        raise ValueError(
+            f"text.length is {config.length}; a class takes 2 tokens, itself and the end"
+        )
     table = nn.Embed(config.vocab_size, config.width, embedding_init=nn.initializers.normal(0.5))
 
     def apply(params, frozen, text, keys=None):
-        sequence = table.apply({"params": params}, text["tokens"])
+        sequence: Any = table.apply({"params": params}, text["tokens"])
         return TextCondition(sequence, sequence[:, 0], text["mask"])
 
     def init(rng, length):
@@ -27,4 +45,6 @@ def make(config) -> TextEncoder:
         params = table.init(rng, text["tokens"])["params"]
         return params, apply(params, {}, text)
 
-    return TextEncoder(init, apply, lambda captions: tokenizers.train_whole(captions, config.vocab_size))
+    return TextEncoder(
+        init, apply, lambda captions: tokenizers.train_classes(captions, config.vocab_size)
+    )

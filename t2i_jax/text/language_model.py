@@ -1,18 +1,23 @@
-"""The words of a decoder that is a language model itself (`model.causal_text`): rows of its table, trained with the rest.
+"""The words of a decoder that is itself a language model (`model.causal_text`).
 
-The table, positions and tokenizer of a published model come with `init_from` (convert/language_model.py). Without one, all
-three are made for the run, the tokenizer from its captions.
+A word is a row of the model's embedding table, which is trained with the rest. The table, positions
+and tokenizer of a published model come with `init_from` (convert/language_model.py). Without one,
+all three start from nothing, and the tokenizer is trained on the captions of the run.
 """
 
 import flax.linen as nn
+from jaxtyping import Array, Bool, Int, Key
 
-from t2i_jax.text.condition import TextCondition, TextEncoder, masked_mean, trained
+from t2i_jax.core.fields import Field
+from t2i_jax.core.text import TextCondition, TextEncoder
+from t2i_jax.text.encoder import SHARED, make_trainable, masked_mean
 
 
 class Words(nn.Module):
-    """Tokens int32 [B, L] and mask bool [B, L] -> TextCondition with vectors of `width`; `pooled` is the masked mean.
+    """Word embeddings of `width` numbers, with learned positions. `pooled` is the masked mean.
 
-    positions: so many learned ones are added, as in GPT-2; 0 for none. ValueError if there are fewer than L.
+    positions: how many learned positions there are (as in GPT-2); 0 for none. Raises ValueError if
+        there are fewer than L.
     """
 
     vocab_size: int
@@ -20,16 +25,32 @@ class Words(nn.Module):
     positions: int = 0
 
     @nn.compact
-    def __call__(self, tokens, mask, keys=None) -> TextCondition:
+    def __call__(
+        self,
+        tokens: Int[Array, "B L"],
+        mask: Bool[Array, "B L"],
+        keys: Key[Array, "B"] | None = None,
+    ) -> TextCondition:
         init, length = nn.initializers.normal(0.5), tokens.shape[1]
         x = nn.Embed(self.vocab_size, self.width, embedding_init=init, name="embed")(tokens)
         if self.positions:
             if length > self.positions:
-                raise ValueError(f"text.length is {length}: this language model has {self.positions} positions")
+                raise ValueError(
+                    f"text.length is {length}: this language model has {self.positions} positions"
+                )
             x = x + self.param("positions", init, (self.positions, self.width))[:length]
         return TextCondition(x, masked_mean(x, mask), mask)
 
 
+def fields(config) -> dict[str, Field]:
+    """Return the fields of `config.text` for language_model."""
+    del config
+    return {**SHARED, "positions": Field(0, "number of learned positions; 0 for none", 0)}
+
+
 def make(config) -> TextEncoder:
-    """`Words` of those of its fields that `config.text` has, and, without `init_from`, a tokenizer of `vocab_size`."""
-    return trained(Words, config)
+    """Build a `Words` encoder from the matching fields of `config.text`.
+
+    Trains a tokenizer of `vocab_size` tokens, unless `init_from` brings one.
+    """
+    return make_trainable(Words, config)

@@ -1,14 +1,22 @@
-"""Hears nothing: for models without a condition. Every caption is the empty one."""
+"""No condition: for unconditional models. Every caption becomes the empty one."""
 
 import jax.numpy as jnp
 from tokenizers import Regex, Tokenizer, models, normalizers
 
+from t2i_jax.core.fields import Field
+from t2i_jax.core.text import TextCondition, TextEncoder
 from t2i_jax.text import tokenizer as tokenizers
-from t2i_jax.text.condition import TextCondition, TextEncoder
+from t2i_jax.text.encoder import LENGTH
+
+
+def fields(config) -> dict[str, Field]:
+    """Return the fields of `config.text` for none."""
+    del config
+    return {"length": LENGTH._replace(meaning="tokens of the empty caption; 1 is enough")}
 
 
 def make(config) -> TextEncoder:
-    """No parameters, and zeros of width 1 for a condition. No field is used but `length`, of which 1 is enough."""
+    """Return an encoder without parameters, whose condition is zeros of width 1."""
     del config
 
     def apply(params, frozen, text, keys=None):
@@ -18,11 +26,14 @@ def make(config) -> TextEncoder:
     def init(rng, length):
         return {}, apply({}, {}, {"mask": jnp.ones((1, length), bool)})
 
-    return TextEncoder(init, apply, lambda captions: _deaf())
+    return TextEncoder(init, apply, lambda captions: _make_tokenizer())
 
 
-def _deaf() -> Tokenizer:
-    """A tokenizer to which every caption is empty, so that not even the mask tells of its length."""
+def _make_tokenizer() -> Tokenizer:
+    """Return a tokenizer that maps every caption to the empty one.
+
+    The mask must not give away the length of a caption either.
+    """
     tokenizer = Tokenizer(models.WordLevel({}))
     tokenizer.normalizer = normalizers.Replace(Regex(r"[\s\S]+"), "")
-    return tokenizers.plain(tokenizer)
+    return tokenizers.standardise(tokenizer)

@@ -1,20 +1,26 @@
-"""A transformer text encoder trained with the model; depth 0 gives plain word embeddings."""
+"""A transformer text encoder trained with the model; depth 0 gives word embeddings alone."""
 
 from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Key
 
+from t2i_jax.core.fields import Field
+from t2i_jax.core.text import TextCondition, TextEncoder
 from t2i_jax.models.layers import Dense, sine_positions
 from t2i_jax.models.transformer import Transformer
-from t2i_jax.text.condition import TextCondition, TextEncoder, masked_mean, trained
+from t2i_jax.text.encoder import DROPOUT, SHARED, WINDOW, make_trainable, masked_mean
 
 
-def mix_near(x, mask, reach: int, dtype=jnp.float32):
-    """Vectors x [B, L, D] plus one linear layer ("window") of each and of the `reach` before and after it; 0 adds nothing.
+def mix_near(
+    x: Float[Array, "B L D"], mask: Bool[Array, "B L"], reach: int, dtype: Any = jnp.float32
+) -> Float[Array, "B L D"]:
+    """Add to each vector one linear layer of itself and of the `reach` vectors on either side.
 
-    So a phrase such as "large red ring" is one thing from the start; attention alone learns that late (docs/recipes.md).
-    To be called in a module's `__call__`, whose layer it becomes.
+    Reach 0 adds nothing. So a phrase such as "large red ring" is one object from the start;
+    attention alone learns that late (docs/recipes.md). Call it in a module's `__call__`: the layer
+    becomes the module's own, with the name "window".
     """
     if not reach:
         return x
@@ -24,7 +30,7 @@ def mix_near(x, mask, reach: int, dtype=jnp.float32):
 
 
 class TextTransformer(nn.Module):
-    """Tokens int32 [B, L] and mask bool [B, L] -> TextCondition with vectors of `width`; `pooled` is the masked mean.
+    """A transformer over word embeddings of `width` numbers. `pooled` is the masked mean.
 
     window: the reach of `mix_near` over the word embeddings.
     """
@@ -38,9 +44,16 @@ class TextTransformer(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, tokens, mask, keys=None) -> TextCondition:
+    def __call__(
+        self,
+        tokens: Int[Array, "B L"],
+        mask: Bool[Array, "B L"],
+        keys: Key[Array, "B"] | None = None,
+    ) -> TextCondition:
         init = nn.initializers.normal(0.5)
-        x = nn.Embed(self.vocab_size, self.width, embedding_init=init, dtype=self.dtype, name="embed")(tokens)
+        x = nn.Embed(
+            self.vocab_size, self.width, embedding_init=init, dtype=self.dtype, name="embed"
+        )(tokens)
         x = mix_near(x, mask, self.window, self.dtype)
         if self.depth:
             x = x + sine_positions(tokens.shape[1], self.width).astype(self.dtype)
@@ -49,6 +62,21 @@ class TextTransformer(nn.Module):
         return TextCondition(x, masked_mean(x, mask), mask)
 
 
+def fields(config) -> dict[str, Field]:
+    """Return the fields of `config.text` for transformer."""
+    del config
+    return {
+        **SHARED,
+        "depth": Field(2, "number of layers; 0 for word embeddings alone", 0),
+        "heads": Field(4, "attention heads of a layer", 1),
+        "window": WINDOW,
+        "dropout": DROPOUT,
+        "dtype": Field(
+            "float32", "type of the numbers computed with", choices=("float32", "bfloat16")
+        ),
+    }
+
+
 def make(config) -> TextEncoder:
-    """A TextTransformer of those of its fields that `config.text` has, and a tokenizer of `vocab_size` for the captions."""
-    return trained(TextTransformer, config)
+    """Build a `TextTransformer` encoder from the matching fields of `config.text`."""
+    return make_trainable(TextTransformer, config)

@@ -1,4 +1,4 @@
-"""Adversarial losses by their formulas in probabilities, at their optimum, and where they can be refused."""
+"""Adversarial losses: their formulas in probabilities, their optimum, and what is refused."""
 
 import jax
 import jax.numpy as jnp
@@ -30,7 +30,10 @@ def test_formulas(name, real, fake, fool):
 
 @pytest.mark.parametrize("name", losses.NAMES)
 def test_players_pull_apart(name):
-    """Around zero the discriminator raises real logits and lowers fake ones, and the generator raises its own."""
+    """Around zero, the discriminator raises real logits and lowers fake ones.
+
+    The generator raises its own.
+    """
     loss = losses.make_losses(name)
     slopes = [float(jax.grad(lambda x, f=f: f(x).sum())(jnp.array([0.1]))[0]) for f in loss]
     assert slopes[0] < 0 < slopes[1] and slopes[2] < 0
@@ -41,7 +44,9 @@ def test_minimax_is_zero_sum_and_nonsaturating_does_not_vanish():
     np.testing.assert_allclose(minimax.fool(LOGITS), -minimax.fake(LOGITS))
     sure = jnp.array([-20.0])  # the discriminator is sure that it is a fake
     assert abs(jax.grad(lambda x: minimax.fool(x).sum())(sure)[0]) < 1e-8
-    np.testing.assert_allclose(jax.grad(lambda x: nonsaturating.fool(x).sum())(sure), [-1.0], rtol=1e-6)
+    np.testing.assert_allclose(
+        jax.grad(lambda x: nonsaturating.fool(x).sum())(sure), [-1.0], rtol=1e-6
+    )
 
 
 def test_smoothing_moves_the_best_answer_to_real_pictures_only():
@@ -52,7 +57,8 @@ def test_smoothing_moves_the_best_answer_to_real_pictures_only():
         np.testing.assert_allclose(jax.nn.sigmoid(best), 0.9, atol=1e-3)
         np.testing.assert_array_equal(loss.fake(logits), plain.fake(logits))
         np.testing.assert_array_equal(loss.fool(logits), plain.fool(logits))
-    assert abs(logits[jnp.argmin(losses.make_losses("least_squares", 0.1).real(logits))] - 0.9) < 1e-3
+    best = logits[jnp.argmin(losses.make_losses("least_squares", 0.1).real(logits))]
+    assert abs(best - 0.9) < 1e-3
 
 
 def test_extreme_logits_stay_finite():
@@ -63,10 +69,15 @@ def test_extreme_logits_stay_finite():
 
 
 def test_refusals():
-    with pytest.raises(ValueError, match=r"minimax, nonsaturating, least_squares, hinge, wasserstein; did you mean 'hinge'"):
+    with pytest.raises(
+        ValueError,
+        match=r"minimax, nonsaturating, least_squares, hinge, wasserstein; did you mean 'hinge'",
+    ):
         losses.make_losses("hing")
     for name in ("hinge", "wasserstein"):
-        with pytest.raises(ValueError, match=f"{name}.*no labels to smooth.*minimax, nonsaturating, least_squares"):
+        with pytest.raises(
+            ValueError, match=f"{name}.*no labels to smooth.*minimax, nonsaturating, least_squares"
+        ):
             losses.make_losses(name, 0.1)
     for smoothing in (-0.1, 0.5):
         with pytest.raises(ValueError, match=r"0 to below 0\.5"):

@@ -1,4 +1,4 @@
-"""The whole way from a package (tiny, home-made, laid out as the real one) to pictures and captions."""
+"""All steps from a tiny package, with the layout of the real one, to pictures and captions."""
 
 import gzip
 import struct
@@ -9,8 +9,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from t2i_jax.data import fashion_mnist, source
-from tests.data import test_debian
+from t2i_jax.data import fashion_mnist
+from t2i_jax.data.load import load_source
+from tests.download import test_debian
 
 CONFIG = SimpleNamespace(name="fashion_mnist", resolution=32, template="a photo of a {}")
 RNG = np.random.default_rng(0)
@@ -28,11 +29,17 @@ def idx(array):
 
 @pytest.fixture
 def package(tmp_path, monkeypatch):
-    """The folder of a package of 40 training and 12 test pictures; 10 of the 40 are for validation. There is no apt."""
-    files = {f"./usr/share/datasets/fashion-mnist/{name}.gz": gzip.compress(idx(array)) for name, array in ARRAYS.items()}
+    """The folder of a package of 40 training and 12 test pictures. There is no apt.
+
+    10 of the 40 are for validation.
+    """
+    files = {
+        f"./usr/share/datasets/fashion-mnist/{name}.gz": gzip.compress(idx(array))
+        for name, array in ARRAYS.items()
+    }
     table = test_debian.make_deb(tmp_path, test_debian.packed("xz", files))
     monkeypatch.setattr(fashion_mnist, "PACKAGES", {fashion_mnist.SPEC: table[test_debian.SPEC]})
-    monkeypatch.setattr(fashion_mnist, "VALIDATION", 10)
+    monkeypatch.setattr(fashion_mnist, "NUM_VALIDATION", 10)
     monkeypatch.setitem(fashion_mnist.SPLITS, "train", ("train", slice(None, -10)))
     monkeypatch.setitem(fashion_mnist.SPLITS, "validation", ("train", slice(-10, None)))
     monkeypatch.setenv("T2I_JAX_DATA", str(tmp_path / "data"))
@@ -43,14 +50,18 @@ def package(tmp_path, monkeypatch):
 def test_from_package_to_pictures(package, capsys):
     fashion_mnist.prepare(CONFIG, str(package))
     assert "MIT licence" in capsys.readouterr().out
-    train, validation, test = (source.load(CONFIG, split) for split in ("train", "validation", "test"))
+    train, validation, test = (
+        load_source(CONFIG, split) for split in ("train", "validation", "test")
+    )
     assert [len(s.captions) for s in (train, validation, test)] == [30, 10, 12]
     labels = np.concatenate([train.labels, validation.labels])
     np.testing.assert_array_equal(labels, ARRAYS["train-labels-idx1-ubyte"])
     images = np.concatenate([s.read(np.arange(len(s.captions))) for s in (train, validation)])
     assert images.shape == (40, 32, 32, 3) and images.dtype == np.uint8
     for channel in range(3):
-        np.testing.assert_array_equal(images[:, 2:-2, 2:-2, channel], ARRAYS["train-images-idx3-ubyte"])
+        np.testing.assert_array_equal(
+            images[:, 2:-2, 2:-2, channel], ARRAYS["train-images-idx3-ubyte"]
+        )
     frame = np.ones((32, 32), bool)
     frame[2:-2, 2:-2] = False
     assert not images[:, frame].any(), "framed in black"
@@ -60,24 +71,32 @@ def test_from_package_to_pictures(package, capsys):
         "a photo of a t-shirt",
         "a photo of a trouser",
     ]
-    assert [test.classes[label] in said for label, said in zip(test.labels, test.captions, strict=True)] == [True] * 12
-    assert set(test.variants) == set(fashion_mnist.VARIANTS) and test.variants["flip"] == test.captions
+    pairs = list(zip(test.labels, test.captions, strict=True))
+    assert [test.classes[label] in caption for label, caption in pairs] == [True] * 12
+    assert set(test.variants) == set(fashion_mnist.AUGMENTATIONS)
+    assert test.variants["flip"] == test.captions
     np.testing.assert_array_equal(test.read(np.array([5, 0]))[0], test.read(np.arange(12))[5])
 
 
-def test_28_px_are_as_published_and_each_setting_has_its_mark(package):
+def test_28_px_are_as_published_and_each_setting_has_its_fingerprint(package):
     fashion_mnist.prepare(CONFIG, str(package))
     changes = ({}, {"resolution": 28}, {"template": "{}"})
-    sources = [fashion_mnist.make(SimpleNamespace(**vars(CONFIG) | change), "test") for change in changes]
-    np.testing.assert_array_equal(sources[1].read(np.arange(12))[..., 0], ARRAYS["t10k-images-idx3-ubyte"])
+    sources = [
+        fashion_mnist.make(SimpleNamespace(**vars(CONFIG) | change), "test") for change in changes
+    ]
+    np.testing.assert_array_equal(
+        sources[1].read(np.arange(12))[..., 0], ARRAYS["t10k-images-idx3-ubyte"]
+    )
     assert sources[2].captions[:2] == ["ankle boot", "sneaker"]
     marks = {s.fingerprint for s in (*sources, fashion_mnist.make(CONFIG, "train"))}
     assert len(marks) == 4 and fashion_mnist.make(CONFIG, "test").fingerprint in marks
     without = SimpleNamespace(name="fashion_mnist", resolution=32)
-    assert fashion_mnist.make(without, "test").fingerprint == sources[0].fingerprint, "the default template"
+    assert fashion_mnist.make(without, "test").fingerprint == sources[0].fingerprint, (
+        "the default template"
+    )
 
 
-def test_unprepared_it_says_what_to_do_and_leaves_nothing(package, monkeypatch):
+def test_without_preparation_it_tells_what_to_do_and_leaves_nothing(package, monkeypatch):
     with pytest.raises(FileNotFoundError, match=r"apt-get was not found.*some-things.*--archives="):
         fashion_mnist.make(CONFIG, "train")
 
@@ -88,7 +107,9 @@ def test_unprepared_it_says_what_to_do_and_leaves_nothing(package, monkeypatch):
         patch.setattr(fashion_mnist, "read_idx", stop)
         fashion_mnist.prepare(CONFIG, str(package))
     assert [path.name for path in (package / "data").iterdir()] == ["downloads"]
-    assert len(fashion_mnist.make(CONFIG, "train").captions) == 30, "the package is there now, so it prepares itself"
+    assert len(fashion_mnist.make(CONFIG, "train").captions) == 30, (
+        "the package is there now, so it prepares itself"
+    )
 
 
 @pytest.mark.parametrize(
@@ -99,7 +120,7 @@ def test_unprepared_it_says_what_to_do_and_leaves_nothing(package, monkeypatch):
         ({"template": "clothes"}, "train", "'clothes' has no {} for the name of the class"),
     ],
 )
-def test_what_is_unknown_is_named_with_what_there_is(package, change, split, message):
+def test_unknown_values_are_named_with_the_known_ones(package, change, split, message):
     with pytest.raises(ValueError, match=message):
         fashion_mnist.make(SimpleNamespace(**vars(CONFIG) | change), split)
 
@@ -107,11 +128,20 @@ def test_what_is_unknown_is_named_with_what_there_is(package, change, split, mes
 def test_idx():
     for array in ARRAYS.values():
         np.testing.assert_array_equal(fashion_mnist.read_idx(idx(array)), array)
-    for content in (b"", b"\0\0\x08", b"\0\0\x0d\x01\0\0\0\x01\0\0\0\0", idx(ARRAYS["t10k-labels-idx1-ubyte"])[:-1]):
+    for content in (
+        b"",
+        b"\0\0\x08",
+        b"\0\0\x0d\x01\0\0\0\x01\0\0\0\0",
+        idx(ARRAYS["t10k-labels-idx1-ubyte"])[:-1],
+    ):
         with pytest.raises(ValueError, match="not an IDX file"):
             fashion_mnist.read_idx(content)
 
 
 def test_importing_needs_no_tensorflow():
-    code = "import sys; from t2i_jax.data import fashion_mnist; print([m for m in sys.modules if 'tensorflow' in m])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
+    code = (
+        "import sys; from t2i_jax.data import fashion_mnist; "
+        "print([m for m in sys.modules if 'tensorflow' in m])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "[]"

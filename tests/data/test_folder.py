@@ -1,4 +1,4 @@
-"""Folders as people have them, bad files included; every count, caption and pixel is checked."""
+"""Folders as users have them, with bad files; every count, caption and pixel is checked."""
 
 import json
 import os
@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from t2i_jax.data import folder, source
+from t2i_jax.data import folder
+from t2i_jax.data.load import load_source
 
 
 @pytest.fixture(autouse=True)
@@ -36,31 +37,34 @@ def picture(path, colour=(1, 2, 3), caption=None, size=(12, 10)):
 
 
 def many(top, n):
-    """n pictures; picture i is of colour (i, 0, 9) and says so."""
+    """Write n pictures; picture i has colour (i, 0, 9) and caption "number i"."""
     for i in range(n):
         picture(top / f"{i:03}.png", (i, 0, 9), f"number {i}")
 
 
 def everything(top, **more):
-    """{caption: colour} of all splits; a colour is that of the top left pixel."""
+    """Return {caption: colour of the top left pixel} of all splits."""
     found = {}
     for split in ("train", "validation", "test"):
-        s = source.load(config(top, **more), split)
+        s = load_source(config(top, **more), split)
         images = s.read(np.arange(len(s.captions)))
-        found |= {c: tuple(int(v) for v in image[0, 0]) for c, image in zip(s.captions, images, strict=True)}
+        found |= {
+            c: tuple(int(v) for v in image[0, 0])
+            for c, image in zip(s.captions, images, strict=True)
+        }
     return found
 
 
-def by_name(top, rows, name="metadata.jsonl"):
+def write_table(top, rows, name="metadata.jsonl"):
     (top / name).write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
 
 
-def test_captions_beside_the_pictures_go_with_the_right_pixels(top):
+def test_captions_next_to_pictures_belong_to_the_right_pixels(top):
     many(top, 40)
     assert everything(top) == {f"number {i}": (i, 0, 9) for i in range(40)}
 
 
-def test_the_user_says_under_what_the_captions_stay_true(top):
+def test_the_user_declares_augmentations(top):
     many(top, 5)
     assert folder.make(config(top), "train").variants == {}
     s = folder.make(config(top, augmentations=("flip", "crop")), "train")
@@ -75,7 +79,7 @@ def test_read_takes_any_positions_and_gives_the_same_again(top):
     assert first.shape == (3, 8, 8, 3) and first.dtype == np.uint8
     assert [s.captions[p] for p in positions] == [f"number {c}" for c in first[:, 0, 0, 0]]
     kept = first.copy()
-    first[:] = 0  # what one caller does to a batch, no other sees
+    first[:] = 0  # a caller may change its batch; others do not see it
     np.testing.assert_array_equal(s.read(positions), kept)
     assert s.read(np.zeros(0, int)).shape == (0, 8, 8, 3)
 
@@ -96,13 +100,17 @@ def test_unicode_in_names_and_captions(top):
     (top / "bom.txt").write_bytes(b"\xef\xbb\xbfwith a mark\n")
     picture(top / "bom.png", (8, 8, 8))
     found = everything(top)
-    assert found["eine Kätzin, 猫, 🐈"] == (7, 7, 7) and found["with a mark"] == (8, 8, 8) and len(found) == 5
+    assert (
+        found["eine Kätzin, 猫, 🐈"] == (7, 7, 7)
+        and found["with a mark"] == (8, 8, 8)
+        and len(found) == 5
+    )
 
 
 def test_a_table_may_spell_a_name_in_the_other_unicode_form(top):
     for i in range(3):
         picture(top / f"cafe\u0301{i}.png", (i, i, i))
-    by_name(top, [{"file_name": f"./caf\u00e9{i}.png", "text": str(i)} for i in range(3)])
+    write_table(top, [{"file_name": f"./caf\u00e9{i}.png", "text": str(i)} for i in range(3)])
     assert everything(top) == {str(i): (i, i, i) for i in range(3)}
 
 
@@ -117,7 +125,12 @@ def test_a_table_may_spell_a_name_in_the_other_unicode_form(top):
 def test_jsonl(top, name, keys):
     for i in range(3):
         picture(top / "sub" / f"{i}.png", (i, i, i), "not this one")
-    rows = [json.dumps(dict(zip(keys, (f"sub/{i}.png", f"say {i}\u2028é"), strict=True)), ensure_ascii=False) for i in range(3)]
+    rows = [
+        json.dumps(
+            dict(zip(keys, (f"sub/{i}.png", f"say {i}\u2028é"), strict=True)), ensure_ascii=False
+        )
+        for i in range(3)
+    ]
     (top / name).write_bytes(b"\xef\xbb\xbf" + "\r\n\r\n".join(rows).encode())
     assert everything(top) == {f"say {i}\u2028é": (i, i, i) for i in range(3)}
 
@@ -125,17 +138,36 @@ def test_jsonl(top, name, keys):
 def test_csv_with_commas_quotes_and_newlines(top):
     for i in range(3):
         picture(top / f"{i}.png", (i, i, i))
-    text = '\ufefffile_name,text,more\r\n0.png,"a ""red"" cat, sitting",x\r\n1.png,"two\r\nlines",\r\n2.png,é\u2028ü,x\r\n'
+    text = (
+        '\ufefffile_name,text,more\r\n0.png,"a ""red"" cat, sitting",x\r\n'
+        '1.png,"two\r\nlines",\r\n2.png,é\u2028ü,x\r\n'
+    )
     (top / "metadata.csv").write_bytes(text.encode())
-    assert everything(top) == {'a "red" cat, sitting': (0,) * 3, "two\nlines": (1,) * 3, "é\u2028ü": (2,) * 3}
+    assert everything(top) == {
+        'a "red" cat, sitting': (0,) * 3,
+        "two\nlines": (1,) * 3,
+        "é\u2028ü": (2,) * 3,
+    }
 
 
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("metadata.jsonl", '{"file_name": "a.png", "text": "x"}\n{"file_name": ', r"metadata\.jsonl, line 2: not JSON"),
-        ("metadata.jsonl", '\n["a.png"]', r"metadata\.jsonl, line 2: needs an object with file_name and text"),
-        ("metadata.jsonl", '{"name": "a.png"}', r"line 1: needs file_name or image or file, has name"),
+        (
+            "metadata.jsonl",
+            '{"file_name": "a.png", "text": "x"}\n{"file_name": ',
+            r"metadata\.jsonl, line 2: not JSON",
+        ),
+        (
+            "metadata.jsonl",
+            '\n["a.png"]',
+            r"metadata\.jsonl, line 2: needs an object with file_name and text",
+        ),
+        (
+            "metadata.jsonl",
+            '{"name": "a.png"}',
+            r"line 1: needs file_name or image or file, has name",
+        ),
         (
             "captions.jsonl",
             '{"file": "a.png", "label": 3}',
@@ -143,10 +175,22 @@ def test_csv_with_commas_quotes_and_newlines(top):
         ),
         ("metadata.jsonl", '{"file": "a.png", "text": 0}', "line 1: text needs to be text, got 0"),
         ("metadata.jsonl", '{"file": "a.png", "text": "\\ud800"}', "line 1: text needs to be text"),
-        ("metadata.csv", "file_name,text\na.png,x\nb.png,a, b\n", r"metadata\.csv, line 3: needs 2 columns"),
+        (
+            "metadata.csv",
+            "file_name,text\na.png,x\nb.png,a, b\n",
+            r"metadata\.csv, line 3: needs 2 columns",
+        ),
         ("metadata.csv", "file_name,text\na.png\n", r"metadata\.csv, line 2: needs 2 columns"),
-        ("metadata.csv", 'file_name,text\na.png,"never closed\n', r"metadata\.csv, line 2: not CSV"),
-        ("metadata.csv", b"file_name,text\na.png,x\nb.png,\xff\n", r"metadata\.csv, line 3: not UTF-8"),
+        (
+            "metadata.csv",
+            'file_name,text\na.png,"never closed\n',
+            r"metadata\.csv, line 2: not CSV",
+        ),
+        (
+            "metadata.csv",
+            b"file_name,text\na.png,x\nb.png,\xff\n",
+            r"metadata\.csv, line 3: not UTF-8",
+        ),
     ],
 )
 def test_a_bad_row_is_named_by_file_and_line(top, name, content, message):
@@ -156,24 +200,30 @@ def test_a_bad_row_is_named_by_file_and_line(top, name, content, message):
         folder.make(config(top), "train")
 
 
-def test_two_captions_files_are_one_too_many(top):
+def test_two_captions_files_are_an_error(top):
     picture(top / "a.png")
-    by_name(top, [{"file": "a.png", "text": "x"}])
-    by_name(top, [{"file": "a.png", "text": "y"}], "captions.jsonl")
+    write_table(top, [{"file": "a.png", "text": "x"}])
+    write_table(top, [{"file": "a.png", "text": "y"}], "captions.jsonl")
     with pytest.raises(ValueError, match=r"has captions\.jsonl and metadata\.jsonl: it needs one"):
         folder.make(config(top), "train")
 
 
 def test_several_captions_of_one_picture_are_several_examples_in_one_split(top):
     many(top, 3)
-    by_name(top, [{"file": f"{i:03}.png", "text": f"{word} {i}"} for i in range(3) for word in ("b", "a")])
+    write_table(
+        top,
+        [{"file": f"{i:03}.png", "text": f"{word} {i}"} for i in range(3) for word in ("b", "a")],
+    )
     for split in ("train", "validation", "test"):
         s = folder.make(config(top), split)
         (i,) = {c[-1] for c in s.captions}
-        assert s.captions == [f"a {i}", f"b {i}"] and (s.read(np.arange(2))[:, 0, 0] == (int(i), 0, 9)).all()
+        assert (
+            s.captions == [f"a {i}", f"b {i}"]
+            and (s.read(np.arange(2))[:, 0, 0] == (int(i), 0, 9)).all()
+        )
 
 
-def test_what_cannot_be_used_is_skipped_counted_and_listed(top, data_dir):
+def test_unusable_files_are_skipped_counted_and_listed(top, data_dir):
     many(top, 30)
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     Image.fromarray(noise).save(top / "cut.jpg")
@@ -187,7 +237,14 @@ def test_what_cannot_be_used_is_skipped_counted_and_listed(top, data_dir):
     (top / ".hidden.png").write_text("of no interest")
     (top / "array.npy").write_bytes(b"\x93NUMPY")  # not pictures, and never opened
     (top / "object.pkl").write_bytes(b"cos\nsystem\n(S'exit'\ntR.")
-    by_name(top, [{"file": "gone.png", "text": "x"}, {"file": "array.npy", "text": "x"}, {"file": "../x.png", "text": ""}])
+    write_table(
+        top,
+        [
+            {"file": "gone.png", "text": "x"},
+            {"file": "array.npy", "text": "x"},
+            {"file": "../x.png", "text": ""},
+        ],
+    )
     s = folder.make(config(top, max_skipped=0.2), "train")
     assert len(everything(top, max_skipped=0.2)) == 30
     assert s.notes[0].startswith("7 files skipped, listed in ") and len(s.notes) == 8
@@ -196,8 +253,13 @@ def test_what_cannot_be_used_is_skipped_counted_and_listed(top, data_dir):
     assert str(listed) in s.notes[0] and set(lines) == {
         *("../x.png", "array.npy", "cut.jpg", "gone.png", "latin.png", "mute.png", "words.png")
     }
-    assert lines["mute.png"] == "no caption" and lines["gone.png"] == "named in a captions file, but not there"
-    assert "truncated" in lines["cut.jpg"] and "its format is none of PNG, JPEG" in lines["words.png"]
+    assert (
+        lines["mute.png"] == "no caption"
+        and lines["gone.png"] == "named in a captions file, but not there"
+    )
+    assert (
+        "truncated" in lines["cut.jpg"] and "its format is none of PNG, JPEG" in lines["words.png"]
+    )
     assert lines["latin.png"].startswith("latin.txt is not UTF-8")
 
 
@@ -219,31 +281,37 @@ def test_empty_captions_are_kept_and_counted(top):
     for i in range(20):
         (top / f"{i:03}.txt").write_text(" \n")
     s = folder.make(config(top), "train")
+    count = f"{len(s.captions)} of {len(s.captions)}"
     assert set(s.captions) == {""} and s.notes == [
-        f"{len(s.captions)} of {len(s.captions)} captions in train are empty: these examples are unconditional"
+        f"{count} captions in train are empty: these examples are unconditional"
     ]
 
 
 def test_split_folders_are_the_splits_each_with_its_captions(top):
     picture(top / "train" / "a.png", (1, 1, 1), "beside")
     picture(top / "test" / "deep" / "b.png", (2, 2, 2))
-    by_name(top / "test", [{"file_name": "deep/b.png", "text": "in its table"}])
+    write_table(top / "test", [{"file_name": "deep/b.png", "text": "in its table"}])
     assert folder.make(config(top), "train").captions == ["beside"]
     s = folder.make(config(top), "test")
     assert s.captions == ["in its table"] and (s.read(np.array([0])) == 2).all()
-    with pytest.raises(ValueError, match="has no examples in split 'validation': it has train, test"):
+    with pytest.raises(
+        ValueError, match="has no examples in split 'validation': it has train, test"
+    ):
         folder.make(config(top), "validation")
     picture(top / "val" / "c.png", (3, 3, 3), "x")
-    assert "  val/c.png: outside of train/, validation/, test/" in folder.make(config(top, max_skipped=0.5), "train").notes
+    assert (
+        "  val/c.png: outside of train/, validation/, test/"
+        in folder.make(config(top, max_skipped=0.5), "train").notes
+    )
 
 
-def test_a_split_without_a_folder_is_taken_from_train():
+def test_a_split_without_a_folder_is_cut_from_train():
     files = [f"train/{i}.png" for i in range(40)] + [f"test/{i}.png" for i in range(3)]
-    splits = folder.assign(files)
+    splits = folder.assign_splits(files)
     assert {file for file, split in splits.items() if split == "test"} == set(files[40:])
     validation = [file for file, split in splits.items() if split == "validation"]
     assert 1 <= len(validation) < 10 and all(file.startswith("train/") for file in validation)
-    assert set(folder.assign(files[:40]).values()) == set(folder.SPLITS)
+    assert set(folder.assign_splits(files[:40]).values()) == set(folder.SPLITS)
 
 
 def test_a_split_folder_without_usable_pictures_is_not_filled_from_train(top):
@@ -251,24 +319,28 @@ def test_a_split_folder_without_usable_pictures_is_not_filled_from_train(top):
         picture(top / "train" / f"{i}.png", (i, i, i), "beside")
     picture(top / "test" / "b.png", (2, 2, 2))  # no caption
     assert len(folder.make(config(top), "validation").captions) >= 1
-    with pytest.raises(ValueError, match="has no examples in split 'test': it has train, validation"):
+    with pytest.raises(
+        ValueError, match="has no examples in split 'test': it has train, validation"
+    ):
         folder.make(config(top), "test")
 
 
 def test_splits_by_hash_are_disjoint_fixed_and_of_the_right_size():
     files = [f"{i}.png" for i in range(4000)]
-    splits = folder.assign(files)
-    assert splits == folder.assign(files[::-1]) and set(splits) == set(files)
+    splits = folder.assign_splits(files)
+    assert splits == folder.assign_splits(files[::-1]) and set(splits) == set(files)
     share = {name: sum(s == name for s in splits.values()) / 4000 for name in folder.SPLITS}
     assert abs(share["validation"] - 0.05) < 0.01 and abs(share["test"] - 0.05) < 0.01
-    more = folder.assign([*files, "another.png"])
-    assert all(more[file] == splits[file] for file in files)  # a new picture moves no other
+    more = folder.assign_splits([*files, "another.png"])
+    assert all(
+        more[file] == splits[file] for file in files
+    )  # a new picture does not move the others
     for n in range(3, 40):
-        assert set(folder.assign(files[:n]).values()) == set(folder.SPLITS)
-    assert folder.assign(files[:2]) == {"0.png": "train", "1.png": "train"}
+        assert set(folder.assign_splits(files[:n]).values()) == set(folder.SPLITS)
+    assert folder.assign_splits(files[:2]) == {"0.png": "train", "1.png": "train"}
 
 
-def test_the_fingerprint_is_of_the_content_not_of_place_or_order(top, tmp_path, monkeypatch):
+def test_the_fingerprint_depends_on_content_not_on_place_or_order(top, tmp_path, monkeypatch):
     many(top, 12)
     many(top / "sub", 3)
     first = folder.make(config(top), "train")
@@ -287,19 +359,25 @@ def test_the_fingerprint_is_of_the_content_not_of_place_or_order(top, tmp_path, 
         folder.make(config(tmp_path / "moved", resolution=9), "train"),
         folder.make(config(tmp_path / "moved"), "test"),
     ]
-    (tmp_path / "moved" / f"{int(first.captions[0].split()[1]):03}.txt").write_text("something else")
+    (tmp_path / "moved" / f"{int(first.captions[0].split()[1]):03}.txt").write_text(
+        "something else"
+    )
     others.append(folder.make(config(tmp_path / "moved"), "train"))
     assert len({first.fingerprint, *(o.fingerprint for o in others)}) == 4
 
 
-def test_a_later_start_does_not_scan_and_a_change_does(top, monkeypatch):
+def test_a_folder_is_scanned_again_only_when_it_has_changed(top, monkeypatch):
     many(top, 6)
     scans = []
     scan = folder._scan
     monkeypatch.setattr(folder, "_scan", lambda *args: scans.append(1) or scan(*args))
     first = folder.make(config(top), "train")
     again = folder.make(config(top), "train")
-    assert len(scans) == 1 and again.captions == first.captions and again.fingerprint == first.fingerprint
+    assert (
+        len(scans) == 1
+        and again.captions == first.captions
+        and again.fingerprint == first.fingerprint
+    )
     picture(top / "new.png", (9, 9, 9), "new")
     assert "new" in everything(top) and len(scans) == 2
 
@@ -318,7 +396,7 @@ def test_an_interrupted_scan_leaves_no_index(top, data_dir, monkeypatch):
 
 
 @pytest.mark.parametrize("change", ["gone", "broken", "replaced"])
-def test_a_file_that_fails_later_is_an_error_that_names_it(top, change):
+def test_a_file_that_fails_later_is_named(top, change):
     many(top, 12)
     s = folder.make(config(top), "train")
     victim = top / f"{int(s.captions[2].split()[1]):03}.png"
@@ -333,7 +411,7 @@ def test_a_file_that_fails_later_is_an_error_that_names_it(top, change):
     assert s.read(np.array([0])).shape == (1, 8, 8, 3)
 
 
-def test_what_is_missing_altogether_is_said(top, tmp_path):
+def test_an_empty_or_missing_folder_is_an_error(top, tmp_path):
     with pytest.raises(ValueError, match="folder needs a path"):
         folder.make(config(""), "train")
     with pytest.raises(FileNotFoundError, match=f"there is no folder {tmp_path / 'nowhere'}"):
@@ -341,7 +419,10 @@ def test_what_is_missing_altogether_is_said(top, tmp_path):
     with pytest.raises(ValueError, match=r"has no pictures: they end in \.bmp"):
         folder.make(config(top), "train")
     picture(top / "a.png")
-    with pytest.raises(ValueError, match=r"has no captions: they can be NAME\.txt beside NAME\.png, or one of captions\.jsonl"):
+    with pytest.raises(
+        ValueError,
+        match=r"has no captions: they can be NAME\.txt beside NAME\.png, or one of captions\.jsonl",
+    ):
         folder.make(config(top), "train")
 
 

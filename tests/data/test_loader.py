@@ -1,12 +1,13 @@
-"""The order is a pure function of seed and position; batches hold what they say."""
+"""The order is a pure function of seed and position; batches keep what belongs together."""
 
 import jax
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
+from t2i_jax.core.source import Source
 from t2i_jax.data import loader
-from t2i_jax.data.source import Source
+from t2i_jax.runs.columns import tokenise
 from t2i_jax.text import tokenizer as tokenizers
 
 CAPTIONS = [f"picture number {i}" for i in range(10)]
@@ -21,7 +22,7 @@ def source(read=None):
 def text():
     tokenizer = tokenizers.train(CAPTIONS, 300)
     config = ConfigDict({"encoder": "transformer", "length": 12, "vocab_size": 300})
-    return loader.tokenise(source(), tokenizer, config)[0]
+    return tokenise(source(), tokenizer, config)[0]
 
 
 def test_every_epoch_is_a_permutation_and_epochs_differ():
@@ -37,7 +38,9 @@ def test_starting_anywhere_gives_the_same_batches(text):
     whole = list(loader.batches(source(), text, 4, 0, 0, 6))
     assert len(whole) == 6
     for first in (1, 4):
-        for ours, theirs in zip(loader.batches(source(), text, 4, 0, first, 6), whole[first:], strict=True):
+        for ours, theirs in zip(
+            loader.batches(source(), text, 4, 0, first, 6), whole[first:], strict=True
+        ):
             jax.tree.map(np.testing.assert_array_equal, ours, theirs)
 
 
@@ -47,26 +50,27 @@ def test_batches_keep_pictures_and_captions_together(text):
         assert batch["image"].dtype == np.uint8 and batch["index"].dtype == np.int32
         np.testing.assert_array_equal(batch["image"][:, 0, 0, 0], batch["index"])
         assert set(batch) == {"image", "text", "index"}
-        read = tokenizers.decode(tokenizer, batch["text"]["transformer"]["tokens"])
-        assert read == [CAPTIONS[i] for i in batch["index"]]
+        decoded = tokenizers.decode(tokenizer, batch["text"]["transformer"]["tokens"])
+        assert decoded == [CAPTIONS[i] for i in batch["index"]]
 
 
-def test_variants_are_tokenised_beforehand_and_go_with_their_pictures():
+def test_variants_are_tokenised_beforehand_and_stay_with_their_pictures():
     tokenizer = tokenizers.train(CAPTIONS, 300)
     config = ConfigDict({"encoder": "transformer", "length": 32, "vocab_size": 300})
-    mirrored = [said[::-1] for said in CAPTIONS[:-1]] + ["x" * 32]
-    texts, cut = loader.tokenise(source(), tokenizer, config, {"flip": mirrored})
-    assert cut == 1
+    mirrored = [caption[::-1] for caption in CAPTIONS[:-1]] + ["x" * 32]
+    texts, num_cut = tokenise(source(), tokenizer, config, {"flip": mirrored})
+    assert num_cut == 1
     for batch in loader.batches(source(), texts, 4, 3, 0, 5):
         assert set(batch) == {"image", "text", "variants", "index"}
-        plain, flipped = (
-            tokenizers.decode(tokenizer, of["transformer"]["tokens"]) for of in (batch["text"], batch["variants"]["flip"])
+        unchanged, flipped = (
+            tokenizers.decode(tokenizer, text["transformer"]["tokens"])
+            for text in (batch["text"], batch["variants"]["flip"])
         )
-        assert plain == [CAPTIONS[i] for i in batch["index"]]
+        assert unchanged == [CAPTIONS[i] for i in batch["index"]]
         assert flipped == [mirrored[i][:31] for i in batch["index"]]
 
 
-def test_a_failing_read_is_an_error_that_says_why(text):
+def test_a_failing_read_is_an_error_with_the_reason(text):
     def read(index):
         if 3 in index:
             raise OSError("photo3.jpg is gone")

@@ -1,4 +1,4 @@
-"""Real bytes of many kinds, and the exact pixels that must come out."""
+"""Files of many kinds, and the exact pixels that must come out."""
 
 import io
 
@@ -33,7 +33,7 @@ def flat(mode, colour, size=(9, 9)):
         (Image.fromarray(np.full((9, 9), 300, np.uint16)), (1, 1, 1)),  # not clipped at 255
     ],
 )
-def test_a_flat_png_keeps_its_colour_and_transparency_shows_white(image, colour):
+def test_a_flat_png_keeps_its_colour_and_transparency_is_white(image, colour):
     out = pictures.decode(encode(image), 4)
     assert out.shape == (4, 4, 3) and out.dtype == np.uint8
     np.testing.assert_array_equal(out, np.broadcast_to(colour, (4, 4, 3)))
@@ -47,7 +47,7 @@ def test_a_palette_with_a_transparent_entry():
     assert (out[:, :3] == 255).all() and (out[:, 5:] == (0, 100, 0)).all()
 
 
-def test_a_16_bit_grey_png_with_a_transparent_value_shows_white_there():
+def test_a_transparent_value_of_a_16_bit_grey_png_is_white():
     image = Image.fromarray(np.full((4, 4), 257, np.uint16))
     image.info["transparency"] = 257
     assert (np.asarray(pictures.on_white(image)) == 255).all()
@@ -77,7 +77,13 @@ def test_exif_orientation_is_applied(orientation):
     stored = Image.fromarray(np.ascontiguousarray(undo[orientation](upright)))
     out = pictures.decode(encode(stored, "JPEG", quality=100, subsampling=0, exif=exif), 16)
     assert abs(out.astype(int) - upright).max() < 40  # JPEG rings at the edges
-    assert abs(out[[2, 2, 13, 13], [2, 13, 2, 13]].astype(int) - upright[[2, 2, 13, 13], [2, 13, 2, 13]]).max() < 8
+    assert (
+        abs(
+            out[[2, 2, 13, 13], [2, 13, 2, 13]].astype(int)
+            - upright[[2, 2, 13, 13], [2, 13, 2, 13]]
+        ).max()
+        < 8
+    )
 
 
 @pytest.mark.parametrize("shape", [(8, 24), (24, 8)])
@@ -98,7 +104,14 @@ def test_resizing_is_antialiased():
 def test_a_large_jpeg_is_the_same_picture_as_the_png():
     ramp = np.linspace(0, 255, 512).astype(np.uint8)
     image = Image.fromarray(
-        np.stack([np.tile(ramp, (512, 1)), np.tile(ramp[:, None], (1, 512)), np.full((512, 512), 9, np.uint8)], 2)
+        np.stack(
+            [
+                np.tile(ramp, (512, 1)),
+                np.tile(ramp[:, None], (1, 512)),
+                np.full((512, 512), 9, np.uint8),
+            ],
+            2,
+        )
     )
     a, b = (pictures.decode(encode(image, kind), 32).astype(int) for kind in ("PNG", "JPEG"))
     assert abs(a - b).max() <= 6
@@ -130,11 +143,11 @@ noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (200, 200, 3),
         b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n",
     ],
 )
-def test_what_cannot_be_read_is_a_value_error(content):
+def test_a_file_that_cannot_be_read_is_a_value_error(content):
     with pytest.raises(ValueError, match="not a readable picture"):
         pictures.decode(content, 8)
 
 
-def test_floats_are_refused_and_say_why():
+def test_floats_are_refused_with_the_reason():
     with pytest.raises(ValueError, match="floating-point pixels have no agreed white"):
         pictures.decode(encode(flat("F", 0.5), "TIFF"), 8)

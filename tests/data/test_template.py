@@ -1,4 +1,4 @@
-"""A name in a template, with the article that it wants."""
+"""A name in a template, with the right article."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from t2i_jax.data import template
 
 
 @pytest.mark.parametrize(
-    ("pattern", "name", "said"),
+    ("pattern", "name", "caption"),
     [
         ("a photo of a {}", "sneaker", "a photo of a sneaker"),
         ("a photo of a {}", "ankle boot", "a photo of an ankle boot"),
@@ -16,10 +16,10 @@ from t2i_jax.data import template
         ("a {}, a {}", "owl", "an owl, an owl"),
     ],
 )
-def test_fill(pattern, name, said):
-    assert template.fill(pattern, name) == said
+def test_fill(pattern, name, caption):
+    assert template.fill(pattern, name) == caption
 
 
-def test_a_forgotten_place_is_an_error():
+def test_a_template_without_braces_is_an_error():
     with pytest.raises(ValueError, match=r"'a photo' has no \{\} for the name of the class"):
         template.fill("a photo", "shirt")

@@ -1,4 +1,4 @@
-"""Tiny data sets of the three kinds, from TFDS's own preparation to pictures and captions. No network."""
+"""Tiny data sets of the three kinds, all steps from TFDS to pictures. No network."""
 
 import subprocess
 import sys
@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import tensorflow_datasets
 
-from t2i_jax.data import pictures, source, tfds
+from t2i_jax.data import pictures, tfds
+from t2i_jax.data.load import load_source
 from tests.data import tiny_tfds
 
 
@@ -22,32 +23,38 @@ def load(folder, monkeypatch):
     monkeypatch.setenv("T2I_JAX_DATA", str(folder))
 
     def load(dataset, split="train", resolution=8, **more):
-        return source.load(SimpleNamespace(name="tfds", dataset=dataset, resolution=resolution, **more), split)
+        return load_source(
+            SimpleNamespace(name="tfds", dataset=dataset, resolution=resolution, **more), split
+        )
 
     return load
 
 
-def check(found, index):
-    """The examples are the middle squares of the pictures of these numbers."""
+def check(found, expected):
+    """Check that the examples are the centred squares of these pictures."""
     images = found.read(np.arange(len(found.captions)))
-    assert len(index) == len(found.captions) == len(images) and images.dtype == np.uint8
-    for image, i in zip(images, index, strict=True):
-        np.testing.assert_array_equal(image, np.broadcast_to(i[:, 2:10], (8, 8, 3)))
+    assert len(expected) == len(found.captions) == len(images) and images.dtype == np.uint8
+    for image, picture in zip(images, expected, strict=True):
+        np.testing.assert_array_equal(image, np.broadcast_to(picture[:, 2:10], (8, 8, 3)))
 
 
-def test_a_label_is_said_by_the_template(load):
-    train, validation, test = (load("tiny_labels", split) for split in ("train", "validation", "test"))
+def test_the_template_turns_a_label_into_a_caption(load):
+    train, validation, test = (
+        load("tiny_labels", split) for split in ("train", "validation", "test")
+    )
     check(train, [tiny_tfds.picture(i, 1) for i in range(38)])
     check(validation, [tiny_tfds.picture(i, 1) for i in (38, 39)])
     check(test, [tiny_tfds.picture(i, 1) for i in range(4)])
     assert train.captions[:3] == ["a photo of an owl", "a photo of a red fox", "a photo of an ant"]
     assert train.classes == ("owl", "red fox", "ant") and train.labels == [i % 3 for i in range(38)]
     assert load("tiny_labels", template="this is {}").captions[1] == "this is red fox"
-    assert "flip" not in train.variants and train.variants["noise"] == train.captions, "a mirrored 2 is none"
+    assert "flip" not in train.variants and train.variants["noise"] == train.captions, (
+        "a mirrored 2 is not a 2"
+    )
     np.testing.assert_array_equal(train.read(np.array([7, 7, 1]))[1:], train.read(np.array([7, 1])))
 
 
-def test_labels_that_were_kept_back_are_left_out(load):
+def test_examples_without_a_published_label_are_left_out(load):
     train = load("tiny_kept_back")
     check(train, [tiny_tfds.picture(i, 1) for i in range(1, 38, 2)])
     assert train.labels == [i % 3 for i in range(1, 38, 2)]
@@ -55,31 +62,44 @@ def test_labels_that_were_kept_back_are_left_out(load):
         load("tiny_kept_back", "test")
 
 
-def test_captions_are_those_that_were_written(load):
-    train, validation, test = (load("tiny_captions", split) for split in ("train", "validation", "test"))
-    said = [(i, n) for i in range(38) for n in range(i % 3)]
-    check(train, [tiny_tfds.picture(i) for i, _ in said])
-    assert train.captions == [f"thing {i}, said {n}" for i, n in said] and not len(train.labels)
-    assert validation.captions == [f"thing {i}, said 0" for i in (1, 2, 4, 5)], "the first of each picture that has one"
+def test_captions_are_as_written(load):
+    train, validation, test = (
+        load("tiny_captions", split) for split in ("train", "validation", "test")
+    )
+    numbers = [(i, n) for i in range(38) for n in range(i % 3)]
+    check(train, [tiny_tfds.picture(i) for i, _ in numbers])
+    assert train.captions == [f"picture {i}, caption {n}" for i, n in numbers]
+    assert not len(train.labels)
+    assert validation.captions == [f"picture {i}, caption 0" for i in (1, 2, 4, 5)], (
+        "the first of each picture that has one"
+    )
     check(validation, [tiny_tfds.picture(i) for i in (1, 2, 4, 5)])
-    assert test.captions == ["thing 38, said 0"]
-    assert load("tiny_captions").fingerprint == train.fingerprint, "found again beside the records"
+    assert test.captions == ["picture 38, caption 0"]
+    assert load("tiny_captions").fingerprint == train.fingerprint, "found again next to the records"
 
 
-def test_pictures_alone_are_called_as_their_data_set(load):
-    train, validation, test = (load("tiny_pictures/old_barn", split) for split in ("train", "validation", "test"))
+def test_the_name_of_the_data_set_is_the_caption_of_pictures_alone(load):
+    train, validation, test = (
+        load("tiny_pictures/old_barn", split) for split in ("train", "validation", "test")
+    )
     assert set(train.captions + test.captions) == {"a photo of an old barn"}
     assert set(load("tiny_pictures/old_barn", template="a place").captions) == {"a place"}
     for found, numbers in ((train, range(36)), (validation, (36, 37)), (test, (38, 39))):
         check(found, [tiny_tfds.picture(i) for i in numbers])
     marks = {
         s.fingerprint
-        for s in (train, validation, test, load("tiny_pictures/sea"), load("tiny_pictures/old_barn", resolution=4))
+        for s in (
+            train,
+            validation,
+            test,
+            load("tiny_pictures/sea"),
+            load("tiny_pictures/old_barn", resolution=4),
+        )
     }
     assert len(marks) == 5
 
 
-def test_pictures_are_resized_as_those_of_files_are(load, tmp_path):
+def test_pictures_are_resized_like_those_of_files(load, tmp_path):
     from PIL import Image
 
     Image.fromarray(tiny_tfds.picture(3)).save(tmp_path / "3.png")
@@ -88,7 +108,7 @@ def test_pictures_are_resized_as_those_of_files_are(load, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("there", "parts"),
+    ("existing", "parts"),
     [
         (("train", "test"), ("train[:95%]", "train[95%:]", "test")),
         (("test", "train", "validation"), ("train", "validation", "test")),
@@ -96,33 +116,47 @@ def test_pictures_are_resized_as_those_of_files_are(load, tmp_path):
         (("train",), ("train[:90%]", "train[90%:95%]", "train[95%:]")),
     ],
 )
-def test_held_out_splits(there, parts):
-    assert tuple(tfds.part_of(split, list(there)) for split in ("train", "validation", "test")) == parts
+def test_held_out_splits(existing, parts):
+    assert (
+        tuple(tfds.tfds_split(split, list(existing)) for split in ("train", "validation", "test"))
+        == parts
+    )
 
 
-def test_what_is_unknown_is_named(load):
-    with pytest.raises(ValueError, match=r"TFDS has no data set 'fashion_mnits'; did you mean fashion_mnist"):
+def test_unknown_values_are_named(load):
+    with pytest.raises(
+        ValueError, match=r"TFDS has no data set 'fashion_mnits'; did you mean fashion_mnist"
+    ):
         load("fashion_mnits")
     with pytest.raises(ValueError, match="tfds has no split 'val': it has train, validation, test"):
         load("tiny_labels", "val")
     with pytest.raises(ValueError, match="no split 'train' to learn from: it has test"):
-        tfds.part_of("test", ["test"])
-    sound = tensorflow_datasets.features.FeaturesDict({"audio": tensorflow_datasets.features.Audio()})
+        tfds.tfds_split("test", ["test"])
+    sound = tensorflow_datasets.features.FeaturesDict(
+        {"audio": tensorflow_datasets.features.Audio()}
+    )
     with pytest.raises(ValueError, match="'speech' has no picture: it has audio"):
-        tfds.features_of(sound, "speech")
+        tfds.find_features(sound, "speech")
 
 
-def test_without_a_network_it_says_so(load, monkeypatch, tmp_path, capsys):
+def test_without_a_network_the_error_tells_what_to_do(load, monkeypatch, tmp_path, capsys):
     def fail(self):
         raise ConnectionError("no such host")
 
     monkeypatch.setenv("T2I_JAX_DATA", str(tmp_path))
     monkeypatch.setattr(tiny_tfds.TinyLabels, "download_and_prepare", fail)
-    with pytest.raises(FileNotFoundError, match=r"tiny_labels is not prepared.*ConnectionError: no such host.*with a network"):
+    with pytest.raises(
+        FileNotFoundError,
+        match=r"tiny_labels is not prepared.*ConnectionError: no such host.*with a network",
+    ):
         load("tiny_labels")
     assert f"TFDS fetches tiny_labels into {tmp_path}" in capsys.readouterr().out
 
 
 def test_importing_needs_no_tensorflow():
-    code = "import sys; from t2i_jax.data import tfds; print([m for m in sys.modules if 'tensorflow' in m])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
+    code = (
+        "import sys; from t2i_jax.data import tfds; "
+        "print([m for m in sys.modules if 'tensorflow' in m])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "[]"

@@ -1,4 +1,7 @@
-"""Three tiny data sets as TFDS has them: with labels, with captions, and with pictures alone. Importing this imports TFDS."""
+"""Tiny TFDS data sets: with labels, with captions, and with pictures alone.
+
+Importing this module imports TFDS.
+"""
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -7,7 +10,7 @@ CLASSES = ("owl", "red_fox", "ant")
 
 
 def picture(index, channels=3):
-    """A picture that says which it is: uint8 [8, 12, channels]."""
+    """Return a picture that identifies its index: uint8 [8, 12, channels]."""
     return np.random.default_rng(index).integers(0, 256, (8, 12, channels)).astype(np.uint8)
 
 
@@ -17,10 +20,15 @@ class Tiny(tfds.core.GeneratorBasedBuilder):
     counts = {"train": 40}  # noqa: RUF012
 
     def _info(self):
-        return self.dataset_info_from_configs(features=tfds.features.FeaturesDict(self.features()), disable_shuffling=True)
+        return self.dataset_info_from_configs(
+            features=tfds.features.FeaturesDict(self.features()), disable_shuffling=True
+        )
 
     def _split_generators(self, dl_manager):
-        return {split: ((i, self.example(i)) for i in range(count)) for split, count in self.counts.items()}
+        return {
+            split: ((i, self.example(i)) for i in range(count))
+            for split, count in self.counts.items()
+        }
 
     _generate_examples = None
 
@@ -31,14 +39,17 @@ class TinyLabels(Tiny):
     counts = {"train": 40, "test": 4}  # noqa: RUF012
 
     def features(self):
-        return {"image": tfds.features.Image(shape=(8, 12, 1)), "label": tfds.features.ClassLabel(names=list(CLASSES))}
+        return {
+            "image": tfds.features.Image(shape=(8, 12, 1)),
+            "label": tfds.features.ClassLabel(names=list(CLASSES)),
+        }
 
     def example(self, i):
         return {"image": picture(i, 1), "label": i % 3}
 
 
 class TinyKeptBack(TinyLabels):
-    """Every second label, the first among them, was not published."""
+    """Every second label was not published, beginning with the first."""
 
     counts = {"train": 40, "test": 1}  # noqa: RUF012
 
@@ -47,7 +58,7 @@ class TinyKeptBack(TinyLabels):
 
 
 class TinyCaptions(Tiny):
-    """Pictures with zero, one or two captions and the objects in them, as coco_captions has them; train and val."""
+    """Pictures with zero, one or two captions, and objects, like coco_captions; train and val."""
 
     counts = {"train": 40, "val": 6}  # noqa: RUF012
 
@@ -57,7 +68,7 @@ class TinyCaptions(Tiny):
         return {"image": tfds.features.Image(), "captions": captions, "objects": objects}
 
     def example(self, i):
-        captions = [{"id": 9, "text": f"thing {i}, said {n} "} for n in range(i % 3)]
+        captions = [{"id": 9, "text": f"picture {i}, caption {n} "} for n in range(i % 3)]
         return {"image": picture(i), "captions": captions, "objects": [{"label": 0}] * (i % 2)}
 
 

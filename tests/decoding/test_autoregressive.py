@@ -1,4 +1,7 @@
-"""Choosing tokens: closed forms of temperature, top-k and nucleus; the loop on a chain whose answer is known."""
+"""Choosing tokens: closed forms of temperature, top-k and nucleus.
+
+And the loop, on a chain whose answer is known.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -30,19 +33,26 @@ def test_filter_keeps_what_it_should(temperature, top_k, top_p, kept):
     out = np.asarray(filter_logits(LOGITS[order], temperature, top_k, top_p))
     np.testing.assert_array_equal(np.isfinite(out), np.array(kept, bool)[order])
     finite = np.isfinite(out)
-    np.testing.assert_allclose(out[finite], np.asarray(LOGITS[order])[finite] / temperature, rtol=1e-6)
+    np.testing.assert_allclose(
+        out[finite], np.asarray(LOGITS[order])[finite] / temperature, rtol=1e-6
+    )
 
 
-@pytest.mark.parametrize(("top_k", "top_p"), [(0, 0.9), (0, 0.3), (5, 1.0), (5, 0.5), (100, 0.7), (1, 0.0)])
+@pytest.mark.parametrize(
+    ("top_k", "top_p"), [(0, 0.9), (0, 0.3), (5, 1.0), (5, 0.5), (100, 0.7), (1, 0.0)]
+)
 def test_filter_is_that_of_sorting(top_k, top_p):
-    """Of many rows, of both signs, with ties and with some that are not possible."""
+    """Many rows of logits: of both signs, with ties, and with some that are impossible."""
     logits = np.random.default_rng(0).normal(1, 2, (3, 5, 64)).astype(np.float32)
-    logits[:, :, 7], logits[:, :, 8], logits[0, 0, :9] = logits[:, :, 9], -np.inf, [0.0, -0.0] * 4 + [9.0]
+    logits[:, :, 7], logits[:, :, 8] = logits[:, :, 9], -np.inf
+    logits[0, 0, :9] = [0.0, -0.0] * 4 + [9.0]
     p = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
     kept = np.isfinite(np.asarray(filter_logits(jnp.asarray(logits), 1.0, top_k, top_p)))
     for row in np.ndindex(3, 5):
         best = np.sort(logits[row])[::-1]
-        nucleus = np.flatnonzero(np.cumsum(np.sort(p[row])[::-1]) >= top_p)[0] + 1 if top_p < 1 else 64
+        nucleus = (
+            np.flatnonzero(np.cumsum(np.sort(p[row])[::-1]) >= top_p)[0] + 1 if top_p < 1 else 64
+        )
         last = best[min(max(nucleus, 1), top_k or 64, 64) - 1]
         np.testing.assert_array_equal(kept[row], (logits[row] >= last) & np.isfinite(logits[row]))
 
@@ -50,7 +60,9 @@ def test_filter_is_that_of_sorting(top_k, top_p):
 def test_frequencies_are_the_tempered_probabilities():
     keys = jax.random.split(jax.random.key(0), 20000)
     drawn = choose(keys, jnp.tile(LOGITS, (20000, 1)), temperature=0.5)
-    np.testing.assert_allclose(np.bincount(drawn, minlength=4) / 20000, P**2 / (P**2).sum(), atol=0.012)
+    np.testing.assert_allclose(
+        np.bincount(drawn, minlength=4) / 20000, P**2 / (P**2).sum(), atol=0.012
+    )
     assert (choose(keys[:50], jnp.tile(LOGITS, (50, 1)), temperature=0.0) == 0).all()
 
 
@@ -63,7 +75,7 @@ def test_settings_are_traced():
 
 
 def test_generate_follows_a_chain():
-    """Token i + 1 is certain given token i: the drawn sequences must be walks of the cycle, whatever they start with."""
+    """Token i + 1 is certain given token i: drawn sequences are walks of the cycle."""
 
     def logits_of(carry, tokens, i):
         previous = tokens[:, i - 1]

@@ -1,4 +1,4 @@
-"""Beam search against all sequences of a toy, sequences that end, and the length penalty by hand."""
+"""Beam search against all sequences of a toy; sequences that end; the length penalty by hand."""
 
 import functools
 import itertools
@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 
 from t2i_jax.decoding.autoregressive import generate
-from t2i_jax.decoding.beam import ending, length_penalty, search
+from t2i_jax.decoding.beam import beam_search, length_penalty, stop_at_end
 
 PAD, END, SIZE, LENGTH, ROWS = 0, 1, 5, 4, 3
 RNG = np.random.default_rng(9)
-# A language whose state is carried along, so that beams that took another's state would be found out.
-START, RECUR, INPUT, OUT = (RNG.normal(size=shape) for shape in ((ROWS, 6), (6, 6), (SIZE, 6), (6, SIZE)))
+# A language with a carried state: a beam that took the state of another one would be noticed.
+START, RECUR, INPUT, OUT = (
+    RNG.normal(size=shape) for shape in ((ROWS, 6), (6, 6), (SIZE, 6), (6, SIZE))
+)
 OUT[:, END] *= 0.3
 
 
@@ -25,7 +27,7 @@ def logits_of(state, tokens, i):
 
 
 def all_sequences():
-    """{sequence: log-probabilities [ROWS]} of all that are possible: at most LENGTH tokens, END the last."""
+    """{sequence: log-probabilities [ROWS]} of all sequences of at most LENGTH tokens, END last."""
     found = {}
     for count in range(LENGTH):
         for words in itertools.product(range(END + 1, SIZE), repeat=count):
@@ -43,7 +45,7 @@ def all_sequences():
 
 @functools.partial(jax.jit, static_argnames="beams")
 def searched(start, beams, alpha):
-    return search(ending(logits_of, END), start, LENGTH, beams, alpha)
+    return beam_search(stop_at_end(logits_of, END), start, LENGTH, beams, alpha)
 
 
 def run(beams, alpha=0.0):
@@ -53,7 +55,7 @@ def run(beams, alpha=0.0):
 @jax.jit
 def written(start, temperature, top_p):
     keys = jax.random.split(jax.random.key(0), len(start))
-    return generate(ending(logits_of, END), start, LENGTH, keys, temperature, 0, top_p)
+    return generate(stop_at_end(logits_of, END), start, LENGTH, keys, temperature, 0, top_p)
 
 
 def drawn(temperature, top_p=1.0):
@@ -69,7 +71,10 @@ def test_a_wide_beam_finds_all_sequences_in_the_right_order(alpha):
     assert len(truth) == 40
     for row in range(ROWS):
         expected = {s: p[row] / ((5 + np.count_nonzero(s)) / 6) ** alpha for s, p in truth.items()}
-        found = {tuple(s.tolist()): score for s, score in zip(tokens[row, :40], scores[row, :40], strict=True)}
+        found = {
+            tuple(s.tolist()): score
+            for s, score in zip(tokens[row, :40], scores[row, :40], strict=True)
+        }
         assert found.keys() == expected.keys()
         np.testing.assert_allclose([found[s] for s in expected], list(expected.values()), rtol=1e-4)
         assert (np.diff(scores[row, :40]) <= 0).all() and (scores[row, 40:] == -np.inf).all()
@@ -92,7 +97,9 @@ def test_drawn_sequences_have_their_probabilities():
         found, counts = np.unique(sequences[row], axis=0, return_counts=True)
         share = {tuple(s.tolist()): n / 3000 for s, n in zip(found, counts, strict=True)}
         assert share.keys() <= truth.keys()
-        np.testing.assert_allclose([share.get(s, 0) for s in truth], [np.exp(p[row]) for p in truth.values()], atol=0.03)
+        np.testing.assert_allclose(
+            [share.get(s, 0) for s in truth], [np.exp(p[row]) for p in truth.values()], atol=0.03
+        )
     np.testing.assert_array_equal(drawn(1.0, 1e-6), drawn(0.0))
 
 
@@ -102,11 +109,11 @@ def test_length_penalty_by_hand():
     assert length_penalty(99, 0.0) == 1
 
     def two(carry, tokens, i):
-        """END at once, of probability 0.5, or a word and END, 0.5 x 0.9, or two words and END, 0.5 x 0.1."""
+        """END (probability 0.5), a word and END (0.5 x 0.9), or two words and END (0.5 x 0.1)."""
         chances = jnp.where(i == 0, jnp.array([0, 0.5, 0.5]), jnp.array([0, 0.9, 0.1]))
         return jnp.broadcast_to(jnp.log(chances), (len(tokens), 3)), carry
 
-    likeliest = jax.jit(lambda alpha: search(ending(two, END), jnp.zeros(1), 3, 4, alpha))
+    likeliest = jax.jit(lambda alpha: beam_search(stop_at_end(two, END), jnp.zeros(1), 3, 4, alpha))
 
     def best(alpha):
         tokens, scores = likeliest(alpha)

@@ -1,7 +1,7 @@
 """Samplers against data that are Gaussian, where everything is known in closed form.
 
-With data N(m, s²), E[x0 | x_t] = m + alpha s² / v (x_t - alpha m) where v = alpha² s² + sigma², and the
-probability-flow ODE keeps (x_t - alpha m) / sqrt(v) constant, which maps any time to any other.
+With data N(m, s²), E[x0 | x_t] = m + alpha s² / v (x_t - alpha m) where v = alpha² s² + sigma², and
+the probability-flow ODE keeps (x_t - alpha m) / sqrt(v) constant, which maps any time to any other.
 """
 
 import jax
@@ -33,16 +33,25 @@ def _sample(name, schedule, steps, x=NOISE, keys=None, start=1.0, end=0.0):
 
 
 def _exact(schedule, x, start=1.0, end=0.0):
-    (a, b), (v, w) = zip(*((c.alpha, c.alpha**2 * STD**2 + c.sigma**2) for c in map(schedule, (start, end))), strict=True)
+    (a, b), (v, w) = zip(
+        *(
+            (c.alpha, c.alpha**2 * STD**2 + c.sigma**2)
+            for c in map(schedule, jnp.array([start, end]))
+        ),
+        strict=True,
+    )
     return b * MEAN + jnp.sqrt(w / v) * (x - a * MEAN)
 
 
 @pytest.mark.parametrize("schedule", ["rectified", "cosine"])
 @pytest.mark.parametrize("name", ORDERS)
 def test_order_of_convergence(name, schedule):
-    """Halving the step divides the error by 2 (order 1) or 4 (order 2), within what the next order explains.
+    """Halving the step divides the error by 2 (order 1) or 4 (order 2).
 
-    Between t = 0.9 and 0.1: over all of [0, 1], log-SNR is unbounded and DPM-Solver++'s h² comes with a log(1 / h).
+    The tolerance is what the next order explains.
+
+    Between t = 0.9 and 0.1, because over all of [0, 1] log-SNR is unbounded, and the h² of
+    DPM-Solver++ comes with a log(1 / h).
     """
     schedule, span = make_schedule(schedule), {"start": 0.9, "end": 0.1}
     exact = _exact(schedule, NOISE, **span)
@@ -55,19 +64,22 @@ def test_order_of_convergence(name, schedule):
 def test_from_noise_to_data(name, schedule):
     schedule = make_schedule(schedule)
     drawn = _sample(name, schedule, 100)
-    np.testing.assert_allclose(drawn, _exact(schedule, NOISE), atol=0.05 if ORDERS[name] == 1 else 0.003)
+    np.testing.assert_allclose(
+        drawn, _exact(schedule, NOISE), atol=0.05 if ORDERS[name] == 1 else 0.003
+    )
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("name", ["ddpm", "ddim"])
 def test_fresh_noise_gives_the_right_distribution(name, schedule):
-    """16,384 draws: the standard errors are 0.004 and 0.003; 200 steps leave a bias of about 0.005."""
+    """16,384 draws have standard errors of 0.004 and 0.003; 200 steps leave a bias of 0.005."""
     schedule = make_schedule(schedule)
     x = jax.random.normal(jax.random.key(1), (256, 64))
     keys = jax.random.split(jax.random.key(2), 256)
     drawn = _sample(name, schedule, 200, x, keys)
     np.testing.assert_allclose([drawn.mean(), drawn.std()], [MEAN, STD], atol=0.02)
-    correlation = np.corrcoef(np.ravel(x), np.ravel(drawn))[0, 1]  # DDPM forgets where it began, DDIM does not
+    # DDPM forgets where it began, DDIM does not.
+    correlation = np.corrcoef(np.ravel(x), np.ravel(drawn))[0, 1]
     assert correlation < 0.1 if name == "ddpm" else correlation > 0.99
 
 
@@ -77,13 +89,17 @@ def test_an_example_is_alone(name):
     schedule = make_schedule("rectified")
     keys = jax.random.split(jax.random.key(0), 4)
     together = _sample(name, schedule, 3, NOISE, keys)
-    np.testing.assert_allclose(_sample(name, schedule, 3, NOISE[2:3], keys[2:3]), together[2:3], atol=1e-6)
+    np.testing.assert_allclose(
+        _sample(name, schedule, 3, NOISE[2:3], keys[2:3]), together[2:3], atol=1e-6
+    )
     assert not np.allclose(together[0], together[1])
 
 
-@pytest.mark.parametrize(("name", "calls"), [("euler", 5), ("ddim", 5), ("ddpm", 5), ("dpmpp_2m", 5), ("heun", 9)])
+@pytest.mark.parametrize(
+    ("name", "calls"), [("euler", 5), ("ddim", 5), ("ddpm", 5), ("dpmpp_2m", 5), ("heun", 9)]
+)
 def test_number_of_network_calls(name, calls):
-    """The network is traced once (the scan compiles one copy of it) and called as often as stated."""
+    """The scan compiles one copy of the network, which is called as often as stated."""
     schedule = make_schedule("rectified")
     traced, called = [], []
 
@@ -94,7 +110,8 @@ def test_number_of_network_calls(name, calls):
 
     SAMPLERS[name](predict, NOISE, time_grid(5), schedule, jax.random.split(jax.random.key(0), 4))
     jax.effects_barrier()
-    assert len(called) == calls and len(traced) <= 2  # a scan may trace its body once more to settle types
+    # A scan may trace its body once more to settle types.
+    assert len(called) == calls and len(traced) <= 2
     assert min(called) > 0.0  # never asked for the noise where there is none
 
 

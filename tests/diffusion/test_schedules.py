@@ -39,26 +39,32 @@ def test_linear_beta_is_the_limit_of_ddpm():
     n = 100_000
     betas = (0.1 + (20 - 0.1) * (np.arange(n) + 0.5) / n) / n
     products = np.cumprod(1.0 - betas)[[n // 10 - 1, n // 2 - 1]]
-    np.testing.assert_allclose(schedules.linear_beta(jnp.array([0.1, 0.5])).alpha ** 2, products, rtol=2e-3)
+    np.testing.assert_allclose(
+        schedules.linear_beta(jnp.array([0.1, 0.5])).alpha ** 2, products, rtol=2e-3
+    )
 
 
 def test_log_snr():
     half = jnp.array(0.5)
     np.testing.assert_allclose(log_snr(schedules.cosine(half)), 0.0, atol=1e-6)
-    np.testing.assert_allclose(log_snr(schedules.rectified(jnp.array(0.2))), 2 * np.log(4.0), rtol=1e-6)
+    np.testing.assert_allclose(
+        log_snr(schedules.rectified(jnp.array(0.2))), 2 * np.log(4.0), rtol=1e-6
+    )
     for schedule in SCHEDULES.values():
         values = log_snr(schedule(TIMES))
         assert jnp.isfinite(values).all() and (jnp.diff(values) < 0).all()
 
 
 def test_shift():
-    assert shift(0.0, 3.0) == 0.0 and shift(1.0, 3.0) == 1.0
-    np.testing.assert_allclose(shift(0.5, 3.0), 0.75)
+    np.testing.assert_array_equal(shift(jnp.array([0.0, 1.0]), 3.0), [0.0, 1.0])
+    np.testing.assert_allclose(shift(jnp.array(0.5), 3.0), 0.75)
     np.testing.assert_allclose(shift(shift(TIMES, 2.0), 1.5), shift(TIMES, 3.0), rtol=1e-6)
     np.testing.assert_allclose(shift(TIMES, 1.0), TIMES)
     inner = TIMES[1:-1]
     before, after = schedules.rectified(inner), schedules.rectified(shift(inner, 3.0))
-    np.testing.assert_allclose(before.alpha / before.sigma, 3.0 * after.alpha / after.sigma, rtol=1e-4)
+    np.testing.assert_allclose(
+        before.alpha / before.sigma, 3.0 * after.alpha / after.sigma, rtol=1e-4
+    )
 
 
 def test_time_distributions():

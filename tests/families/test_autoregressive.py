@@ -1,4 +1,4 @@
-"""The family learns, and draws what it learned: a toy whose answer is known."""
+"""The autoregressive family learns a toy problem whose answer is known, and draws it."""
 
 import functools
 
@@ -9,27 +9,34 @@ import optax
 import pytest
 
 from t2i_jax import config as configs
-from t2i_jax import state, step
+from t2i_jax.core import state
+from t2i_jax.core.family import Context, Variables
+from t2i_jax.core.pictures import to_unit
+from t2i_jax.core.random import derive_keys
 from t2i_jax.families import autoregressive
-from t2i_jax.families import family as families
-from t2i_jax.families.family import Context, Variables
+from t2i_jax.families.load import load_family
 from t2i_jax.models import patch_codebook
-from t2i_jax.models.layers import to_unit
+from t2i_jax.training import step
 from tests.conftest import ROOT
 
 
 @pytest.fixture(scope="module")
 def toy():
-    """Two captions, two pictures: token 5 is a picture of bright and dark halves, token 6 the other way round."""
+    """Two captions and their pictures: token 5 for dark above bright, token 6 for the reverse."""
     overrides = ["data.resolution=8", "image_tokenizer.codes=2", "caption_dropout=0.2"]
     config = configs.load(f"{ROOT}/configs/shapes.py:smoke", overrides)
-    family = families.load(config)
+    family = load_family(config)
     codebook = np.stack([np.full(48, -0.5), np.full(48, 0.5)]).astype(np.float32)
     length = config.text.length
     null = {"tokens": np.eye(1, length, dtype=np.int32)[0], "mask": np.arange(length) < 1}
-    frozen = {"first_stage": {"codebook": jnp.asarray(codebook)}, "null_text": {"transformer": null}}
+    frozen = {
+        "first_stage": {"codebook": jnp.asarray(codebook)},
+        "null_text": {"transformer": null},
+    }
     codes = np.array([[0, 0, 1, 1], [1, 1, 0, 0]])
-    pictures = np.asarray(family.abilities["decode"](Variables({}, {}, frozen), {"codes": jnp.asarray(codes)}))
+    pictures = np.asarray(
+        family.abilities["decode"](Variables({}, {}, frozen), {"codes": jnp.asarray(codes)})
+    )
     words = np.zeros((2, length), np.int32)
     words[:, 0], words[:, 1] = (5, 6), 1
     text = {"tokens": words, "mask": np.tile(np.arange(length) < 2, (2, 1))}
@@ -40,7 +47,9 @@ def test_encode_decode_reconstruct(toy):
     _, family, frozen, codes, pictures, _ = toy
     variables = Variables({}, {}, frozen)
     np.testing.assert_array_equal(family.abilities["encode"](variables, {"image": pictures}), codes)
-    np.testing.assert_array_equal(family.abilities["reconstruct"](variables, {"image": pictures}), pictures)
+    np.testing.assert_array_equal(
+        family.abilities["reconstruct"](variables, {"image": pictures}), pictures
+    )
 
 
 def test_loss_is_the_mean_cross_entropy_of_the_tokens(toy):
@@ -50,7 +59,9 @@ def test_loss_is_the_mean_cross_entropy_of_the_tokens(toy):
     params, extra = init(jax.random.key(0), batch)
     keys = jax.random.split(jax.random.key(1), 2)
     ctx = Context(extra, frozen, None, 0, batch, keys, train=False)
-    loss_of = jax.jit(lambda params, batch: family.losses["model"](params, ctx._replace(batch=batch)))
+    loss_of = jax.jit(
+        lambda params, batch: family.losses["model"](params, ctx._replace(batch=batch))
+    )
     loss, (_, metrics) = loss_of(params, batch)
     # A head of zeros gives log 2 for every token.
     params["model"]["net"]["vectors"]["head"] *= 0
@@ -66,13 +77,17 @@ def test_loss_is_the_mean_cross_entropy_of_the_tokens(toy):
 def test_learns_the_toy_and_captions_decide(toy):
     _, family, frozen, _, pictures, text = toy
     pick = np.arange(32) % 2
-    batch = {"image": pictures[pick], "text": {"transformer": jax.tree.map(lambda x: x[pick], text)}}
+    batch = {
+        "image": pictures[pick],
+        "text": {"transformer": jax.tree.map(lambda x: x[pick], text)},
+    }
     optimizers = {"model": optax.adam(1e-2)}
     current = state.create(family, optimizers, batch, 0)
     update = jax.jit(step.make_step(family, optimizers, ema_decay=0.5))
     for _ in range(150):
         current, metrics = update(current, frozen, batch)
-    assert metrics["loss"] < 0.1  # a fifth of the captions is dropped: about 0.2 * log(2) / 4 tokens must be left
+    # A fifth of the captions is dropped: about 0.2 * log(2) / 4 tokens remain.
+    assert metrics["loss"] < 0.1
     variables = Variables(current.params, {}, frozen)
     keys = jax.random.split(jax.random.key(2), 32)
     settings = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "guidance": 3.0, "candidates": 1}
@@ -85,80 +100,121 @@ def test_learns_the_toy_and_captions_decide(toy):
     assert 0.2 < bright < 0.8  # without a caption, both pictures are drawn
 
 
-def test_of_candidates_the_likeliest_is_kept(toy):
+def test_the_likeliest_candidate_is_kept(toy):
     _, family, frozen, _, pictures, text = toy
     pick = np.arange(16) % 2
-    batch = {"image": pictures[pick], "text": {"transformer": jax.tree.map(lambda x: x[pick], text)}}
+    batch = {
+        "image": pictures[pick],
+        "text": {"transformer": jax.tree.map(lambda x: x[pick], text)},
+    }
     params, extra = jax.jit(family.init)(jax.random.key(3), batch)
-    params["model"]["net"]["vectors"]["head"] = jax.random.normal(jax.random.key(4), (2, 32))  # some pictures are likelier
+    # Some pictures become likelier than others.
+    params["model"]["net"]["vectors"]["head"] = jax.random.normal(jax.random.key(4), (2, 32))
     keys = jax.random.split(jax.random.key(1), 16)
 
     def draw(keys, candidates):
-        settings = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "guidance": 1.0, "candidates": candidates}
-        return np.asarray(family.abilities["sample"](Variables(params, extra, frozen), batch, keys, **settings))
+        settings = {
+            "temperature": 1.0,
+            "top_k": 0,
+            "top_p": 1.0,
+            "guidance": 1.0,
+            "candidates": candidates,
+        }
+        return np.asarray(
+            family.abilities["sample"](Variables(params, extra, frozen), batch, keys, **settings)
+        )
 
-    alone = np.stack([draw(k, 1) for k in (keys, families.fold_in_each(keys, 1), families.fold_in_each(keys, 2))])
+    alone = np.stack([draw(k, 1) for k in (keys, derive_keys(keys, 1), derive_keys(keys, 2))])
     ctx = Context(extra, frozen, None, 0, batch, keys, train=False)
-    loss = jax.jit(lambda image: family.losses["model"](params, ctx._replace(batch={**batch, "image": image}))[0])
+    loss = jax.jit(
+        lambda image: family.losses["model"](params, ctx._replace(batch={**batch, "image": image}))[
+            0
+        ]
+    )
     costs = [loss(x) for x in alone]
     best = np.argmin(costs, axis=0)
     assert set(best) == {0, 1, 2}
     np.testing.assert_array_equal(draw(keys, 3), alone[best, np.arange(16)])
 
 
-def test_a_ranker_is_heard_too(toy, monkeypatch):
-    """What it says of pictures and words is added in nats; so strong a one decides alone."""
+def test_a_reranker_adds_its_score(toy, monkeypatch):
+    """Its score is added in nats; here it is so large that it decides alone."""
     config, _, frozen, _, pictures, text = toy
     monkeypatch.setattr(
-        autoregressive.ranker,
-        "make",
+        autoregressive.reranking,
+        "make_reranker",
         lambda config: (
-            lambda frozen, image, text: frozen["ranker"] * image.mean((1, 2, 3)) * (2.0 * (text["tokens"][:, 0] == 5) - 1)
+            lambda frozen, image, text: (
+                frozen["reranker"] * image.mean((1, 2, 3)) * (2.0 * (text["tokens"][:, 0] == 5) - 1)
+            )
         ),
     )
-    family, pick = families.load(config), np.arange(16) % 2
-    batch = {"image": pictures[pick], "text": {"transformer": jax.tree.map(lambda x: x[pick], text)}}
+    family, pick = load_family(config), np.arange(16) % 2
+    batch = {
+        "image": pictures[pick],
+        "text": {"transformer": jax.tree.map(lambda x: x[pick], text)},
+    }
     params, extra = jax.jit(family.init)(jax.random.key(3), batch)
     keys = jax.random.split(jax.random.key(1), 16)
 
     @functools.partial(jax.jit, static_argnames="candidates")
     def draw(keys, candidates):
-        variables = Variables(params, extra, {**frozen, "ranker": 1000.0})
-        settings = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "guidance": 1.0, "candidates": candidates}
+        variables = Variables(params, extra, {**frozen, "reranker": 1000.0})
+        settings = {
+            "temperature": 1.0,
+            "top_k": 0,
+            "top_p": 1.0,
+            "guidance": 1.0,
+            "candidates": candidates,
+        }
         return family.abilities["sample"](variables, batch, keys, **settings).mean((1, 2, 3))
 
-    alone = np.stack([draw(k, 1) for k in (keys, families.fold_in_each(keys, 1), families.fold_in_each(keys, 2))])
+    alone = np.stack([draw(k, 1) for k in (keys, derive_keys(keys, 1), derive_keys(keys, 2))])
     assert (alone.std(0) > 0).any()
-    np.testing.assert_allclose(draw(keys, 3), np.where(pick == 0, alone.max(0), alone.min(0)), rtol=1e-6)
+    np.testing.assert_allclose(
+        draw(keys, 3), np.where(pick == 0, alone.max(0), alone.min(0)), rtol=1e-6
+    )
 
 
 def test_fewer_than_one_candidate(smoke):
+    with pytest.raises(ValueError, match=r"sample\.candidates is 0: it must be at least 1"):
+        smoke("shapes", "sample.candidates=0")
+    config = smoke("shapes")
+    with config.unlocked():
+        config.sample.candidates = 0
     with pytest.raises(ValueError, match=r"sample\.candidates is 0: at least 1"):
-        families.load(smoke("shapes", "sample.candidates=0"))
+        load_family(config)
 
 
 def test_codes_of_pictures_are_nearest(toy):
     _, _, frozen, _, pictures, _ = toy
-    noisy = np.clip(pictures.astype(int) + np.random.default_rng(0).integers(-30, 30, pictures.shape), 0, 255).astype(np.uint8)
+    noisy = np.clip(
+        pictures.astype(int) + np.random.default_rng(0).integers(-30, 30, pictures.shape), 0, 255
+    ).astype(np.uint8)
     np.testing.assert_array_equal(
-        *(patch_codebook.encode(frozen["first_stage"]["codebook"], to_unit(x)) for x in (noisy, pictures))
+        *(
+            patch_codebook.encode(frozen["first_stage"]["codebook"], to_unit(x))
+            for x in (noisy, pictures)
+        )
     )
 
 
 def test_resolution_must_divide(smoke):
     with pytest.raises(ValueError, match=r"data\.resolution 30 is not a multiple"):
-        families.load(smoke("shapes", "data.resolution=30"))
+        load_family(smoke("shapes", "data.resolution=30"))
 
 
 def test_one_model_draws_and_captions(tiny_batch):
-    """The loss is that of drawing plus the weighted one of captions, and both train the one transformer."""
+    """The loss is that of drawing plus the weighted one of captions. Both train one transformer."""
     config = configs.load(f"{ROOT}/configs/shapes.py:both_smoke", ("text.vocab_size=300",))
     batch, frozen = tiny_batch(config)
-    frozen["first_stage"] = {"codebook": jax.random.normal(jax.random.key(3), (config.image_tokenizer.codes, 48))}
-    both, keys = families.load(config), jax.random.split(jax.random.key(1), len(batch["image"]))
+    frozen["first_stage"] = {
+        "codebook": jax.random.normal(jax.random.key(3), (config.image_tokenizer.codes, 48))
+    }
+    both, keys = load_family(config), jax.random.split(jax.random.key(1), len(batch["image"]))
     with config.unlocked():
         config.captioning = 0.0
-    alone = families.load(config)
+    alone = load_family(config)
     params, extra = jax.jit(both.init)(jax.random.key(0), batch)
     assert "trunk" not in params["model"]["words"] and "caption" not in alone.abilities
     ctx = Context(extra, frozen, None, 0, batch, keys, train=False)
@@ -173,10 +229,14 @@ def test_one_model_draws_and_captions(tiny_batch):
     (gradient, (losses, metrics)), (drawing, (drawn, _)) = run(both), run(alone)
     np.testing.assert_allclose(losses, drawn + 0.5 * metrics["caption_loss"], rtol=1e-5)
     np.testing.assert_allclose(metrics["caption_loss"], np.log(300), rtol=1e-5)  # a head of zeros
-    params["model"]["words"]["head"] = jax.random.normal(jax.random.key(2), params["model"]["words"]["head"].shape)
+    params["model"]["words"]["head"] = jax.random.normal(
+        jax.random.key(2), params["model"]["words"]["head"].shape
+    )
     gradient, _ = run(both)
     of_trunk = [jax.tree.leaves(x["model"]["net"]["trunk"]) for x in (gradient, drawing)]
     assert all(jnp.abs(a - b).max() > 0 for a, b in zip(*of_trunk, strict=True))
     variables = Variables(params, extra, frozen)
-    tokens = both.abilities["caption"](variables, {"image": batch["image"]}, keys, **both.settings["caption"])
+    tokens = both.abilities["caption"](
+        variables, {"image": batch["image"]}, keys, **both.settings["caption"]
+    )
     assert tokens.shape == (len(keys), config.text.length) and (tokens < 300).all()

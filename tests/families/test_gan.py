@@ -1,4 +1,4 @@
-"""The adversarial family: its losses against their formulas, what each player changes, and the settings of the game."""
+"""GAN: losses against their formulas, what each player changes, and the settings of the game."""
 
 import functools
 
@@ -7,22 +7,38 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from t2i_jax import optim, state, step
 from t2i_jax.config import base
+from t2i_jax.core import state
+from t2i_jax.core.family import Context, Variables
 from t2i_jax.families import gan
-from t2i_jax.families.family import Context, Variables
+from t2i_jax.training import optimizer as optim
+from t2i_jax.training import step
 
 NULL = {"transformer": {"tokens": np.array([1, 0, 0]), "mask": np.array([True, False, False])}}
 FROZEN = {"null_text": NULL}
 MLP = {"network": "mlp_gan", "channels": 3, "latent": 4, "widths": (16,)}
-DCGAN = {"network": "dcgan", "channels": 3, "latent": 4, "width": 8, "levels": 1, "norm": "spectral", "attention": (4,)}
+DCGAN = {
+    "network": "dcgan",
+    "channels": 3,
+    "latent": 4,
+    "width": 8,
+    "levels": 1,
+    "norm": "spectral",
+    "attention": (4,),
+}
 
 
 def config_of(model=MLP, **gan_settings):
     config = ConfigDict(
         {
             "data": {"resolution": 8},
-            "text": {"encoder": "transformer", "length": 3, "vocab_size": 8, "width": 16, "depth": 0},
+            "text": {
+                "encoder": "transformer",
+                "length": 3,
+                "vocab_size": 8,
+                "width": 16,
+                "depth": 0,
+            },
             "model": model,
             "gan": gan_settings,
             "caption_dropout": 0.0,
@@ -30,7 +46,14 @@ def config_of(model=MLP, **gan_settings):
             "optim": base().optim.to_dict(),
         }
     )
-    plain = {"name": "sgd", "learning_rate": 0.05, "schedule": "constant", "warmup": 0, "clip": 0.0, "b1": 0.0}
+    plain = {
+        "name": "sgd",
+        "learning_rate": 0.05,
+        "schedule": "constant",
+        "warmup": 0,
+        "clip": 0.0,
+        "b1": 0.0,
+    }
     config.optim.update({**plain, "weight_decay": 0.0})
     return config
 
@@ -58,7 +81,9 @@ def evaluated(player, network="mlp", seed=0, train=True, count=4, at=0, **settin
 
     @jax.jit
     def loss(params, extra, step):
-        return family.losses[player](params, Context(extra, FROZEN, None, step, batch_of(count), keys, train))
+        return family.losses[player](
+            params, Context(extra, FROZEN, None, step, batch_of(count), keys, train)
+        )
 
     value, (extra, metrics) = loss(params, extra, at)
     return value, extra, metrics
@@ -78,7 +103,10 @@ def test_losses_are_those_of_the_logits():
 
 
 def test_a_neighbour_with_the_same_caption_is_no_mismatch():
-    """The captions of the batch are a, b, a, b; with a, a, b, b every second picture has a neighbour that says the same."""
+    """The captions of the batch are a, b, a, b.
+
+    With a, a, b, b every second picture has a neighbour with the same caption.
+    """
     family, params, extra = started("mlp", mismatch=1.0)
     batch, keys = batch_of(), jax.random.split(jax.random.key(0), 4)
     pairs = jax.tree.map(lambda x: x[np.array([0, 2, 1, 3])], batch["text"])
@@ -94,9 +122,11 @@ def test_a_neighbour_with_the_same_caption_is_no_mismatch():
 
 
 def test_the_generators_loss_and_instance_noise():
-    """At the last step the noise is gone; before, what the discriminator is shown is noisy."""
+    """The discriminator's pictures are noisy at first; at the last step the noise is gone."""
     clean = evaluated("discriminator", at=10)[2]["real_logit"]
-    first, last = (evaluated("discriminator", at=at, instance_noise=1.0)[2]["real_logit"] for at in (0, 10))
+    first, last = (
+        evaluated("discriminator", at=at, instance_noise=1.0)[2]["real_logit"] for at in (0, 10)
+    )
     np.testing.assert_allclose(last, clean, rtol=1e-5)
     assert abs(first - clean).max() > 1e-3
     loss, _, _ = evaluated("generator")
@@ -107,14 +137,16 @@ def test_the_generators_loss_and_instance_noise():
 @pytest.mark.parametrize("settings", [{"r1": 2.0}, {"gradient_penalty": 10.0}])
 def test_penalties_are_added_in_training_only(settings):
     for train in (True, False):
-        with_penalty, without = (evaluated("discriminator", train=train, **s)[0] for s in (settings, {}))
+        with_penalty, without = (
+            evaluated("discriminator", train=train, **s)[0] for s in (settings, {})
+        )
         if train:
             assert (with_penalty > without).all()
         else:
             np.testing.assert_array_equal(with_penalty, without)
 
 
-def test_lazy_penalties_come_seldom_and_strongly():
+def test_lazy_penalties_are_rare_and_strong():
     base, always = (evaluated("discriminator", **s)[0] for s in ({}, {"r1": 2.0}))
     lazy = [evaluated("discriminator", at=at, r1=2.0, r1_every=4)[0] for at in (0, 1, 4)]
     np.testing.assert_allclose(lazy[0] - base, 4 * (always - base), rtol=1e-3)
@@ -144,10 +176,17 @@ def test_each_player_changes_only_itself_and_the_discriminator_may_take_more_ste
     family = gan.make(config)
     optimizers = {player: optim.make(config.optim, 10, player) for player in family.losses}
     start = jax.jit(lambda: state.create(family, optimizers, batch_of(), 0))()
-    after, metrics = jax.jit(step.make_step(family, optimizers, ema_decay=0.9))(start, FROZEN, batch_of(8))
+    after, metrics = jax.jit(step.make_step(family, optimizers, ema_decay=0.9))(
+        start, FROZEN, batch_of(8)
+    )
     same = jax.tree.map(lambda a, b: bool((a == b).all()), start.params, after.params)
-    assert all(jax.tree.leaves(same["generator"])) and not any(jax.tree.leaves(same["discriminator"]["net"]))
-    assert family.updates == {"discriminator": 2} and np.isfinite(list(map(float, metrics.values()))).all()
+    assert all(jax.tree.leaves(same["generator"])) and not any(
+        jax.tree.leaves(same["discriminator"]["net"])
+    )
+    assert (
+        family.updates == {"discriminator": 2}
+        and np.isfinite(list(map(float, metrics.values()))).all()
+    )
 
 
 def test_batch_statistics_of_both_players_move():
@@ -156,7 +195,9 @@ def test_batch_statistics_of_both_players_move():
     _, later, _ = evaluated("generator", "dcgan")
 
     def moved(player, to):
-        same = jax.tree.map(lambda a, b: bool((a == b).all()), extra["stats"][player], to["stats"][player])
+        same = jax.tree.map(
+            lambda a, b: bool((a == b).all()), extra["stats"][player], to["stats"][player]
+        )
         return not any(jax.tree.leaves(same))
 
     assert moved("generator", later) and not moved("generator", after)
@@ -193,7 +234,9 @@ def test_a_conditional_game_on_a_toy_learns_its_captions():
     config = config_of(mismatch=1.0)
     config.optim.update({"name": "adamw", "learning_rate": 2e-3, "b1": 0.5})
     family, batch = gan.make(config), batch_of(16)
-    batch["image"] = np.broadcast_to(np.where(np.arange(16) % 2, 200, 40)[:, None, None, None], (16, 8, 8, 3)).astype(np.uint8)
+    batch["image"] = np.broadcast_to(
+        np.where(np.arange(16) % 2, 200, 40)[:, None, None, None], (16, 8, 8, 3)
+    ).astype(np.uint8)
     optimizers = {player: optim.make(config.optim, 150, player) for player in family.losses}
     current = jax.jit(lambda: state.create(family, optimizers, batch, 0))()
     update = jax.jit(step.make_step(family, optimizers, ema_decay=0.9))
@@ -219,7 +262,10 @@ def test_a_batch_of_one_is_refused_where_statistics_need_more():
         ({"gan.discriminator_steps": 0}, "gan.discriminator_steps is 0: it is 1 or more"),
         ({"gan.augment": "colour,cutoff"}, "no differentiable augmentation 'cutoff'"),
         ({"gan.style_mixing": 2.0}, "from 0 to 1"),
-        ({"model.network": "dit"}, "there is no 'dit' in models: there are dcgan, mlp_gan, stylegan2"),
+        (
+            {"model.network": "dit"},
+            "there is no 'dit' in models: there are dcgan, mlp_gan, stylegan2",
+        ),
     ],
 )
 def test_wrong_settings_are_named(change, message):
@@ -231,8 +277,10 @@ def test_wrong_settings_are_named(change, message):
         gan.make(config)
 
 
-def test_what_is_said_of_a_lost_game():
+def test_warnings_of_a_lost_game():
     assert gan.warn({"discriminator/accuracy": 0.8, "score/diversity": 0.9}) == ""
     assert "the discriminator diverges" in gan.warn({"discriminator/accuracy": 0.995})
-    assert "logits" in gan.warn({"discriminator/real_logit": 80.0, "discriminator/fake_logit": -80.0})
+    assert "logits" in gan.warn(
+        {"discriminator/real_logit": 80.0, "discriminator/fake_logit": -80.0}
+    )
     assert "mode collapse" in gan.warn({"score/diversity": 0.1})

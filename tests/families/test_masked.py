@@ -1,4 +1,4 @@
-"""The masked family: what its loss counts, and that a tiny model draws, and fills in, what it learned."""
+"""The masked family: which tokens its loss counts, and that a tiny model draws and inpaints."""
 
 import functools
 
@@ -9,15 +9,16 @@ import optax
 import pytest
 
 from t2i_jax import config as configs
-from t2i_jax import state, step
+from t2i_jax.core import state
+from t2i_jax.core.family import Context, Variables
 from t2i_jax.decoding.parallel import mask_schedule
-from t2i_jax.families import family as families
-from t2i_jax.families.family import Context, Variables
-from t2i_jax.families.masked import ORDERS, masked_cross_entropy, random_mask, touched
+from t2i_jax.families.load import load_family
+from t2i_jax.families.masked import ORDERS, masked_cells, masked_cross_entropy, random_mask
+from t2i_jax.training import step
 from tests.conftest import ROOT
 
 
-def test_random_mask_has_exactly_so_many_places():
+def test_random_mask_has_exactly_the_count_of_the_schedule():
     keys = jax.random.split(jax.random.key(0), 4000)
     part = jax.vmap(lambda key: random_mask(key, lambda r: 0 * r + 0.3, 16))(keys)
     assert (part.sum(-1) == 5).all()  # ceil(4.8)
@@ -28,7 +29,7 @@ def test_random_mask_has_exactly_so_many_places():
     np.testing.assert_allclose(np.bincount(number, minlength=9)[1:] / 4000, 1 / 8, atol=0.02)
 
 
-def test_cross_entropy_counts_masked_places_only():
+def test_cross_entropy_counts_only_masked_places():
     rng = np.random.default_rng(0)
     logits, codes = rng.normal(size=(3, 6, 4)).astype(np.float32), rng.integers(0, 4, (3, 6))
     masked = np.arange(6) < np.array([[1], [4], [6]])
@@ -36,33 +37,51 @@ def test_cross_entropy_counts_masked_places_only():
     p = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
     nats = -np.log(np.take_along_axis(p, codes[..., None], -1)[..., 0])
     np.testing.assert_allclose(loss, [nats[i, : (1, 4, 6)[i]].mean() for i in range(3)], rtol=1e-5)
-    np.testing.assert_array_equal(masked_cross_entropy(logits, np.where(masked, codes, (codes + 1) % 4), masked), loss)
+    np.testing.assert_array_equal(
+        masked_cross_entropy(logits, np.where(masked, codes, (codes + 1) % 4), masked), loss
+    )
     slope = jax.grad(lambda x: masked_cross_entropy(x, codes, masked).sum())(logits)
     assert (slope[~masked] == 0).all() and (slope[masked] != 0).all()
 
 
-def test_touched_cells():
+def test_masked_cells():
     mask = np.zeros((2, 4, 6), bool)
     mask[0, 1, 2] = mask[1, 2:, 5] = True
-    np.testing.assert_array_equal(touched(mask, (2, 3)), [[0, 1, 0, 0, 0, 0], [0, 0, 0, 0, 0, 1]])
+    cells = masked_cells(mask, (2, 3))
+    np.testing.assert_array_equal(cells, [[0, 1, 0, 0, 0, 0], [0, 0, 0, 0, 0, 1]])
 
 
 def _config(*overrides):
-    tiny = ("data.resolution=8", "image_tokenizer.codes=2", "caption_dropout=0.2", "sample.steps=2", "model.depth=1")
-    tiny += ("sample.order=confidence", "sample.temperature=1.0", "sample.top_p=1.0", "sample.guidance=1.5")
+    tiny = (
+        "data.resolution=8",
+        "image_tokenizer.codes=2",
+        "caption_dropout=0.2",
+        "sample.steps=2",
+        "model.depth=1",
+    )
+    tiny += (
+        "sample.order=confidence",
+        "sample.temperature=1.0",
+        "sample.top_p=1.0",
+        "sample.guidance=1.5",
+    )
     return configs.load(f"{ROOT}/configs/shapes_masked.py:smoke", [*tiny, *overrides])
 
 
 @pytest.fixture(scope="module")
 def toy():
-    """Two captions, two pictures: word 5 is a picture of dark and bright halves, word 6 the other way round. Trained."""
+    """A trained model of two captions: word 5 for dark above bright, word 6 for the reverse."""
     config = _config()
-    family, length = families.load(config), config.text.length
+    family, length = load_family(config), config.text.length
     codebook = np.stack([np.full(48, -0.5), np.full(48, 0.5)]).astype(np.float32)
     null = {"tokens": np.eye(1, length, dtype=np.int32)[0], "mask": np.arange(length) < 1}
-    frozen = jax.tree.map(jnp.asarray, {"first_stage": {"codebook": codebook}, "null_text": {"transformer": null}})
+    frozen = jax.tree.map(
+        jnp.asarray, {"first_stage": {"codebook": codebook}, "null_text": {"transformer": null}}
+    )
     codes = np.array([[0, 0, 1, 1], [1, 1, 0, 0]])[np.arange(32) % 2]
-    pictures = np.asarray(family.abilities["decode"](Variables({}, {}, frozen), {"codes": jnp.asarray(codes)}))
+    pictures = np.asarray(
+        family.abilities["decode"](Variables({}, {}, frozen), {"codes": jnp.asarray(codes)})
+    )
     words = np.zeros((32, length), np.int32)
     words[:, 0], words[:, 1] = 5 + np.arange(32) % 2, 1
     text = {"transformer": {"tokens": words, "mask": np.tile(np.arange(length) < 2, (32, 1))}}
@@ -95,13 +114,16 @@ KEYS = jax.random.split(jax.random.key(2), 32)
 
 def test_it_learns_its_captions(toy):
     batch, losses = toy[2:]
-    # At first about log 2. Left at least: without a caption (a fifth) and without a token (a half), log 2.
+    # At first about log 2. Where the caption is dropped (a fifth) and no token is given (a half),
+    # log 2 remains.
     assert abs(losses[0] - np.log(2)) < 0.3 and 0.02 < np.mean(losses[-20:]) < 0.2
-    np.testing.assert_array_equal(_run(toy, "sample", {"text": batch["text"]}, KEYS, temperature=0.0), batch["image"])
+    np.testing.assert_array_equal(
+        _run(toy, "sample", {"text": batch["text"]}, KEYS, temperature=0.0), batch["image"]
+    )
 
 
-def test_without_a_caption_both_are_drawn_and_whole_only_over_several_steps(toy):
-    """In one step every token is drawn for itself, so halves do not agree: the picture is one of the two once in eight.
+def test_without_a_caption_several_steps_are_needed_for_a_consistent_picture(toy):
+    """One step draws every token independently, so that one picture in eight is one of the two.
 
     By surprise two steps are enough: one token is drawn, and the others follow from it.
     """
@@ -110,53 +132,69 @@ def test_without_a_caption_both_are_drawn_and_whole_only_over_several_steps(toy)
     wholes = []
     for steps, order in ((1, "confidence"), (4, "confidence"), (1, "surprise"), (2, "surprise")):
         drawn = _run(toy, "sample", {"text": text}, KEYS, steps=steps, order=order)
-        whole = [any((picture == other).all() for other in toy[2]["image"][:2]) for picture in drawn]
+        whole = [
+            any((picture == other).all() for other in toy[2]["image"][:2]) for picture in drawn
+        ]
         wholes.append(np.mean(whole))
-        rarer = {"confidence": 0.2, "surprise": 0.1}[order]  # surprise favours the half that the model likes less
+        # Surprise favours the half that the model finds less likely.
+        rarer = {"confidence": 0.2, "surprise": 0.1}[order]
         assert rarer < (drawn[:, 0, 0, 0] > 127).mean() < 1 - rarer
     assert max(wholes[0], wholes[2]) < 0.4 and min(wholes[1], wholes[3]) > 0.8
 
 
-def test_a_picture_is_alone(toy):
+def test_a_picture_does_not_depend_on_its_batch(toy):
     text = toy[2]["text"]
     before = _run(toy, "sample", {"text": text}, KEYS, temperature=30.0)
-    other = jax.tree.map(lambda x: np.concatenate([x[:5], x[4:-1]]), text)  # every caption after the fifth is another
-    after = _run(toy, "sample", {"text": other}, jnp.concatenate([KEYS[:5], KEYS[:-5]]), temperature=30.0)
+    # Every caption after the fifth is another.
+    other = jax.tree.map(lambda x: np.concatenate([x[:5], x[4:-1]]), text)
+    after = _run(
+        toy, "sample", {"text": other}, jnp.concatenate([KEYS[:5], KEYS[:-5]]), temperature=30.0
+    )
     np.testing.assert_array_equal(after[:5], before[:5])
     assert (before != toy[2]["image"]).any() and (after[5:] != before[5:]).any()
 
 
 @pytest.mark.parametrize("order", ORDERS)
 def test_inpainting_draws_the_mask_and_keeps_the_rest_bit_for_bit(toy, order):
-    """The upper left cell is hidden, in every third row another too, and in one none; what is drawn follows from the rest."""
+    """The upper left cell is masked, in every third picture another one too, and in one none.
+
+    The drawn part follows from the rest.
+    """
     noise = np.random.default_rng(0).integers(-20, 20, (32, 8, 8, 3))
     image = (toy[2]["image"] + noise).astype(np.uint8)  # still the same codes
     mask = np.zeros((32, 8, 8), bool)
     mask[:, :2, :3] = True
     mask[::3, 5, 6], mask[4] = True, False
-    hidden = np.where(mask[..., None], 255 - image, image)  # the wrong code, if it were seen
-    drawn = _run(toy, "inpaint", {"image": hidden, "mask": mask}, KEYS, temperature=0.0, order=order)
+    hidden = np.where(mask[..., None], 255 - image, image)  # the wrong code, if it were used
+    drawn = _run(
+        toy, "inpaint", {"image": hidden, "mask": mask}, KEYS, temperature=0.0, order=order
+    )
     np.testing.assert_array_equal(drawn[~mask], image[~mask])
     np.testing.assert_array_equal(drawn[mask], toy[2]["image"][mask])
-    # Outpainting: of a picture of which nothing is kept, only the caption tells.
+    # Nothing is kept: only the caption decides.
     inputs = {"image": image * 0, "mask": mask | True, "text": toy[2]["text"]}
     drawn = _run(toy, "inpaint", inputs, KEYS, temperature=0.0, order=order)
     np.testing.assert_array_equal(drawn, toy[2]["image"])
-    with pytest.raises(ValueError, match=r"a mask of shape \(32, 8\) does not fit pictures of shape \(32, 8, 8, 3\)"):
+    with pytest.raises(
+        ValueError,
+        match=r"a mask of shape \(32, 8\) does not fit pictures of shape \(32, 8, 8, 3\)",
+    ):
         _run(toy, "inpaint", {"image": image, "mask": mask[:, 0]}, KEYS)
     with pytest.raises(ValueError, match=r"pictures of 8 x 4 pixels: this model needs 8 x 8"):
         _run(toy, "inpaint", {"image": image[:, :, :4], "mask": mask[:, :, :4]}, KEYS)
 
 
 def test_measured_loss_is_less_with_the_right_caption(toy):
-    """Of codes that were computed before, as they come from a cache; nothing is dropped when only measuring."""
+    """The codes come from the batch, as from a cache. No caption is dropped when measuring."""
     family, variables, batch, _ = toy
     codes = np.array([[0, 0, 1, 1], [1, 1, 0, 0]])[np.arange(32) % 2]
     context = Context({}, variables.frozen, None, 0, {}, KEYS, train=False)
 
     @jax.jit
     def loss_of(text):
-        return family.losses["model"](variables.params, context._replace(batch={"codes": codes, "text": text}))
+        return family.losses["model"](
+            variables.params, context._replace(batch={"codes": codes, "text": text})
+        )
 
     right, (_, metrics) = loss_of(batch["text"])
     wrong, (_, wrong_metrics) = loss_of(jax.tree.map(lambda x: x[::-1], batch["text"]))
@@ -166,10 +204,19 @@ def test_measured_loss_is_less_with_the_right_caption(toy):
 
 def test_bad_settings(toy):
     with pytest.raises(ValueError, match=r"5 steps of parallel decoding: at least 1 and at most 4"):
-        families.load(_config("sample.steps=5"))
+        load_family(_config("sample.steps=5"))
     with pytest.raises(ValueError, match="5 steps"):
         _run(toy, "sample", {"text": toy[2]["text"]}, KEYS, steps=5)
+    with pytest.raises(ValueError, match=r"sample.order is 'raster': .* confidence or surprise"):
+        _config("sample.order=raster")
+    with pytest.raises(ValueError, match=r"mask_schedule is 'cosinus': it must be cosine"):
+        _config("mask_schedule=cosinus")
+    config = _config()
+    with config.unlocked():
+        config.sample.order = "raster"
     with pytest.raises(ValueError, match=r"no order 'raster': there are confidence, surprise"):
-        families.load(_config("sample.order=raster"))
+        load_family(config)
+    with config.unlocked():
+        config.mask_schedule = "cosinus"
     with pytest.raises(ValueError, match=r"no mask schedule 'cosinus'"):
-        families.load(_config("mask_schedule=cosinus"))
+        load_family(config)

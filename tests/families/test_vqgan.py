@@ -1,4 +1,4 @@
-"""The first stage that is trained: its losses against their formulas, and pictures to codes or latents and back."""
+"""VQGAN: losses against their formulas, and pictures to codes or latents and back."""
 
 import functools
 from types import SimpleNamespace
@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from t2i_jax import optim, parallel, state, step
 from t2i_jax.config import base
-from t2i_jax.families import vqgan
-from t2i_jax.families.family import Context, Variables
+from t2i_jax.core import state
+from t2i_jax.core.family import Context, Variables
+from t2i_jax.core.pictures import to_unit
+from t2i_jax.families import autoencoder, vqgan
 from t2i_jax.metrics import similarity
 from t2i_jax.models.efficientnet_lite import EfficientNetLite
-from t2i_jax.models.layers import to_unit
+from t2i_jax.training import optimizer as optim
+from t2i_jax.training import parallel, step
 
 QUANTIZERS = {
     "ema": {"kind": "ema", "size": 32, "dim": 4},
@@ -32,7 +34,16 @@ def config_of(kind="ema", **settings):
     config.quantizer = QUANTIZERS[kind]
     config.discriminator = {"width": 8, "levels": 1}
     config.vqgan = settings
-    config.optim.update({"name": "sgd", "learning_rate": 0.01, "schedule": "constant", "warmup": 0, "clip": 0.0, "b1": 0.0})
+    config.optim.update(
+        {
+            "name": "sgd",
+            "learning_rate": 0.01,
+            "schedule": "constant",
+            "warmup": 0,
+            "clip": 0.0,
+            "b1": 0.0,
+        }
+    )
     return ConfigDict(config)
 
 
@@ -42,15 +53,17 @@ def batch_of(count=4):
 
 @functools.cache
 def started(kind="ema", game=False):
-    """(autoencoder, params, extra) of a fresh model, its codebook already made of the batch's vectors."""
+    """(autoencoder, params, extra) of a fresh model whose codebook is fitted to the batch."""
     config = config_of(kind, adversarial=float(game))
-    net = vqgan.make_autoencoder(config)
+    net = autoencoder.make_autoencoder(config)
 
     @jax.jit
     def begin():
         params, extra = vqgan.make(config).init(jax.random.key(0), batch_of())
         for _ in range(2):
-            extra = net.quantize(params["model"], extra, to_unit(batch_of()["image"]), KEYS[:4]).extra
+            extra = net.quantize(
+                params["model"], extra, to_unit(batch_of()["image"]), KEYS[:4]
+            ).extra
         return params, extra
 
     return net, *begin()
@@ -76,38 +89,53 @@ def test_the_loss_is_that_of_pixels_and_codes():
     expected = 0.7 * abs(error).mean(1) + 0.2 * (error**2).mean(1) + 0.5 * found.loss
     np.testing.assert_allclose(loss, expected, rtol=1e-5)
     assert (
-        set(metrics) == {"l1", "l2", "quantizer", "perplexity", "usage"} and list(family.losses) == ["model"] and family.ranked
+        set(metrics) == {"l1", "l2", "quantizer", "perplexity", "usage"}
+        and list(family.losses) == ["model"]
+        and family.lower_loss_is_better
     )
     np.testing.assert_array_equal(after["mass"], found.extra["mass"])
     assert abs(after["mass"] - extra["mass"]).max() > 0
 
 
 def test_perceptual_distance_is_that_of_the_metric_and_has_a_gradient(monkeypatch):
-    small = functools.partial(EfficientNetLite, stages=((1, 3, 1, 1, 4), (1, 3, 2, 2, 8)), classes=2)
+    small = functools.partial(
+        EfficientNetLite, stages=((1, 3, 1, 1, 4), (1, 3, 2, 2, 8)), classes=2
+    )
     monkeypatch.setattr(vqgan, "EfficientNetLite", small)
     a, b = (to_unit(batch_of(8)["image"])[i::2] for i in (0, 1))
     shapes = jax.eval_shape(small().init, jax.random.key(0), a)
     r = np.random.default_rng(0)
-    variables = jax.tree.map(lambda s: jnp.asarray(abs(r.normal(size=s.shape)) + 0.1, jnp.float32), shapes)
+    variables = jax.tree.map(
+        lambda s: jnp.asarray(abs(r.normal(size=s.shape)) + 0.1, jnp.float32), shapes
+    )
 
     @jax.jit
     def measured(a):
-        value, gradient = jax.value_and_grad(lambda a: vqgan.perceptual(variables, a, b, 24).sum())(a)
-        shown = [(jax.image.resize(127.5 * (x + 1), (4, 24, 24, 3), "bilinear") - 127) / 128 for x in (a, b)]
+        value, gradient = jax.value_and_grad(lambda a: vqgan.perceptual(variables, a, b, 24).sum())(
+            a
+        )
+        shown = [
+            (jax.image.resize(127.5 * (x + 1), (4, 24, 24, 3), "bilinear") - 127) / 128
+            for x in (a, b)
+        ]
         return value, gradient, *(small().apply(variables, x)["maps"] for x in shown)
 
     value, gradient, maps_a, maps_b = measured(a)
-    np.testing.assert_allclose(value, similarity.perceptual_distance(maps_a, maps_b).sum(), rtol=1e-4)
+    np.testing.assert_allclose(
+        value, similarity.perceptual_distance(maps_a, maps_b).sum(), rtol=1e-4
+    )
     assert np.isfinite(gradient).all() and (abs(np.asarray(gradient)).max((1, 2, 3)) > 1e-6).all()
     assert float(jax.jit(lambda: vqgan.perceptual(variables, b, b, 24).max())()) == 0
 
 
 def test_balance_is_the_ratio_of_gradient_norms():
-    k, a, b = (jnp.asarray(np.random.default_rng(i).normal(size=(3, 5)), jnp.float32) for i in range(3))
+    k, a, b = (
+        jnp.asarray(np.random.default_rng(i).normal(size=(3, 5)), jnp.float32) for i in range(3)
+    )
     weight = vqgan.balance(lambda k: (a * k).sum(), lambda k: (2 * b * jnp.sin(k)).sum(), k)
     expected = np.linalg.norm(a) / np.linalg.norm(2 * b * np.cos(k))
     np.testing.assert_allclose(weight, expected, rtol=1e-5)
-    assert vqgan.balance(lambda k: k.sum(), lambda k: 0.0 * k.sum(), k) == vqgan.LARGEST
+    assert vqgan.balance(lambda k: k.sum(), lambda k: 0.0 * k.sum(), k) == vqgan.MAX_BALANCE
     slope = jax.grad(lambda s: vqgan.balance(lambda k: (s * k).sum(), lambda k: k.sum(), k))(2.0)
     assert slope == 0
 
@@ -122,13 +150,21 @@ def test_the_adversarial_part_is_weighted_by_the_last_layers_gradients():
     def measured(at):
         def own(kernel):
             decoder = params["model"]["decoder"]
-            return {**params["model"], "decoder": {**decoder, "conv_out": {**decoder["conv_out"], "kernel": kernel}}}
+            return {
+                **params["model"],
+                "decoder": {**decoder, "conv_out": {**decoder["conv_out"], "kernel": kernel}},
+            }
 
         def unlike(kernel):
             return plain.losses["model"]({**params, "model": own(kernel)}, context(extra))[0]
 
         def fool(kernel):  # hinge: minus the mean logit
-            fake = net.draw(own(kernel), net.quantize(params["model"], extra, to_unit(batch_of()["image"]), KEYS[:4]).vectors)
+            fake = net.draw(
+                own(kernel),
+                net.quantize(
+                    params["model"], extra, to_unit(batch_of()["image"]), KEYS[:4]
+                ).vectors,
+            )
             judge = vqgan.patch_discriminator.PatchDiscriminator(**config_of().discriminator)
             return -judge.apply({"params": params["discriminator"]}, fake).mean((1, 2))
 
@@ -150,7 +186,7 @@ def test_the_adversarial_part_is_weighted_by_the_last_layers_gradients():
 def test_the_discriminators_loss():
     net, params, extra = started(game=True)
     family = vqgan.make(config_of(adversarial=1.0, start=2))
-    assert list(family.losses) == ["model", "discriminator"] and not family.ranked
+    assert list(family.losses) == ["model", "discriminator"] and not family.lower_loss_is_better
 
     @jax.jit
     def measured(at):
@@ -158,17 +194,24 @@ def test_the_discriminators_loss():
         x = to_unit(batch_of()["image"])
         fake = net.draw(params["model"], net.quantize(params["model"], extra, x, KEYS[:4]).vectors)
         judge = vqgan.patch_discriminator.PatchDiscriminator(**config_of().discriminator)
-        return loss, after, metrics, *(judge.apply({"params": params["discriminator"]}, a) for a in (x, fake))
+        return (
+            loss,
+            after,
+            metrics,
+            *(judge.apply({"params": params["discriminator"]}, a) for a in (x, fake)),
+        )
 
     loss, after, metrics, real, fake = measured(2)
-    np.testing.assert_allclose(loss, (np.maximum(1 - real, 0) + np.maximum(1 + fake, 0)).mean((1, 2)), rtol=1e-5)
+    np.testing.assert_allclose(
+        loss, (np.maximum(1 - real, 0) + np.maximum(1 + fake, 0)).mean((1, 2)), rtol=1e-5
+    )
     np.testing.assert_array_equal(metrics["accuracy"], real.mean((1, 2)) > fake.mean((1, 2)))
     jax.tree.map(np.testing.assert_array_equal, after, extra)  # codes are counted once a step
     np.testing.assert_array_equal(measured(1)[0], 0)
 
 
 def test_devices_give_the_same_step():
-    """Adaptive weight, codebook and parameters of both players after a step, on one device and pmapped over eight."""
+    """Adaptive weight, codebook and both players' parameters, on one device and pmapped over 8."""
     config, found = config_of(adversarial=0.5), []
     _, params, extra = started(game=True)
     for mode, devices in (("jit", jax.devices()[:1]), ("pmap", jax.devices())):
@@ -179,9 +222,16 @@ def test_devices_give_the_same_step():
         ema = {"params": params, "extra": extra}
         start = state.TrainState(jnp.int32(0), params, opt_state, extra, ema, jax.random.key(3))
         start = jax.tree.map(jnp.copy, start)
-        update = place.compile(step.make_step(family, optimizers, ema_decay=0.9, axis_name=place.axis_name))
+        update = place.compile(
+            step.make_step(family, optimizers, ema_decay=0.9, axis_name=place.axis_name)
+        )
         after, metrics = update(place.put_state(start), {}, place.put_batch(batch_of(8)))
-        found.append((jax.tree.map(np.asarray, place.take(after)._replace(rng=0)), {k: float(v) for k, v in metrics.items()}))
+        found.append(
+            (
+                jax.tree.map(np.asarray, place.take(after)._replace(rng=0)),
+                {k: float(v) for k, v in metrics.items()},
+            )
+        )
     (one, metrics), (eight, there) = found
     assert metrics["model/adversarial_weight"] > 0
     for name, value in metrics.items():
@@ -218,7 +268,7 @@ class FakeSource(SimpleNamespace):
 
 @pytest.mark.parametrize("kind", ["ema", "fsq"])
 def test_codes_lead_back_to_pictures(kind):
-    """And nothing else is needed: not the discriminator, nor what files do not keep."""
+    """Nothing else is needed: no discriminator, and no empty dict, which files do not keep."""
     net, params, extra = started(kind, game=kind == "ema")
     stage = vqgan.make_codes(config_of(kind))
     variables = Variables(params, extra, {"perceptual": 0})
@@ -226,17 +276,27 @@ def test_codes_lead_back_to_pictures(kind):
     assert set(frozen["params"]) == {"encoder", "decoder", "quantizer"}
     if kind == "fsq":
         assert frozen["params"].pop("quantizer") == {}
-    image, able = batch_of()["image"], vqgan.make_abilities(net)
+    image, able = batch_of()["image"], autoencoder.make_abilities(net)
 
     @jax.jit
     def measured(frozen, variables):
         codes = stage.encode(frozen, image)
         again = net.draw(frozen["params"], stage.vectors(frozen)[codes].reshape(4, *net.shape))
-        own = able["encode"](variables, {"image": image}), able["reconstruct"](variables, {"image": image})
+        own = (
+            able["encode"](variables, {"image": image}),
+            able["reconstruct"](variables, {"image": image}),
+        )
         return codes, stage.decode(frozen, codes), *own, again
 
-    codes, pictures, own_codes, reconstructed, again = measured(frozen, variables._replace(frozen={}))
-    assert codes.shape == (4, 9) and codes.dtype == jnp.int32 and codes.min() >= 0 and codes.max() < stage.size
+    codes, pictures, own_codes, reconstructed, again = measured(
+        frozen, variables._replace(frozen={})
+    )
+    assert (
+        codes.shape == (4, 9)
+        and codes.dtype == jnp.int32
+        and codes.min() >= 0
+        and codes.max() < stage.size
+    )
     assert len(np.unique(codes)) > 2 and stage.grid == (3, 3) and stage.channels == net.shape[2]
     np.testing.assert_array_equal(own_codes, codes)
     np.testing.assert_array_equal(reconstructed, pictures)
@@ -244,10 +304,13 @@ def test_codes_lead_back_to_pictures(kind):
 
 
 def test_codes_of_patches_depend_on_their_own_cells_alone():
-    """Their vectors are the pixels, row by row, and the codebook keeps what the quantizer would of them."""
+    """Their vectors are the pixels, row by row, and the codebook quantizes those vectors."""
     config = config_of()
-    config.model.encoder, config.quantizer = "patches", ConfigDict({"kind": "ema", "size": 32, "dim": 48, "normalize": False})
-    net, image = vqgan.make_autoencoder(config), batch_of()["image"]
+    config.model.encoder, config.quantizer = (
+        "patches",
+        ConfigDict({"kind": "ema", "size": 32, "dim": 48, "normalize": False}),
+    )
+    net, image = autoencoder.make_autoencoder(config), batch_of()["image"]
     params, extra = net.init(jax.random.key(0))
     assert "encoder" not in params
     image[0], image[1] = image[0, :1, :1], image[1, :1, :1]  # two flat ones
@@ -272,8 +335,13 @@ def test_latents_have_mean_0_and_deviation_1_and_lead_back(kind):
     assert latents.shape == (9, *stage.shape) == (9, 3, 3, net.shape[2])
     np.testing.assert_allclose(latents.mean((0, 1, 2)), 0, atol=1e-4)
     np.testing.assert_allclose(latents.std((0, 1, 2)), 1, rtol=1e-3)
-    reconstructed = jax.jit(lambda v: vqgan.make_abilities(net)["reconstruct"](v, {"image": images}))(variables)
-    assert abs(np.asarray(jax.jit(stage.decode)(frozen, latents)).astype(int) - reconstructed).max() <= 1
+    reconstructed = jax.jit(
+        lambda v: autoencoder.make_abilities(net)["reconstruct"](v, {"image": images})
+    )(variables)
+    assert (
+        abs(np.asarray(jax.jit(stage.decode)(frozen, latents)).astype(int) - reconstructed).max()
+        <= 1
+    )
 
 
 @pytest.mark.parametrize(
@@ -285,12 +353,27 @@ def test_latents_have_mean_0_and_deviation_1_and_lead_back(kind):
         ({"vqgan.loss": "hing"}, "did you mean 'hinge'"),
         ({"quantizer.kind": "vqq"}, "no quantizer 'vqq'"),
         ({"data.resolution": 30}, "a multiple, such as 32"),
-        ({"vqgan.adversarial": 1.0, "discriminator.levels": 3}, "picture of 12 px must be at least"),
+        (
+            {"vqgan.adversarial": 1.0, "discriminator.levels": 3},
+            "picture of 12 px must be at least",
+        ),
         ({"model.variant": "SDD"}, "no variant 'SDD': there are SD"),
-        ({"model.encoder": "patch"}, "model.encoder is 'patch'; it can be convolutional or patches"),
-        ({"model.encoder": "patches"}, "gives 48 numbers a cell: set quantizer.kind to vq or ema and quantizer.dim to that"),
-        ({"model.encoder": "patches", "quantizer.dim": 48}, "normalize forgets how bright a patch is"),
-        ({"quantizer.scales": (1, 2), "quantizer.normalize": False}, "ends with 2, and a picture has 3 x 3 cells of 4 px"),
+        (
+            {"model.encoder": "patch"},
+            "model.encoder is 'patch'; it can be convolutional or patches",
+        ),
+        (
+            {"model.encoder": "patches"},
+            "gives 48 numbers a cell: set quantizer.kind to vq or ema and quantizer.dim to that",
+        ),
+        (
+            {"model.encoder": "patches", "quantizer.dim": 48},
+            "normalize forgets how bright a patch is",
+        ),
+        (
+            {"quantizer.scales": (1, 2), "quantizer.normalize": False},
+            "ends with 2, and a picture has 3 x 3 cells of 4 px",
+        ),
     ],
 )
 def test_wrong_settings_are_named(change, message):
@@ -302,11 +385,11 @@ def test_wrong_settings_are_named(change, message):
         vqgan.make(config)
 
 
-def test_what_is_said_of_a_collapsed_codebook():
+def test_the_warning_of_a_collapsed_codebook():
     assert vqgan.warn({"usage": 0.3}) == vqgan.warn({"model/kl": 2.0}) == ""
     assert "only 1.0% of the codes" in vqgan.warn({"model/usage": 0.01})
 
 
 def test_latents_without_codes_are_no_codes():
-    with pytest.raises(ValueError, match='family "flow"'):
+    with pytest.raises(ValueError, match='family "diffusion"'):
         vqgan.make_codes(config_of("kl"))

@@ -1,4 +1,4 @@
-"""However pictures come, in batches of whatever size and on however many devices, they give the same features."""
+"""Pictures give the same features in batches of any size, and on any number of devices."""
 
 import jax
 import jax.numpy as jnp
@@ -6,19 +6,23 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from t2i_jax.data.pictures import rgb
 from t2i_jax.features import extractor as features
 
 WEIGHTS = np.random.default_rng(1).normal(size=(3, 5)).astype(np.float32)
 
 
 def fake(traces=None):
-    """Features [B, 5] = tanh of a mean colour times weights, computed for each picture by itself."""
+    """Features [B, 5] = tanh of a mean colour times weights, for each picture independently."""
 
     def apply(weights, pictures):
         if traces is not None:
             traces.append(pictures.shape)
         mean = pictures.astype(jnp.float32).mean((1, 2)) / 255
-        return {"features": jnp.tanh(mean @ weights), "maps": [pictures[:, ::2].astype(jnp.float32), mean]}
+        return {
+            "features": jnp.tanh(mean @ weights),
+            "maps": [pictures[:, ::2].astype(jnp.float32), mean],
+        }
 
     return features.Extractor("fake", "none", WEIGHTS, apply)
 
@@ -50,7 +54,9 @@ def test_the_batch_is_shared_by_all_local_devices(pictures):
     extractor = fake()
 
     def apply(weights, x):
-        jax.debug.inspect_array_sharding(x, callback=lambda sharding: seen.append(sharding.device_set))
+        jax.debug.inspect_array_sharding(
+            x, callback=lambda sharding: seen.append(sharding.device_set)
+        )
         return extractor.apply(weights, x)
 
     list(features.extract(extractor._replace(apply=apply), pictures, 16))
@@ -59,7 +65,14 @@ def test_the_batch_is_shared_by_all_local_devices(pictures):
 
 def test_arrays_of_any_length_and_single_pictures_are_the_same_stream(pictures):
     whole = gathered(features.extract(fake(), pictures, 16))
-    mixed = [pictures[:1], *pictures[1:3], pictures[3:40], pictures[40:40], Image.fromarray(pictures[40]), pictures[41:]]
+    mixed = [
+        pictures[:1],
+        *pictures[1:3],
+        pictures[3:40],
+        pictures[40:40],
+        Image.fromarray(pictures[40]),
+        pictures[41:],
+    ]
     np.testing.assert_array_equal(gathered(features.extract(fake(), mixed, 16)), whole)
     assert list(features.extract(fake(), [], 16)) == []
 
@@ -113,17 +126,19 @@ def test_a_program_is_compiled_once_for_all_calls(pictures):
     ],
 )
 def test_any_kind_of_picture_becomes_rgb(picture, colour):
-    out = features.rgb(picture)
+    out = rgb(picture)
     assert out.dtype == np.uint8
     np.testing.assert_array_equal(out, np.broadcast_to(colour, (5, 4, 3)))
     item = picture if isinstance(picture, Image.Image) or picture.ndim == 2 else picture[None]
     out = gathered(features.extract(fake(), [np.zeros((5, 4, 3), np.uint8), item], 8))
-    np.testing.assert_allclose(out[1], np.tanh(np.array(colour) / 255 @ WEIGHTS), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        out[1], np.tanh(np.array(colour) / 255 @ WEIGHTS), rtol=1e-5, atol=1e-6
+    )
 
 
 def test_sixteen_bit_grey_is_as_pillow_pictures_are_read():
     grey = np.arange(0, 65536, 13, dtype=np.uint16)[None]
-    np.testing.assert_array_equal(features.rgb(grey), features.rgb(Image.fromarray(grey)))
+    np.testing.assert_array_equal(rgb(grey), rgb(Image.fromarray(grey)))
 
 
 @pytest.mark.parametrize(
@@ -134,7 +149,10 @@ def test_sixteen_bit_grey_is_as_pillow_pictures_are_read():
         (np.zeros((6,), np.uint8), r"picture 2: .*\[6\]"),
         (np.zeros((0, 4, 3), np.uint8), r"picture 2: .*\[0, 4, 3\]"),
         ("a.png", r"picture 2: .*got <U5"),
-        (np.zeros((4, 6, 3), np.uint8), r"picture 2 is 4 x 6 \(height x width\), those before it are 6 x 4"),
+        (
+            np.zeros((4, 6, 3), np.uint8),
+            r"picture 2 is 4 x 6 \(height x width\), those before it are 6 x 4",
+        ),
     ],
 )
 def test_what_cannot_be_stacked_is_refused(pictures, bad, message):
@@ -154,26 +172,34 @@ def test_another_size_is_refused_in_a_later_batch_too(pictures):
 def test_a_folder_streams_in_the_order_of_names(tmp_path, pictures):
     (tmp_path / "b").mkdir()
     (tmp_path / ".hidden").mkdir()
-    for name, i in {"a.png": 0, "b/c.PNG": 1, "d.png": 2, ".hidden/e.png": 3, "b/.f.png": 4}.items():
+    for name, i in {
+        "a.png": 0,
+        "b/c.PNG": 1,
+        "d.png": 2,
+        ".hidden/e.png": 3,
+        "b/.f.png": 4,
+    }.items():
         Image.fromarray(pictures[i][:4]).save(tmp_path / name)
     (tmp_path / "a.txt").write_text("a caption")
-    found = list(features.of_folder(tmp_path, 4))
+    found = list(features.read_folder(tmp_path, 4))
     np.testing.assert_array_equal(found, pictures[:3, :4])
-    assert next(features.of_folder(str(tmp_path), 2)).shape == (2, 2, 3)
+    assert next(features.read_folder(str(tmp_path), 2)).shape == (2, 2, 3)
     (tmp_path / "d.png").write_bytes(b"no picture")
-    stream = features.of_folder(tmp_path, 4)
-    assert len([next(stream), next(stream)]) == 2  # those before are given
+    stream = features.read_folder(tmp_path, 4)
+    assert len([next(stream), next(stream)]) == 2  # the pictures before it are read
     with pytest.raises(ValueError, match=r"d\.png: not a readable picture"):
         next(stream)
 
 
-def test_a_folder_that_is_not_there_or_empty_is_said_at_once(tmp_path):
+def test_a_missing_or_empty_folder_is_reported_at_once(tmp_path):
     with pytest.raises(FileNotFoundError, match="absent"):
-        features.of_folder(tmp_path / "absent", 4)
+        features.read_folder(tmp_path / "absent", 4)
     with pytest.raises(ValueError, match=r"no pictures.*\.png"):
-        features.of_folder(tmp_path, 4)
+        features.read_folder(tmp_path, 4)
 
 
 def test_an_unknown_extractor_names_those_there_are():
-    with pytest.raises(ValueError, match=r"no 'efficientnet' in features.*did you mean 'efficientnet_lite0'"):
+    with pytest.raises(
+        ValueError, match=r"no 'efficientnet' in features.*did you mean 'efficientnet_lite0'"
+    ):
         features.load("efficientnet")

@@ -1,4 +1,4 @@
-"""Captions that say the same, captions that are true of their pictures, and words in common."""
+"""Captions that mean the same, captions that are true of their pictures, and common words."""
 
 import numpy as np
 import pytest
@@ -9,12 +9,12 @@ from t2i_jax.metrics.captioning import mean_interval, meaning, score, word_f1
 
 SCENES = [shapes.scene("test", i) for i in range(40)]
 TRUE = [scene.caption for scene in SCENES]
-IMAGES = [draw(scene.things, 32) for scene in SCENES]
+IMAGES = [draw(scene.objects, 32) for scene in SCENES]
 A, B = "a small red cross", "a large blue circle"
 
 
 def turned(caption):
-    """The same said the other way round."""
+    """Return a caption with the same meaning and the objects in the other order."""
     for relation, opposite in {
         "above": "below",
         "below": "above",
@@ -28,7 +28,7 @@ def turned(caption):
     return caption
 
 
-def test_what_says_the_same():
+def test_captions_that_mean_the_same():
     assert (
         meaning(f"{A} left of {B}")
         == meaning(f"{B} right of {A}")
@@ -36,17 +36,23 @@ def test_what_says_the_same():
     )
     assert meaning(f"{A} above {B}") == meaning(f"{B} below {A}") != meaning(f"{B} above {A}")
     assert meaning(f"{A} and {B}") == meaning(f"{B} and {A}") != meaning(f"{A} left of {B}")
-    assert meaning("two small red crosses") == meaning("a pair of little scarlet pluses") != meaning("three small red crosses")
+    assert (
+        meaning("two small red crosses")
+        == meaning("a pair of little scarlet pluses")
+        != meaning("three small red crosses")
+    )
     with pytest.raises(ValueError, match="'cat'"):
         meaning("cat")
 
 
-def test_true_captions_agree_however_they_are_said():
+def test_true_captions_agree_in_any_words():
     rng = np.random.default_rng(0)
     for found in (TRUE, [turned(c) for c in TRUE], [shapes.paraphrase(c, rng) for c in TRUE]):
         report = score(found, TRUE, IMAGES)
-        assert report["agrees"]["value"] == report["exact"]["value"] == 1 and report["unparsed"] == 0
-        assert {kind: r["n"] for kind, r in report["kinds"].items()} == dict.fromkeys(shapes.KINDS, 10)
+        assert report["agrees"]["value"] == report["exact"]["value"] == 1
+        assert report["unparsed"] == 0
+        counts = {kind: r["n"] for kind, r in report["kinds"].items()}
+        assert counts == dict.fromkeys(shapes.KINDS, 10)
 
 
 def test_a_relation_that_is_left_out_is_not_exact_but_true():
@@ -62,8 +68,10 @@ def test_a_relation_that_is_left_out_is_not_exact_but_true():
 
 def test_false_captions_and_nonsense():
     found = [TRUE[0], TRUE[4], "a red", "", TRUE[8]]
-    report = score(found, [TRUE[0], TRUE[8], TRUE[1], TRUE[2], TRUE[8]], [IMAGES[i] for i in (0, 8, 1, 2, 8)])
-    assert report["unparsed"] == 0.4 and report["agrees"]["value"] == report["exact"]["value"] == 0.4
+    index = (0, 8, 1, 2, 8)
+    report = score(found, [TRUE[i] for i in index], [IMAGES[i] for i in index])
+    assert report["unparsed"] == 0.4
+    assert report["agrees"]["value"] == report["exact"]["value"] == 0.4
     assert report["agrees"]["low"] < 0.4 < report["agrees"]["high"]
     kinds = {kind: (r["value"], r["n"]) for kind, r in report["kinds"].items()}
     assert kinds == {"one": (pytest.approx(2 / 3), 3), "relation": (0, 1), "count": (0, 1)}
@@ -91,11 +99,15 @@ def test_bad_input():
 
 
 def test_mean_interval_is_that_of_the_mean():
-    """Of many numbers: the mean and about 1.96 standard errors to each side; of equal ones no width."""
+    """Many numbers: about 1.96 standard errors to each side. Equal numbers: no width."""
     values = np.random.default_rng(0).beta(2, 1, 400)
     found = mean_interval(values)
     error = 1.96 * values.std() / 20
     assert found["value"] == values.mean() and found["n"] == 400
-    np.testing.assert_allclose([found["low"], found["high"]], [values.mean() - error, values.mean() + error], atol=0.15 * error)
+    np.testing.assert_allclose(
+        [found["low"], found["high"]],
+        [values.mean() - error, values.mean() + error],
+        atol=0.15 * error,
+    )
     alike = mean_interval(np.full(5, 0.5))
     assert alike["low"] == alike["high"] == 0.5

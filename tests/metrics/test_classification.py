@@ -1,4 +1,4 @@
-"""Labels of which the scores can be counted by hand."""
+"""Labels whose scores can be counted by hand."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ CLASSES = ("bag", "coat", "dress", "shirt")
 
 
 def test_counted_by_hand():
-    """Nobody asks for a shirt, dresses are never recognised, and one of four bags is taken for a shirt."""
+    """No shirt is asked for, no dress is recognised, and one of four bags is taken for a shirt."""
     asked, recognised = [0, 0, 0, 0, 1, 1, 2, 2], [0, 0, 0, 3, 1, 1, 1, 3]
     report = classification.accuracy(recognised, asked, CLASSES)
     assert report["accuracy"]["value"] == 5 / 8 and report["accuracy"]["n"] == 8
@@ -22,7 +22,8 @@ def test_counted_by_hand():
 def test_the_interval_is_that_of_a_binomial(share):
     """Of 1,000 pictures: 1.96 standard deviations either way."""
     asked = np.zeros(1000, int)
-    report = classification.accuracy((np.arange(1000) >= 1000 * share).astype(int), asked, CLASSES)["accuracy"]
+    recognised = (np.arange(1000) >= 1000 * share).astype(int)
+    report = classification.accuracy(recognised, asked, CLASSES)["accuracy"]
     deviation = 1.96 * np.sqrt(share * (1 - share) / 1000)
     assert report["value"] == pytest.approx(share)
     assert report["low"] == pytest.approx(share - deviation, abs=0.1 * deviation)
@@ -31,7 +32,11 @@ def test_the_interval_is_that_of_a_binomial(share):
 
 def test_histogram():
     report = classification.histogram([3, 3, 0, 3], CLASSES)
-    assert report == {"n": 4, "share": {"bag": 0.25, "coat": 0.0, "dress": 0.0, "shirt": 0.75}, "missing": ["coat", "dress"]}
+    assert report == {
+        "n": 4,
+        "share": {"bag": 0.25, "coat": 0.0, "dress": 0.0, "shirt": 0.75},
+        "missing": ["coat", "dress"],
+    }
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,17 @@
+"""Distances against SciPy, and copies at a distance of exactly zero."""
+
 import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 
-from t2i_jax.metrics.distances import checked, mean_distance, nearest, squared_distances, tiles, unit_length
+from t2i_jax.metrics.distances import (
+    checked,
+    mean_distance,
+    nearest,
+    squared_distances,
+    tiles,
+    unit_length,
+)
 
 RNG = np.random.default_rng(0)
 A, B = RNG.normal(size=(50, 7)), RNG.normal(size=(33, 7))
@@ -10,7 +19,9 @@ A, B = RNG.normal(size=(50, 7)), RNG.normal(size=(33, 7))
 
 def test_distances_are_those_of_scipy():
     np.testing.assert_allclose(squared_distances(A, B), cdist(A, B) ** 2, rtol=1e-12)
-    np.testing.assert_allclose(mean_distance(A), cdist(A, A)[~np.eye(50, dtype=bool)].mean(), rtol=1e-12)
+    np.testing.assert_allclose(
+        mean_distance(A), cdist(A, A)[~np.eye(50, dtype=bool)].mean(), rtol=1e-12
+    )
 
 
 def test_copies_are_at_distance_zero_and_others_are_not():
@@ -39,7 +50,9 @@ def test_tiles_cover_a_matrix_once():
 def test_bad_features_are_named():
     bad = A.copy()
     bad[[3, 9], [1, 0]] = np.nan, np.inf
-    with pytest.raises(ValueError, match="2 of 50 rows of these hold NaN or infinity, the first is row 103"):
+    with pytest.raises(
+        ValueError, match="2 of 50 rows of these hold NaN or infinity, the first is row 103"
+    ):
         checked(bad, "these", first=100)
     with pytest.raises(ValueError, match=r"must be of shape \[N, D\], not \[50\]"):
         checked(A[:, 0])

@@ -1,3 +1,5 @@
+"""Distances, copies, distinct samples and loss curves against SciPy and known answers."""
+
 import json
 
 import numpy as np
@@ -8,7 +10,14 @@ from scipy.spatial.distance import cdist, pdist
 from scipy.stats import linregress, ortho_group
 
 from t2i_jax.metrics import diversity
-from t2i_jax.metrics.diversity import convergence, memorised, mode_collapse, nearest_training, pairwise_distance, vendi_score
+from t2i_jax.metrics.diversity import (
+    convergence,
+    memorised,
+    mode_collapse,
+    nearest_training,
+    pairwise_distance,
+    vendi_score,
+)
 
 RNG = np.random.default_rng(0)
 FEATURES = RNG.normal(size=(60, 8))
@@ -55,8 +64,11 @@ def test_copies_are_memorised_and_new_samples_are_not():
     copied = memorised(np.concatenate([new[:60], training[:40] + 1e-3]), training, held_out, 0.01)
     assert 0.4 <= copied["value"] <= 0.45
     np.testing.assert_array_equal(copied["index"][60:], np.arange(40))
-    assert memorised(training, training, training)["value"] == 1  # a threshold of 0 is met by copies
-    with pytest.raises(ValueError, match="held-out features: at least 20 samples are needed, there are 19"):
+    # Copies are at distance 0, which a threshold of 0 includes.
+    assert memorised(training, training, training)["value"] == 1
+    with pytest.raises(
+        ValueError, match="held-out features: at least 20 samples are needed, there are 19"
+    ):
         memorised(new, training, held_out[:19])
     with pytest.raises(ValueError, match="quantile must lie between 0 and 1, not be 5"):
         memorised(new, training, held_out, 5)
@@ -90,14 +102,16 @@ def test_signs_of_collapse():
     real, healthy = (rng.normal(size=(600, 8)) for _ in range(2))
     group = np.arange(600) % 150
     found = mode_collapse(healthy, group, real, group)
-    assert found["distance"] == pytest.approx(1, abs=0.05) and found["within"] == pytest.approx(1, abs=0.05)
+    assert found["distance"] == pytest.approx(1, abs=0.05)
+    assert found["within"] == pytest.approx(1, abs=0.05)
     assert found["vendi"] == pytest.approx(found["vendi_real"], rel=0.05)
     assert found["duplicates"] <= 0.03
     one_a_caption = mode_collapse(healthy[group] + 1e-4 * real, group, real, group)
     assert one_a_caption["within"] < 1e-3 and one_a_caption["duplicates"] == 1
     assert one_a_caption["distance"] == pytest.approx(1, abs=0.05)
     one_mode = mode_collapse(healthy * 0.1 + 5, group, real[:500], group[:500])
-    assert one_mode["distance"] == pytest.approx(0.1, rel=0.05) and one_mode["vendi"] < 1.1 < one_mode["vendi_real"]
+    assert one_mode["distance"] == pytest.approx(0.1, rel=0.05)
+    assert one_mode["vendi"] < 1.1 < one_mode["vendi_real"]
     assert mode_collapse(healthy, group, real, range(600))["within"] is None
     with pytest.raises(ValueError, match="real pictures are all alike"):
         mode_collapse(healthy, group, np.ones((600, 8)), group)
@@ -105,12 +119,13 @@ def test_signs_of_collapse():
         mode_collapse(healthy, group, real, group[:5])
 
 
-def test_a_loss_that_falls_and_one_that_rests():
+def test_a_loss_that_falls_and_one_that_has_converged():
     steps, noise = np.arange(1000) * 10, np.random.default_rng(3).normal(size=1000) * 0.01
     fall = convergence(steps, 1 - steps * 5e-5 + noise)
     late = steps >= steps[-1] * 0.75
     line = linregress(steps[late], (1 - steps * 5e-5 + noise)[late])
-    assert fall["slope"] == pytest.approx(line.slope) and fall["slope_error"] == pytest.approx(line.stderr)
+    assert fall["slope"] == pytest.approx(line.slope)
+    assert fall["slope_error"] == pytest.approx(line.stderr)
     assert fall["falls"] is True and abs(fall["slope"] + 5e-5) < 4 * fall["slope_error"]
     assert fall["final"] == pytest.approx(1 - steps[-100:].mean() * 5e-5, abs=0.004)
     rest = convergence(steps, np.exp(-steps / 500) + 0.3 + noise)
@@ -124,10 +139,11 @@ def test_a_loss_that_falls_and_one_that_rests():
 def test_spikes_and_bad_numbers_are_counted():
     steps = np.arange(400)
     losses = 0.5 + np.random.default_rng(4).normal(size=400) * 0.01
-    losses[[50, 51, 200, 399 - 1]] = 3.0  # two neighbours are one leap
+    losses[[50, 51, 200, 399 - 1]] = 3.0  # two neighbours are one jump
     losses[120] = 0.1
     assert convergence(steps, losses)["spikes"] == 3
-    assert convergence(steps, losses)["best"] == 0.1 and convergence(steps, losses)["best_step"] == 120
+    found = convergence(steps, losses)
+    assert found["best"] == 0.1 and found["best_step"] == 120
     losses[[7, 300]] = np.nan, np.inf
     found = convergence(steps, losses)
     assert found["not_finite"] == 2 and found["spikes"] == 3 and np.isfinite(found["slope"])
@@ -135,12 +151,20 @@ def test_spikes_and_bad_numbers_are_counted():
     assert smooth["spikes"] == 0 and smooth["best_step"] == 399 and smooth["falls"] is True
     assert convergence(steps, np.sqrt(steps))["spikes"] == 0
     flat = convergence(steps, np.full(400, 0.1))
-    assert (flat["spikes"], flat["falls"]) == (0, False) and flat["slope"] == pytest.approx(0, abs=1e-15)
+    assert (flat["spikes"], flat["falls"]) == (0, False)
+    assert flat["slope"] == pytest.approx(0, abs=1e-15)
 
 
 def test_short_curves():
     one = convergence([5], [2.0])
-    expected = {"final": 2, "best": 2, "best_step": 5, "slope": None, "slope_error": None, "falls": None}
+    expected = {
+        "final": 2,
+        "best": 2,
+        "best_step": 5,
+        "slope": None,
+        "slope_error": None,
+        "falls": None,
+    }
     assert one == {**expected, "spikes": 0, "not_finite": 0}
     assert convergence([0, 1, 2], [3.0, 2.0, 1.0])["slope"] is None
     with pytest.raises(ValueError, match="none of the 2 losses is a finite number"):

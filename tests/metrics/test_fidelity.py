@@ -1,3 +1,5 @@
+"""Frechet distance, KID, CMMD, balls and Inception Score against plain loops and closed forms."""
+
 from itertools import permutations, product
 
 import numpy as np
@@ -55,13 +57,13 @@ def test_chunks_change_no_bit():
 
 
 def test_chunks_are_read_one_after_another():
-    held = []
+    made = []
 
     def stream():
         for _ in range(50):
-            held.append(np.ones((100, 3)) * len(held))
-            yield held[-1]
-            held[-1][:] = np.nan  # a caller may use its buffer again
+            made.append(np.ones((100, 3)) * len(made))
+            yield made[-1]
+            made[-1][:] = np.nan  # a caller may use its buffer again
 
     assert moments(stream()).mean == pytest.approx([24.5] * 3)
 
@@ -81,12 +83,15 @@ def test_frechet_of_diagonal_gaussians(data):
 def test_frechet_of_commuting_covariances(seed):
     rng = np.random.default_rng(seed)
     turn, a, b = ortho_group.rvs(6, random_state=rng), rng.uniform(0, 5, 6), rng.uniform(0, 5, 6)
-    found = frechet_distance(gaussian(np.zeros(6), turn * a @ turn.T), gaussian(np.ones(6), turn * b @ turn.T))
+    found = frechet_distance(
+        gaussian(np.zeros(6), turn * a @ turn.T), gaussian(np.ones(6), turn * b @ turn.T)
+    )
     assert found == pytest.approx(6 + ((np.sqrt(a) - np.sqrt(b)) ** 2).sum(), rel=1e-9)
 
 
 def test_frechet_is_that_of_sqrtm_and_invariant_and_zero():
-    a, b = RNG.normal(size=(300, 30)), RNG.normal(size=(400, 30)) @ (RNG.normal(size=(30, 30)) / 5) + 0.2
+    a = RNG.normal(size=(300, 30))
+    b = RNG.normal(size=(400, 30)) @ (RNG.normal(size=(30, 30)) / 5) + 0.2
     one, two = moments([a]), moments([b])
     away, root = one.mean - two.mean, linalg.sqrtm(one.covariance @ two.covariance)
     expected = away @ away + np.trace(one.covariance + two.covariance - 2 * root).real
@@ -124,7 +129,9 @@ def test_bad_streams_are_named():
     bad = np.zeros((1100, 3))
     bad[[600, 700], 1] = np.nan, np.inf
     for size in SPLITS:
-        with pytest.raises(ValueError, match="2 of 512 rows of features hold NaN or infinity, the first is row 600"):
+        with pytest.raises(
+            ValueError, match="2 of 512 rows of features hold NaN or infinity, the first is row 600"
+        ):
             moments(chunks(bad, size))
     with pytest.raises(ValueError, match=r"shape \[n, 3\], one is \[4, 2\]"):
         moments([bad[:5], np.zeros((4, 2))])
@@ -151,7 +158,10 @@ def test_kid_is_a_double_loop(small_tiles, degree):
 
 def test_kid_of_subsets(small_tiles):
     rows = np.random.RandomState(5)
-    values = [kid(REAL[rows.choice(60, 20, False)], FAKE[rows.choice(47, 20, False)])["value"] for _ in range(4)]
+    values = [
+        kid(REAL[rows.choice(60, 20, False)], FAKE[rows.choice(47, 20, False)])["value"]
+        for _ in range(4)
+    ]
     found = fidelity.kid_of_subsets(REAL, FAKE, subsets=4, size=20, seed=5)
     assert found == pytest.approx({"value": np.mean(values), "std": np.std(values)}, rel=1e-12)
     with pytest.raises(ValueError, match="at least 50 samples are needed, there are 47"):
@@ -159,34 +169,52 @@ def test_kid_of_subsets(small_tiles):
 
 
 def true_kid(mean, d):
-    """MMD² of N(0, I) and N(mean, I): E (x·y / d + 1)³ of each pair of independent samples, from their moments."""
+    """MMD² of N(0, I) and N(mean, I).
+
+    From E (x·y / d + 1)³ of each pair of independent samples, by their moments.
+    """
 
     def expected(p, q):
         second = [np.eye(d) + np.outer(m, m) for m in (p, q)]
         third = []
         for m in (p, q):
             spread = np.einsum("i,jk->ijk", m, np.eye(d))
-            third.append(np.einsum("i,j,k->ijk", m, m, m) + spread + spread.transpose(1, 0, 2) + spread.transpose(1, 2, 0))
-        return (third[0] * third[1]).sum() / d**3 + 3 * (second[0] * second[1]).sum() / d**2 + 3 * (p @ q) / d + 1
+            third.append(
+                np.einsum("i,j,k->ijk", m, m, m)
+                + spread
+                + spread.transpose(1, 0, 2)
+                + spread.transpose(1, 2, 0)
+            )
+        return (
+            (third[0] * third[1]).sum() / d**3
+            + 3 * (second[0] * second[1]).sum() / d**2
+            + 3 * (p @ q) / d
+            + 1
+        )
 
     zero = np.zeros(d)
     return expected(zero, zero) + expected(mean, mean) - 2 * expected(zero, mean)
 
 
 def test_variance_of_kid_is_the_unbiased_estimate(small_tiles):
-    """The square of MMD² less an unbiased estimate of its expectation's square, which is of samples that occur once."""
+    """It is the square of MMD² minus an unbiased estimate of its expectation's square.
+
+    In the latter, each sample occurs once.
+    """
     a, b = REAL[:6], FAKE[:5] + 1
     aa, bb, ab = ((x @ y.T / 5 + 1) ** 3 for x, y in ((a, a), (b, b), (a, b)))
-    four, pairs = (
-        [list(permutations(range(n), 4)) for n in (6, 5)],
-        list(product(permutations(range(6), 2), permutations(range(5), 2))),
-    )
+    four = [list(permutations(range(n), 4)) for n in (6, 5)]
+    pairs = list(product(permutations(range(6), 2), permutations(range(5), 2)))
     square = np.mean([aa[i, j] * aa[k, l] for i, j, k, l in four[0]])
     square += np.mean([bb[i, j] * bb[k, l] for i, j, k, l in four[1]])
     square += 2 * np.mean([aa[i, j] * bb[k, l] for (i, j), (k, l) in pairs])
     square += 4 * np.mean([ab[i, k] * ab[j, l] for (i, j), (k, l) in pairs])
-    square -= 4 * np.mean([aa[i, j] * ab[k, l] for i, j, k in permutations(range(6), 3) for l in range(5)])
-    square -= 4 * np.mean([bb[i, j] * ab[l, k] for i, j, k in permutations(range(5), 3) for l in range(6)])
+    square -= 4 * np.mean(
+        [aa[i, j] * ab[k, l] for i, j, k in permutations(range(6), 3) for l in range(5)]
+    )
+    square -= 4 * np.mean(
+        [bb[i, j] * ab[l, k] for i, j, k in permutations(range(5), 3) for l in range(6)]
+    )
     found = kid(a, b)
     assert found["standard_error"] ** 2 == pytest.approx(found["value"] ** 2 - square, rel=1e-9)
 
@@ -198,14 +226,17 @@ def test_kid_is_unbiased_and_its_standard_error_true(shift, most):
     found = [kid(rng.normal(size=(60, d)), rng.normal(size=(40, d)) + shift) for _ in range(runs)]
     values, errors = (np.array([f[key] for f in found]) for key in ("value", "standard_error"))
     assert abs(values.mean() - true) < 3.5 * values.std() / np.sqrt(runs)
-    assert 0.87 < np.mean(errors**2) / values.var() < most  # too large where there is no distance: what is below 0 is cut
+    # Too large where there is no distance, because estimates below 0 are cut.
+    assert 0.87 < np.mean(errors**2) / values.var() < most
     inside = np.mean([f["low"] <= true <= f["high"] for f in found])
     assert 0.92 <= inside <= 0.99
 
 
 def test_kid_needs_four_good_samples():
     assert np.isfinite(list(kid(REAL[:4], FAKE[:4]).values())).all()
-    with pytest.raises(ValueError, match="the second features: at least 4 samples are needed, there are 3"):
+    with pytest.raises(
+        ValueError, match="the second features: at least 4 samples are needed, there are 3"
+    ):
         kid(REAL, FAKE[:3])
     with pytest.raises(ValueError, match="5 dimensions and the second features 4"):
         kid(REAL, FAKE[:, :4])
@@ -243,7 +274,10 @@ def test_balls_are_those_of_brute_force(seed, k):
     turn = ortho_group.rvs(3, random_state=rng)
     for a, b in ((real, fake), (real[::-1] @ turn + 2, fake[::-1] @ turn + 2)):
         found = fidelity.precision_recall(a, b, k)
-        expected = {"precision": balls.any(0).mean(), "recall": naive_balls(fake, real, k).any(0).mean()}
+        expected = {
+            "precision": balls.any(0).mean(),
+            "recall": naive_balls(fake, real, k).any(0).mean(),
+        }
         assert found == pytest.approx(expected)
         expected = {"density": balls.sum() / (k * 21), "coverage": balls.any(1).mean()}
         assert fidelity.density_coverage(a, b, k) == pytest.approx(expected)
@@ -282,9 +316,13 @@ def test_balls_of_a_constant_set():
     assert fidelity.precision_recall(constant, FAKE)["precision"] == 0
     assert fidelity.density_coverage(constant, constant)["coverage"] == 1
     assert fidelity.density_coverage(constant, FAKE) == {"density": 0, "coverage": 0}
-    with pytest.raises(ValueError, match="the real features: at least 4 samples are needed, there are 3"):
+    with pytest.raises(
+        ValueError, match="the real features: at least 4 samples are needed, there are 3"
+    ):
         fidelity.precision_recall(REAL[:3], FAKE)
-    with pytest.raises(ValueError, match="the generated features: at least 6 samples are needed, there are 5"):
+    with pytest.raises(
+        ValueError, match="the generated features: at least 6 samples are needed, there are 5"
+    ):
         fidelity.density_coverage(REAL, FAKE[:5])
 
 
@@ -294,15 +332,20 @@ def test_balls_of_a_constant_set():
 def test_inception_score_of_known_logits():
     sure = 1e4 * np.tile(np.eye(7), (20, 1))
     assert fidelity.inception_score(sure) == pytest.approx({"value": 7, "std": 0}, abs=1e-9)
-    assert fidelity.inception_score(sure[:, ::-1] * 0 + 3) == pytest.approx({"value": 1, "std": 0}, abs=1e-9)
-    assert fidelity.inception_score(np.repeat(sure[:7], 10, 0), splits=7)["value"] == pytest.approx(1)
+    even = fidelity.inception_score(sure[:, ::-1] * 0 + 3)
+    assert even == pytest.approx({"value": 1, "std": 0}, abs=1e-9)
+    one_class_a_split = fidelity.inception_score(np.repeat(sure[:7], 10, 0), splits=7)
+    assert one_class_a_split["value"] == pytest.approx(1)
 
 
 def test_inception_score_of_parts():
     logits = RNG.normal(size=(53, 6)) * 2
     p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     parts = [p[:17], p[17:35], p[35:]]
-    scores = [np.exp(np.mean([(row * np.log(row / part.mean(0))).sum() for row in part])) for part in parts]
+    scores = [
+        np.exp(np.mean([(row * np.log(row / part.mean(0))).sum() for row in part]))
+        for part in parts
+    ]
     found = fidelity.inception_score(logits, splits=3)
     assert found == pytest.approx({"value": np.mean(scores), "std": np.std(scores)}, rel=1e-12)
     with pytest.raises(ValueError, match="at least 10 samples are needed, there are 9"):

@@ -23,7 +23,9 @@ def test_attend(shape):
     mask = RNG.random(shape) < 0.6
     mask[..., 0] = True
     full = mask[:, None, None, :] if mask.ndim == 2 else mask
-    np.testing.assert_allclose(attend(Q, K, V, jnp.asarray(mask)), textbook(Q, K, V, full), atol=1e-5)
+    np.testing.assert_allclose(
+        attend(Q, K, V, jnp.asarray(mask)), textbook(Q, K, V, full), atol=1e-5
+    )
     np.testing.assert_allclose(attend(Q, K, V), textbook(Q, K, V, True), atol=1e-5)
     np.testing.assert_allclose(attend(Q, K, V), jax.nn.dot_product_attention(Q, K, V), atol=1e-5)
 
@@ -36,12 +38,14 @@ def test_grouped_heads_are_full_heads_with_repeated_keys(shape):
     np.testing.assert_allclose(attend(q, K, V, mask), full, atol=1e-6)
 
 
-def test_rotation_by_complex_numbers_and_nothing_at_the_start():
+def test_rotate_multiplies_by_complex_numbers_and_starts_with_one():
     x = jnp.asarray(RNG.normal(size=(2, 5, 3, 8)), jnp.float32)
     np.testing.assert_array_equal(rotate(x, 0, 100.0)[:, 0], x[:, 0])
     turns = np.exp(1j * np.arange(3, 8)[:, None] * 100.0 ** (-np.arange(4) / 4))
     turned = (np.asarray(x[..., :4]) + 1j * np.asarray(x[..., 4:])) * turns[:, None]
-    np.testing.assert_allclose(rotate(x, 3, 100.0), np.concatenate([turned.real, turned.imag], -1), atol=1e-5)
+    np.testing.assert_allclose(
+        rotate(x, 3, 100.0), np.concatenate([turned.real, turned.imag], -1), atol=1e-5
+    )
 
 
 def test_rotated_products_depend_on_distance_only():
@@ -54,14 +58,14 @@ def test_rotated_products_depend_on_distance_only():
     assert np.abs(product(3, 8) - product(3, 9)).max() > 1e-2
 
 
-def test_nothing_to_see_gives_zeros_and_finite_gradients():
+def test_a_query_without_keys_gives_zeros_and_finite_gradients():
     mask = jnp.zeros((2, 7), bool)
     np.testing.assert_array_equal(attend(Q, K, V, mask), np.zeros(Q.shape))
     grads = jax.grad(lambda q: attend(q, K, V, mask).sum())(Q)
     assert np.isfinite(grads).all()
 
 
-def test_cache_goes_on_where_it_stopped():
+def test_with_a_cache_attention_continues_where_it_stopped():
     module = Attention(2)
     x = jnp.asarray(RNG.normal(size=(2, 6, 8)), jnp.float32)
     causal = jnp.tril(jnp.ones((6, 6), bool))[None, None]
@@ -74,20 +78,26 @@ def test_cache_goes_on_where_it_stopped():
     np.testing.assert_allclose(np.concatenate([first, second], 1), whole, atol=1e-5)
 
 
-def test_width_must_divide():
+def test_heads_must_divide_the_width():
     with pytest.raises(ValueError, match="width of 8 is not a multiple of 3 heads"):
         Attention(3).init(jax.random.key(0), jnp.zeros((1, 2, 8)))
 
 
-def test_sizes_that_do_not_fit_are_refused():
+def test_invalid_sizes_raise_errors():
     def init(**fields):
         Attention(4, **fields).init(jax.random.key(0), jnp.zeros((1, 2, 12)))
 
-    with pytest.raises(ValueError, match="4 heads cannot share the keys of 3: kv_heads must divide heads"):
+    with pytest.raises(
+        ValueError, match="4 heads cannot share the keys of 3: kv_heads must divide heads"
+    ):
         init(kv_heads=3)
-    with pytest.raises(ValueError, match=r"rope is 10000\.0 for heads of 3 channels: .* an even number"):
+    with pytest.raises(
+        ValueError, match=r"rope is 10000\.0 for heads of 3 channels: .* an even number"
+    ):
         init(rope=10000.0)
-    with pytest.raises(ValueError, match=r"rope is True for heads of 6 channels: it is 0 \(none\) or theta"):
+    with pytest.raises(
+        ValueError, match=r"rope is True for heads of 6 channels: it is 0 \(none\) or theta"
+    ):
         init(rope=True, head_dim=6)
 
 

@@ -14,7 +14,8 @@ MASK = np.arange(6) < np.array([[4], [6]])
 
 
 @pytest.mark.parametrize(
-    # The published models without their pooler (width^2 + width): 22,713,216 - 147,840 and 109,482,240 - 590,592.
+    # The published models without their pooler (width^2 + width): 22,713,216 - 147,840 and
+    # 109,482,240 - 590,592.
     ("name", "count"),
     [("MiniLM-L6", 22_565_376), ("base", 108_891_648)],
 )
@@ -31,14 +32,14 @@ def test_every_variant_is_tested():
 
 @pytest.fixture(scope="module")
 def params():
-    """Random everywhere, so that no bias or scale can be forgotten."""
+    """Random numbers for all parameters, so that each bias and scale has an influence."""
     shapes = jax.eval_shape(TINY.init, jax.random.key(0), TOKENS, MASK)["params"]
     rng = np.random.default_rng(0)
     return jax.tree.map(lambda x: rng.normal(0.3, 0.5, x.shape), shapes)
 
 
-def test_one_layer_is_its_formula(params):
-    """NumPy in float64: h = norm(x + attention), y = norm(h + W2 gelu(W1 h)), with the exact GELU."""
+def test_one_layer_agrees_with_its_formula(params):
+    """In NumPy and float64: h = norm(x + attention), y = norm(h + W2 gelu(W1 h)), exact GELU."""
 
     def norm(x, p):
         x = x - x.mean(-1, keepdims=True)
@@ -48,8 +49,13 @@ def test_one_layer_is_its_formula(params):
         return x @ p["kernel"] + p["bias"]
 
     layer, length = params["layer_0"], 4
-    x = norm(params["words"][TOKENS[0, :length]] + params["positions"][:length] + params["segments"][0], params["norm"])
-    q, k, v = (dense(x, layer["attention"][n]).reshape(length, 2, 4) for n in ("query", "key", "value"))
+    x = norm(
+        params["words"][TOKENS[0, :length]] + params["positions"][:length] + params["segments"][0],
+        params["norm"],
+    )
+    q, k, v = (
+        dense(x, layer["attention"][n]).reshape(length, 2, 4) for n in ("query", "key", "value")
+    )
     weights = np.exp(np.einsum("qhd,khd->hqk", q, k) / 2.0)
     weights /= weights.sum(-1, keepdims=True)
     attended = np.einsum("hqk,khd->qhd", weights, v).reshape(length, 8)
@@ -64,10 +70,14 @@ def test_one_layer_is_its_formula(params):
 def test_padding_has_no_influence(params):
     params = {"params": jax.tree.map(np.float32, params)}
     whole = TINY.apply(params, TOKENS, MASK)
-    np.testing.assert_allclose(TINY.apply(params, TOKENS[:1, :4], MASK[:1, :4])[0], whole[0, :4], atol=1e-6)
-    np.testing.assert_allclose(TINY.apply(params, np.where(MASK, TOKENS, 9), MASK)[0, :4], whole[0, :4], atol=1e-6)
+    np.testing.assert_allclose(
+        TINY.apply(params, TOKENS[:1, :4], MASK[:1, :4])[0], whole[0, :4], atol=1e-6
+    )
+    np.testing.assert_allclose(
+        TINY.apply(params, np.where(MASK, TOKENS, 9), MASK)[0, :4], whole[0, :4], atol=1e-6
+    )
 
 
-def test_too_long(params):
+def test_a_caption_that_is_too_long_raises_an_error(params):
     with pytest.raises(ValueError, match="7 tokens a caption: this BERT has 6 positions"):
         TINY.apply({"params": params}, np.zeros((1, 7), np.int32), np.ones((1, 7), bool))

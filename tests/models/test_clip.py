@@ -1,4 +1,7 @@
-"""CLIP: exact sizes, and what may and may not influence an output. Forward passes against the original: parity/."""
+"""CLIP: exact sizes, and what may and may not influence an output.
+
+Comparisons with the original are in parity/.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +18,11 @@ TOKENS = np.array([[18, 3, 4, 5, 19, 19, 19, 19], [18, 7, 19, 1, 2, 3, 4, 5]], n
 def _random(net, *inputs):
     shapes = jax.eval_shape(net.init, jax.random.key(0), *inputs)["params"]
     r = np.random.default_rng(0)
-    return {"params": jax.tree.map(lambda a: jnp.asarray(r.normal(size=a.shape) * 0.5, jnp.float32), shapes)}
+    return {
+        "params": jax.tree.map(
+            lambda a: jnp.asarray(r.normal(size=a.shape) * 0.5, jnp.float32), shapes
+        )
+    }
 
 
 @pytest.mark.parametrize(
@@ -29,17 +36,22 @@ def _random(net, *inputs):
 )
 def test_parameter_count(variant, count):
     side = VARIANTS[variant]["image"]["side"]
-    inputs = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32), jax.ShapeDtypeStruct((1, 77), jnp.int32)
+    inputs = (
+        jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32),
+        jax.ShapeDtypeStruct((1, 77), jnp.int32),
+    )
     params = jax.eval_shape(CLIP(**VARIANTS[variant]).init, jax.random.key(0), *inputs)["params"]
     assert sum(int(np.prod(a.shape)) for a in jax.tree.leaves(params)) == count
 
 
 def test_all_variants_are_counted():
-    counted = next(mark for mark in test_parameter_count.pytestmark if mark.name == "parametrize").args[1]
+    counted = next(
+        mark for mark in test_parameter_count.pytestmark if mark.name == "parametrize"
+    ).args[1]
     assert {name for name, _ in counted} == set(VARIANTS)
 
 
-def test_text_sees_only_what_came_before():
+def test_a_token_depends_on_earlier_tokens_only():
     tower = TextTower(**TEXT)
     params, apply = _random(tower, TOKENS), jax.jit(tower.apply)
     hidden, pooled = apply(params, TOKENS)
@@ -51,13 +63,16 @@ def test_text_sees_only_what_came_before():
     for before, after in zip(hidden, other_hidden, strict=True):
         np.testing.assert_array_equal(after[:, :5], before[:, :5])
         assert np.abs(after[:, 5] - before[:, 5]).max() > 1e-3
-    assert np.abs(other_hidden[-1][:, 7] - hidden[-1][:, 7]).max() > 1e-3  # and later ones do see it
-    np.testing.assert_array_equal(pooled, hidden[-1][jnp.arange(2), jnp.array([4, 2])])  # at the first end token
+    # Later tokens depend on it.
+    assert np.abs(other_hidden[-1][:, 7] - hidden[-1][:, 7]).max() > 1e-3
+    np.testing.assert_array_equal(
+        pooled, hidden[-1][jnp.arange(2), jnp.array([4, 2])]
+    )  # at the first end token
     short, _ = apply(params, TOKENS[:, :5])  # a shorter row is the same caption
     np.testing.assert_allclose(short[-1], hidden[-1][:, :5], atol=1e-5)
 
 
-def test_last_hidden_states_are_normalised_and_no_others():
+def test_only_the_last_hidden_states_are_normalised():
     tower = TextTower(**TEXT)
     params = _random(tower, TOKENS)
     params["params"]["norm_out"] = {"scale": jnp.ones(16), "bias": jnp.zeros(16)}
@@ -69,7 +84,7 @@ def test_last_hidden_states_are_normalised_and_no_others():
     np.testing.assert_allclose(hidden[0], embedded, atol=1e-6)
 
 
-def test_vectors():
+def test_vectors_and_scale():
     net = CLIP(embed=6, image=IMAGE, text=TEXT)
     pictures = np.random.default_rng(1).normal(size=(2, 8, 8, 3)).astype(np.float32)
     params, apply = _random(net, pictures, TOKENS), jax.jit(net.apply)
@@ -83,18 +98,25 @@ def test_vectors():
     other = apply(params, moved, TOKENS)[0]
     np.testing.assert_array_equal(other[0], image[0])
     assert np.abs(other[1] - image[1]).max() > 1e-4
-    turned = np.concatenate([pictures[:, 4:], pictures[:, :4]], axis=1)  # the place of a patch counts
-    assert np.abs(apply(params, turned, TOKENS)[0] - image).max() > 1e-3
-    started = jax.jit(lambda key: net.init(key, pictures, TOKENS)["params"]["log_scale"])(jax.random.key(0))
+    # The place of a patch has an influence.
+    swapped = np.concatenate([pictures[:, 4:], pictures[:, :4]], axis=1)
+    assert np.abs(apply(params, swapped, TOKENS)[0] - image).max() > 1e-3
+    started = jax.jit(lambda key: net.init(key, pictures, TOKENS)["params"]["log_scale"])(
+        jax.random.key(0)
+    )
     np.testing.assert_allclose(np.exp(started), 1 / 0.07, rtol=1e-5)
 
 
 def test_activations():
-    np.testing.assert_allclose(ACTIVATIONS["quick_gelu"](jnp.array([0.0, 1.0, -2.0])), [0, 0.845796, -0.064342], atol=1e-5)
-    np.testing.assert_allclose(ACTIVATIONS["gelu"](jnp.array([0.0, 1.0, -2.0])), [0, 0.841345, -0.045500], atol=1e-5)
+    np.testing.assert_allclose(
+        ACTIVATIONS["quick_gelu"](jnp.array([0.0, 1.0, -2.0])), [0, 0.845796, -0.064342], atol=1e-5
+    )
+    np.testing.assert_allclose(
+        ACTIVATIONS["gelu"](jnp.array([0.0, 1.0, -2.0])), [0, 0.841345, -0.045500], atol=1e-5
+    )
 
 
-def test_bad_input():
+def test_invalid_input_raises_errors():
     net = CLIP(embed=6, image=IMAGE, text=TEXT)
 
     def shapes(pictures, tokens):

@@ -1,4 +1,4 @@
-"""Codes that look alike are alike from the start."""
+"""Vectors of codes: codes that look alike have similar vectors from the start."""
 
 import jax
 import jax.numpy as jnp
@@ -7,8 +7,11 @@ import numpy as np
 from t2i_jax.models.code_vectors import CodeVectors
 
 
-def test_codes_that_look_alike_have_vectors_that_are_alike():
-    """Without the learned rows, equal entries have equal vectors; the rows without an entry are only learned."""
+def test_codes_that_look_alike_have_similar_vectors():
+    """Without the learned rows, codes with equal entries have equal vectors.
+
+    The vectors of rows without an entry are the learned rows alone.
+    """
     module, codebook = CodeVectors(3, 2, 8), jnp.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
     params = module.init(jax.random.key(0), codebook)["params"]
     embed, head = module.apply({"params": {**params, "embed": jnp.zeros((5, 8))}}, codebook)

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from t2i_jax.core.text import TextCondition
 from t2i_jax.models import dcgan
-from t2i_jax.text.condition import TextCondition
 
 
 def text_of(count, length=3, width=8, seed=0):
@@ -16,24 +16,28 @@ def text_of(count, length=3, width=8, seed=0):
 
 
 def test_the_transposed_layer_is_a_transposed_convolution():
-    """Its kernel [4, C, 4, c]: for each of the 2 x 2 cells seen, C inputs to the 4 pixels' c outputs."""
+    """The kernel is [4, C, 4, c]: from C inputs of 2 x 2 cells to c outputs of 4 pixels."""
     x = jax.random.normal(jax.random.key(0), (2, 5, 3, 6))
     layer = dcgan.Upsample(4, "transposed")
     variables = layer.init(jax.random.key(1), x)
-    kernel = np.asarray(variables["params"]["conv"]["kernel"]).reshape(2, 2, 6, 2, 2, 4)  # cell i, j; C; pixel a, b; c
+    # cell i, j; C; pixel a, b; c
+    kernel = np.asarray(variables["params"]["conv"]["kernel"]).reshape(2, 2, 6, 2, 2, 4)
     h, w = x.shape[1:3]
     want = np.zeros((2, 2 * h, 2 * w, 4))
     padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
     for y in range(2 * h):
-        for z in range(2 * w):  # pixel a of cell (y // 2) sees the cells (y // 2) + a - 1 and + a
+        # Pixel a of cell (y // 2) depends on the cells (y // 2) + a - 1 and (y // 2) + a.
+        for z in range(2 * w):
             a, b = y % 2, z % 2
             for i in (0, 1):
                 for j in (0, 1):
-                    want[:, y, z] += padded[:, y // 2 + a + i, z // 2 + b + j] @ kernel[i, j, :, a, b]
+                    want[:, y, z] += (
+                        padded[:, y // 2 + a + i, z // 2 + b + j] @ kernel[i, j, :, a, b]
+                    )
     np.testing.assert_allclose(layer.apply(variables, x), want, atol=1e-5)
 
 
-def test_the_resizing_layer_keeps_a_constant_inside():
+def test_the_resizing_layer_keeps_constants_away_from_the_border():
     x = jnp.ones((1, 4, 4, 2))
     layer = dcgan.Upsample(3, "resize")
     variables = layer.init(jax.random.key(0), x)
@@ -42,19 +46,31 @@ def test_the_resizing_layer_keeps_a_constant_inside():
 
 
 @pytest.mark.parametrize(("resolution", "levels"), [(28, 2), (12, 1)])
-def test_pictures_and_logits(resolution, levels):
-    generator, discriminator = dcgan.make_players({"width": 8, "levels": levels, "latent": 4, "channels": 1}, resolution)
+def test_shapes_of_pictures_and_logits(resolution, levels):
+    generator, discriminator = dcgan.make_players(
+        {"width": 8, "levels": levels, "latent": 4, "channels": 1}, resolution
+    )
     z, text, keys = jnp.ones((2, 4)), text_of(2), jax.random.split(jax.random.key(0), 2)
-    x, variables = jax.jit(lambda: generator.init_with_output(jax.random.key(0), z, text, keys, False))()
+    x, variables = jax.jit(
+        lambda: generator.init_with_output(jax.random.key(0), z, text, keys, False)
+    )()
     assert x.shape == (2, resolution, resolution, 1) and abs(np.asarray(x)).max() <= 1
-    (logits, features), _ = jax.jit(lambda x: discriminator.init_with_output(jax.random.key(1), x, text, False))(x)
-    assert logits.shape == (2,) and features.shape[:3] == (2, resolution // 2**levels, resolution // 2**levels)
+    (logits, features), _ = jax.jit(
+        lambda x: discriminator.init_with_output(jax.random.key(1), x, text, False)
+    )(x)
+    assert logits.shape == (2,) and features.shape[:3] == (
+        2,
+        resolution // 2**levels,
+        resolution // 2**levels,
+    )
     assert "batch_stats" in variables
 
 
-def test_the_projection_is_linear_in_the_sentence():
-    """Logits as a function of the sentence alone, words not attended to: f(a + b) - f(b) = f(a) - f(0)."""
-    _, discriminator = dcgan.make_players({"width": 8, "levels": 1, "norm": "none", "channels": 1}, 4)
+def test_the_projection_is_linear_in_the_pooled_text():
+    """As a function of the pooled text alone, the logits f have f(a + b) - f(b) = f(a) - f(0)."""
+    _, discriminator = dcgan.make_players(
+        {"width": 8, "levels": 1, "norm": "none", "channels": 1}, 4
+    )
     x, text = jax.random.normal(jax.random.key(0), (2, 4, 4, 1)), text_of(2)
     variables = discriminator.init(jax.random.key(1), x, text, False)
 
@@ -67,8 +83,10 @@ def test_the_projection_is_linear_in_the_sentence():
 
 
 def test_spectral_norm_bounds_the_layers():
-    """After some updates of its estimate, every kernel as it is used has a largest singular value of 1."""
-    _, discriminator = dcgan.make_players({"width": 8, "levels": 1, "norm": "spectral", "channels": 1}, 4)
+    """After some updates, the estimate equals the largest singular value of the kernel."""
+    _, discriminator = dcgan.make_players(
+        {"width": 8, "levels": 1, "norm": "spectral", "channels": 1}, 4
+    )
     x, text = jax.random.normal(jax.random.key(0), (2, 4, 4, 1)), text_of(2)
     variables = discriminator.init(jax.random.key(1), x, text, False)
     update = jax.jit(lambda v: discriminator.apply(v, x, text, True, mutable=["batch_stats"])[1])
@@ -76,7 +94,9 @@ def test_spectral_norm_bounds_the_layers():
         variables = {**variables, **update(variables)}
     stats = {"/".join(path[-3:]): value for path, value in _flat(variables["batch_stats"])}
     kernel = np.asarray(variables["params"]["conv_0"]["kernel"]).reshape(-1, 8)
-    sigma = next(value for name, value in stats.items() if "conv_0" in name and name.endswith("sigma"))
+    sigma = next(
+        value for name, value in stats.items() if "conv_0" in name and name.endswith("sigma")
+    )
     np.testing.assert_allclose(sigma, np.linalg.svd(kernel, compute_uv=False)[0], rtol=1e-3)
 
 
@@ -91,12 +111,15 @@ def _flat(tree, path=()):
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"levels": 3}, "28 cannot be made by doubling 3 times .*multiples of 8 can, the nearest is 32"),
+        (
+            {"levels": 3},
+            "28 cannot be made by doubling 3 times .*multiples of 8 can, the nearest is 32",
+        ),
         ({"levels": 2, "upsample": "bilinear"}, "it can be transposed, resize"),
         ({"levels": 2, "attention": (28,)}, "attention has 28: the stages have the sides 14, 7"),
         ({"levels": 2, "norm": "layer"}, "it can be batch, spectral, none"),
     ],
 )
-def test_what_cannot_be_made_is_refused(config, message):
+def test_invalid_fields_raise_errors(config, message):
     with pytest.raises(ValueError, match=message):
         dcgan.make_players(config, 28)

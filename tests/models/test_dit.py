@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from t2i_jax.core.text import TextCondition
 from t2i_jax.models import dit
 from t2i_jax.models.attention import attend
 from t2i_jax.models.dit import VARIANTS, DiT
-from t2i_jax.text.condition import TextCondition
 
 TINY = dict(patch=2, width=16, depth=2, heads=2, gate_init=0.5)
 
@@ -16,22 +16,34 @@ TINY = dict(patch=2, width=16, depth=2, heads=2, gate_init=0.5)
 def _text(batch=3, length=5, width=6, seed=0, vector=None):
     r = np.random.default_rng(seed)
     sequence, pooled = r.normal(size=(batch, length, width)), r.normal(size=(batch, width))
-    mask = np.arange(length) < np.array([3, 5, 0, 4])[:batch, None]  # the third caption has no token at all
+    # The third caption has no token at all.
+    mask = np.arange(length) < np.array([3, 5, 0, 4])[:batch, None]
     if vector:
         vector = jnp.asarray(r.normal(size=(batch, vector)), jnp.float32)
-    return TextCondition(jnp.asarray(sequence, jnp.float32), jnp.asarray(pooled, jnp.float32), jnp.asarray(mask), vector)
+    return TextCondition(
+        jnp.asarray(sequence, jnp.float32),
+        jnp.asarray(pooled, jnp.float32),
+        jnp.asarray(mask),
+        vector,
+    )
 
 
 def _images(batch=3, side=4):
     r = np.random.default_rng(1)
-    return jnp.asarray(r.normal(size=(batch, side, side, 3)), jnp.float32), jnp.linspace(0.1, 0.9, batch)
+    return jnp.asarray(r.normal(size=(batch, side, side, 3)), jnp.float32), jnp.linspace(
+        0.1, 0.9, batch
+    )
 
 
 def _random(net, x, t, text, seed=0):
-    """Parameters without the zeros that a network starts from, so that everything has an influence."""
+    """Random parameters in place of the initial zeros, so that everything has an influence."""
     shapes = jax.eval_shape(net.init, jax.random.key(0), x, t, text)["params"]
     r = np.random.default_rng(seed)
-    return {"params": jax.tree.map(lambda a: jnp.asarray(r.normal(size=a.shape) * 0.3, jnp.float32), shapes)}
+    return {
+        "params": jax.tree.map(
+            lambda a: jnp.asarray(r.normal(size=a.shape) * 0.3, jnp.float32), shapes
+        )
+    }
 
 
 def _count(params):
@@ -44,7 +56,13 @@ def _formula(p, width, depth, heads, channels, words, pooled, cross=False, vecto
     mlp = 4 * w * w + 4 * w + 4 * w * w + w
     modulation = lambda parts: (w + 1) * parts * w  # noqa: E731
     block = 2 * attention + mlp + modulation(9) if cross else attention + mlp + modulation(6)
-    inputs = (p * p * channels + 1) * w + (words + 1) * w + (pooled + 1) * w + (256 + 1) * w + (w + 1) * w
+    inputs = (
+        (p * p * channels + 1) * w
+        + (words + 1) * w
+        + (pooled + 1) * w
+        + (256 + 1) * w
+        + (w + 1) * w
+    )
     inputs += (vector + 1) * w if vector else 0
     return inputs + depth * block + modulation(2) + (w + 1) * p * p * channels
 
@@ -53,14 +71,18 @@ def _formula(p, width, depth, heads, channels, words, pooled, cross=False, vecto
 def test_parameter_count(variant):
     fields = VARIANTS[variant]
     shape = jax.ShapeDtypeStruct
-    text = TextCondition(shape((1, 7, 64), jnp.float32), shape((1, 32), jnp.float32), shape((1, 7), bool))
+    text = TextCondition(
+        shape((1, 7, 64), jnp.float32), shape((1, 32), jnp.float32), shape((1, 7), bool)
+    )
     x, t = shape((1, 16, 16, 4), jnp.float32), shape((1,), jnp.float32)
     params = jax.eval_shape(DiT(**fields).init, jax.random.key(0), x, t, text)["params"]
-    assert _count(params) == _formula(fields["patch"], fields["width"], fields["depth"], fields["heads"], 4, 64, 32)
+    assert _count(params) == _formula(
+        fields["patch"], fields["width"], fields["depth"], fields["heads"], 4, 64, 32
+    )
 
 
 def test_sizes_of_the_paper():
-    """Table 1 of arXiv 2212.09748, in millions, without our text and label inputs: within 1 %."""
+    """Table 1 of arXiv 2212.09748, in millions, without text and label inputs: within 1 %."""
     for name, millions in {"S/2": 33, "B/2": 130, "L/2": 458, "XL/2": 675}.items():
         f = VARIANTS[name]
         count = _formula(f["patch"], f["width"], f["depth"], f["heads"], 4, 0, 0)
@@ -85,9 +107,9 @@ def test_what_has_an_influence(text_mode):
     assert y.shape == x.shape and y.dtype == jnp.float32 and jnp.isfinite(y).all()
 
     hidden = text._replace(sequence=jnp.where(text.mask[..., None], text.sequence, 100.0))
-    np.testing.assert_array_equal(apply(params, x, t, hidden), y)  # padding has none
+    np.testing.assert_array_equal(apply(params, x, t, hidden), y)  # padding has no influence
 
-    moved = [  # everything else has, and on its own example only
+    moved = [  # everything else has an influence, on its own example only
         ("word", x, t, text._replace(sequence=text.sequence.at[1, 4].add(1.0))),
         ("mask", x, t, text._replace(mask=text.mask.at[1, 4].set(False))),
         ("pooled", x, t, text._replace(pooled=text.pooled.at[1].add(1.0))),
@@ -97,11 +119,12 @@ def test_what_has_an_influence(text_mode):
     for name, *inputs in moved:
         difference = jnp.abs(apply(params, *inputs) - y).max((1, 2, 3))
         assert difference[1] > 1e-4 and difference[0] == difference[2] == 0.0, (name, difference)
-    assert jnp.abs(apply(params, x.at[1, 0, 0, 0].add(1.0), t, text) - y)[1, 3, 3].max() > 1e-5  # far away too
+    # Far away too.
+    assert jnp.abs(apply(params, x.at[1, 0, 0, 0].add(1.0), t, text) - y)[1, 3, 3].max() > 1e-5
 
 
-def test_patches_go_back_where_they_came_from():
-    """With attention silenced, a patch's output depends on that patch alone."""
+def test_output_patches_are_at_the_places_of_input_patches():
+    """Without attention, the output of a patch depends on that patch alone."""
     net = DiT(patch=2, width=16, depth=1, heads=2)  # gates closed: blocks are the identity
     (x, t), text = _images(1, 6), _text(1)
     params, apply = jax.jit(net.init)(jax.random.key(0), x, t, text), jax.jit(net.apply)
@@ -113,39 +136,49 @@ def test_patches_go_back_where_they_came_from():
     np.testing.assert_array_equal(changed[0].any(-1), expected)
 
 
-def test_overlap_lets_a_patch_see_its_neighbours_and_no_further():
-    """At the stem: with no blocks, an output patch depends on nothing else, or on the eight patches around it."""
+def test_with_overlap_a_patch_depends_on_its_neighbours_and_no_others():
+    """Without blocks. Without overlap, an output patch depends on its own patch alone."""
     x, t = _images(1, 10)
     text = _text(1)
     for overlap, reach in ((False, 0), (True, 1)):
         net = DiT(**{**TINY, "depth": 0}, overlap=overlap)
         params = _random(net, x, t, text)
-        change = np.abs(net.apply(params, x.at[:, 4:6, 4:6].add(1.0), t, text) - net.apply(params, x, t, text))
+        change = np.abs(
+            net.apply(params, x.at[:, 4:6, 4:6].add(1.0), t, text) - net.apply(params, x, t, text)
+        )
         touched = change.reshape(5, 2, 5, 2, 3).max((1, 3, 4)) > 1e-6
         expected = np.zeros((5, 5), bool)
         expected[2 - reach : 3 + reach, 2 - reach : 3 + reach] = True
         np.testing.assert_array_equal(touched, expected)
     wider = 8 * 2 * 2 * 3 * 16
-    count = [_count(jax.eval_shape(DiT(**TINY, overlap=o).init, jax.random.key(0), x, t, text)["params"]) for o in (0, 1)]
+    count = [
+        _count(jax.eval_shape(DiT(**TINY, overlap=o).init, jax.random.key(0), x, t, text)["params"])
+        for o in (0, 1)
+    ]
     assert count[1] - count[0] == wider
 
 
-def test_gates_start_where_asked():
+def test_gates_start_at_gate_init():
     (x, t), text = _images(), _text()
-    params = jax.jit(DiT(**{**TINY, "depth": 1, "gate_init": 0.25}).init)(jax.random.key(0), x, t, text)["params"]
+    params = jax.jit(DiT(**{**TINY, "depth": 1, "gate_init": 0.25}).init)(
+        jax.random.key(0), x, t, text
+    )["params"]
     bias = params["block_0"]["modulation"]["bias"].reshape(6, 16)
     np.testing.assert_array_equal(bias[:4], 0.0)
     np.testing.assert_array_equal(bias[4:], 0.25)
     np.testing.assert_array_equal(params["block_0"]["modulation"]["kernel"], 0.0)
 
 
-def test_bfloat16_and_remat_change_the_cost_not_the_answer():
+def test_bfloat16_and_remat_hardly_change_the_result():
     (x, t), text = _images(), _text()
     net = DiT(**TINY)
     params = _random(net, x, t, text)
     reference = jax.jit(net.apply)(params, x, t, text)
     half = DiT(**TINY, dtype=jnp.bfloat16)
-    assert all(a.dtype == jnp.float32 for a in jax.tree.leaves(jax.eval_shape(half.init, jax.random.key(0), x, t, text)))
+    assert all(
+        a.dtype == jnp.float32
+        for a in jax.tree.leaves(jax.eval_shape(half.init, jax.random.key(0), x, t, text))
+    )
     difference = jnp.abs(jax.jit(half.apply)(params, x, t, text) - reference).max()
     assert 0 < difference < 0.1 * jnp.abs(reference).max()
 
@@ -159,7 +192,7 @@ def test_bfloat16_and_remat_change_the_cost_not_the_answer():
     )
 
 
-def test_dropout_is_an_examples_own():
+def test_each_example_has_its_own_dropout():
     net = DiT(**TINY, dropout=0.5)
     (x, t), text = _images(), _text()
     params, keys = _random(net, x, t, text), jax.random.split(jax.random.key(0), 3)
@@ -180,14 +213,18 @@ def test_attend():
     np.testing.assert_allclose(attend(q, k, v), jax.nn.dot_product_attention(q, k, v), atol=1e-6)
     nothing = jnp.zeros((2, 7), bool)
     np.testing.assert_array_equal(attend(q, k, v, nothing), 0.0)
-    gradients = jax.jit(jax.grad(lambda *qkv: attend(*qkv, nothing).sum(), argnums=(0, 1, 2)))(q, k, v)
+    gradients = jax.jit(jax.grad(lambda *qkv: attend(*qkv, nothing).sum(), argnums=(0, 1, 2)))(
+        q, k, v
+    )
     assert all(jnp.isfinite(g).all() for g in gradients)
-    reference = jax.grad(lambda q: jnp.sum(jax.nn.dot_product_attention(q, k, v, mask=mask[:, None, None]) ** 2))
+    reference = jax.grad(
+        lambda q: jnp.sum(jax.nn.dot_product_attention(q, k, v, mask=mask[:, None, None]) ** 2)
+    )
     ours = jax.grad(lambda q: jnp.sum(attend(q, k, v, mask) ** 2))
     np.testing.assert_allclose(jax.jit(ours)(q), jax.jit(reference)(q), atol=1e-5)
 
 
-def test_bad_input():
+def test_invalid_fields_raise_errors():
     (x, t), text = _images(), _text()
 
     def init(**fields):
@@ -201,5 +238,5 @@ def test_bad_input():
         init(text_mode="both")
     with pytest.raises(ValueError, match=r"'M/2': there are S/2"):
         dit.make({"network": "dit", "variant": "M/2"})
-    made = dit.make({"network": "dit", "variant": "B/4", "depth": 3})
-    assert (made.patch, made.width, made.depth) == (4, 768, 3)
+    net = dit.make({"network": "dit", "variant": "B/4", "depth": 3})
+    assert (net.patch, net.width, net.depth) == (4, 768, 3)

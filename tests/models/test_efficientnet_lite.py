@@ -1,4 +1,4 @@
-"""The published size, and the block against loops."""
+"""EfficientNet-Lite: the published size, and the block against loops."""
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,11 @@ from t2i_jax.models import efficientnet_lite as lite
 
 def shapes(side):
     model = lite.EfficientNetLite()
-    return jax.eval_shape(model.init_with_output, jax.random.key(0), jax.ShapeDtypeStruct((2, side, side, 3), jnp.float32))
+    return jax.eval_shape(
+        model.init_with_output,
+        jax.random.key(0),
+        jax.ShapeDtypeStruct((2, side, side, 3), jnp.float32),
+    )
 
 
 def test_lite0_has_the_published_number_of_parameters():
@@ -20,7 +24,9 @@ def test_lite0_has_the_published_number_of_parameters():
     for blocks, kernel, _, expansion, channels in lite.LITE0:
         for _ in range(blocks):
             inner = expansion * width
-            count += (width * inner + 2 * inner if expansion > 1 else 0) + kernel**2 * inner + 2 * inner
+            count += (
+                (width * inner + 2 * inner if expansion > 1 else 0) + kernel**2 * inner + 2 * inner
+            )
             count += inner * channels + 2 * channels
             norms += inner * (2 if expansion > 1 else 1) + channels
             width = channels
@@ -35,11 +41,13 @@ def test_lite0_has_the_published_number_of_parameters():
 def test_maps_are_at_five_scales(side, sides):
     out, _ = shapes(side)
     assert out["features"].shape == (2, 1280) and out["logits"].shape == (2, 1000)
-    assert [m.shape for m in out["maps"]] == [(2, s, s, c) for s, c in zip(sides, (16, 24, 40, 112, 320), strict=True)]
+    assert [m.shape for m in out["maps"]] == [
+        (2, s, s, c) for s, c in zip(sides, (16, 24, 40, 112, 320), strict=True)
+    ]
 
 
 def by_loops(variables, x, kernel, stride):
-    """The block, a pixel at a time, in float64. x [H, W, C]."""
+    """Compute the block pixel by pixel in float64. x [H, W, C]."""
     params, stats = variables["params"], variables["batch_stats"]
 
     def norm(y, name):
@@ -50,28 +58,44 @@ def by_loops(variables, x, kernel, stride):
     if "expand" in params:
         y = np.clip(norm(y @ params["expand"]["kernel"][0, 0], "expand_norm"), 0, 6)
     sides = [-(-n // stride) for n in x.shape[:2]]
-    before = [max((m - 1) * stride + kernel - n, 0) // 2 for m, n in zip(sides, x.shape, strict=False)]
+    before = [
+        max((m - 1) * stride + kernel - n, 0) // 2 for m, n in zip(sides, x.shape, strict=False)
+    ]
     out = np.zeros((*sides, y.shape[-1]))
     for i, j in np.ndindex(*sides):
         for a, b in np.ndindex(kernel, kernel):
             row, column = i * stride + a - before[0], j * stride + b - before[1]
             if 0 <= row < x.shape[0] and 0 <= column < x.shape[1]:
                 out[i, j] += y[row, column] * params["depthwise"]["kernel"][a, b, 0]
-    out = norm(np.clip(norm(out, "depthwise_norm"), 0, 6) @ params["project"]["kernel"][0, 0], "project_norm")
+    out = norm(
+        np.clip(norm(out, "depthwise_norm"), 0, 6) @ params["project"]["kernel"][0, 0],
+        "project_norm",
+    )
     return out + x if out.shape == x.shape else out
 
 
 @pytest.mark.parametrize(
     ("channels", "kernel", "stride", "expansion", "size"),
-    [(6, 3, 1, 6, (5, 4)), (4, 5, 1, 1, (6, 6)), (5, 3, 2, 6, (6, 8)), (5, 5, 2, 6, (7, 6)), (4, 5, 2, 1, (5, 6))],
+    [
+        (6, 3, 1, 6, (5, 4)),
+        (4, 5, 1, 1, (6, 6)),
+        (5, 3, 2, 6, (6, 8)),
+        (5, 5, 2, 6, (7, 6)),
+        (4, 5, 2, 1, (5, 6)),
+    ],
 )
-def test_a_block_is_what_its_definition_says(channels, kernel, stride, expansion, size):
-    """Stride 1 with as many channels out as in adds its input; an even side with stride 2 is padded more right and below."""
+def test_a_block_agrees_with_its_definition(channels, kernel, stride, expansion, size):
+    """With stride 1 and equal channels, a block adds its input.
+
+    With stride 2, an even side has more padding on the right and below.
+    """
     block = lite.InvertedResidual(channels, kernel, stride, expansion)
     rng = np.random.default_rng(kernel)
     x = rng.normal(size=(1, *size, 4 if expansion == 1 else 6)).astype(np.float32)
     shape = jax.eval_shape(block.init, jax.random.key(0), x)
-    variables = jax.tree.map(lambda leaf: rng.uniform(0.5, 1.5, leaf.shape) * rng.choice([-1, 1], leaf.shape), shape)
+    variables = jax.tree.map(
+        lambda leaf: rng.uniform(0.5, 1.5, leaf.shape) * rng.choice([-1, 1], leaf.shape), shape
+    )
     variables["batch_stats"] = jax.tree.map(np.abs, variables["batch_stats"])
     expected = by_loops(variables, x[0].astype(np.float64), kernel, stride)
     found = jax.jit(block.apply)(jax.tree.map(np.float32, variables), x)[0]

@@ -1,4 +1,4 @@
-"""Small layers: gradients, dropout that does not depend on the batch, positions, pixels."""
+"""Small layers: gradients, dropout that does not depend on the batch, positions, patches."""
 
 import flax.linen as nn
 import jax
@@ -10,9 +10,12 @@ from t2i_jax.models import layers
 
 
 @pytest.mark.parametrize("shape", [(6, 3), (3, 6)])
-def test_matmul_gradients_are_those_of_the_plain_product(shape):
+def test_matmul_has_the_gradients_of_the_plain_product(shape):
     rng = np.random.default_rng(0)
-    x, w, g = (jnp.asarray(rng.normal(size=s), jnp.float32) for s in ((2, 5, shape[0]), shape, (2, 5, shape[1])))
+    x, w, g = (
+        jnp.asarray(rng.normal(size=s), jnp.float32)
+        for s in ((2, 5, shape[0]), shape, (2, 5, shape[1]))
+    )
     ours = jax.vjp(layers.matmul, x, w)[1](g)
     plain = jax.vjp(jnp.matmul, x, w)[1](g)
     for a, b in zip(ours, plain, strict=True):
@@ -55,6 +58,17 @@ def test_positions_are_distinct_and_bounded():
     np.testing.assert_array_equal(grid[1, 4:], grid[4, 4:])  # the same column
 
 
+def test_add_positions():
+    x = jnp.zeros((2, 6, 8), jnp.bfloat16)
+    sequence, grid = layers.add_positions(x), layers.add_positions(x, (2, 3))
+    assert sequence.dtype == grid.dtype == jnp.bfloat16
+    for found, table in (
+        (sequence, layers.sine_positions(6, 8)),
+        (grid, layers.sine_positions_2d(2, 3, 8)),
+    ):
+        np.testing.assert_array_equal(found, np.broadcast_to(table.astype(jnp.bfloat16), x.shape))
+
+
 def test_sine_time_by_hand():
     out = layers.sine_time(jnp.array([0.0, 0.5]), 4)
     angles = 500.0 * np.array([1.0, 0.01])
@@ -62,8 +76,9 @@ def test_sine_time_by_hand():
     np.testing.assert_allclose(out[1], [*np.cos(angles), *np.sin(angles)], atol=1e-4)
 
 
-def test_pixels_round_trip():
-    values = jnp.arange(256, dtype=jnp.uint8)
-    np.testing.assert_array_equal(layers.from_unit(layers.to_unit(values)), values)
-    np.testing.assert_array_equal(layers.from_unit(jnp.array([-3.0, 3.0])), [0, 255])
-    assert float(layers.to_unit(jnp.uint8(0))) == -1.0 and float(layers.to_unit(jnp.uint8(255))) == 1.0
+def test_space_to_depth():
+    x = jnp.arange(2 * 4 * 6 * 3).reshape(2, 4, 6, 3)
+    y = layers.space_to_depth(x, 2)
+    assert y.shape == (2, 2, 3, 12)
+    np.testing.assert_array_equal(y[1, 1, 2].reshape(2, 2, 3), x[1, 2:4, 4:6])
+    np.testing.assert_array_equal(layers.depth_to_space(y, 2), x)

@@ -1,16 +1,16 @@
-"""k-means on patches: exact where it can be, near scipy where it cannot."""
+"""k-means on patches: exact where this is possible, else about as good as SciPy's."""
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.cluster.vq import kmeans2
 
+from t2i_jax.core.pictures import from_unit, to_unit
 from t2i_jax.models import patch_codebook as codebook
-from t2i_jax.models.layers import from_unit, to_unit
 
 
 def images_of(patches, rng, count=6):
-    """Pictures [count, 8, 8, 3] put together from uint8 patches [K, 4, 4, 3]; and which went where."""
+    """Return (pictures [count, 8, 8, 3] made of patches [K, 4, 4, 3], index of each patch)."""
     codes = rng.integers(0, len(patches), (count, 2, 2))
     codes.flat[: len(patches)] = np.arange(len(patches))
     pictures = patches[codes].transpose(0, 1, 3, 2, 4, 5).reshape(count, 8, 8, 3)
@@ -28,10 +28,12 @@ def test_as_many_codes_as_patches_is_lossless():
     np.testing.assert_array_equal(same, where[..., None, None] == where)
 
 
-def test_near_scipy_on_clusters():
+def test_clusters_are_found_about_as_well_as_by_scipy():
     rng = np.random.default_rng(1)
     centres = rng.integers(40, 216, (8, 4, 4, 3))
-    patches = np.clip(np.repeat(centres, 30, axis=0) + rng.normal(0, 4, (240, 4, 4, 3)), 0, 255).astype(np.uint8)
+    patches = np.clip(
+        np.repeat(centres, 30, axis=0) + rng.normal(0, 4, (240, 4, 4, 3)), 0, 255
+    ).astype(np.uint8)
     pictures, _ = images_of(patches, rng, 60)
     points = np.asarray(to_unit(jnp.asarray(patches))).reshape(240, -1)
 
@@ -43,14 +45,14 @@ def test_near_scipy_on_clusters():
     assert ours < 1.02 * best
 
 
-def test_same_seed_same_codebook():
+def test_the_same_seed_gives_the_same_codebook():
     pictures = np.random.default_rng(2).integers(0, 256, (10, 8, 8, 3)).astype(np.uint8)
     first = codebook.fit(pictures, 4, 5, seed=1)
     np.testing.assert_array_equal(first, codebook.fit(pictures, 4, 5, seed=1))
     assert (first != codebook.fit(pictures, 4, 5, seed=2)).any()
 
 
-def test_nearest_is_brute_force_nearest():
+def test_encode_finds_the_nearest_code():
     rng = np.random.default_rng(3)
     book = rng.normal(size=(20, 48)).astype(np.float32)
     pictures = rng.uniform(-1, 1, (3, 8, 8, 3)).astype(np.float32)
@@ -59,7 +61,7 @@ def test_nearest_is_brute_force_nearest():
     np.testing.assert_array_equal(codebook.encode(book, pictures), expected)
 
 
-def test_bad_input():
+def test_invalid_input_raises_errors():
     flat = np.zeros((4, 8, 8, 3), np.uint8)
     with pytest.raises(ValueError, match="have 1"):
         codebook.fit(flat, 4, 2)

@@ -1,4 +1,4 @@
-"""The discriminator of patches: its size, what a logit sees, and that pictures are judged alone."""
+"""The discriminator of patches: its size, and what influences a logit."""
 
 import flax.linen as nn
 import jax
@@ -10,14 +10,17 @@ from t2i_jax.models.patch_discriminator import PatchDiscriminator, check
 
 
 def random_params(net, x):
-    """Without zeros."""
+    """Random parameters, without zeros."""
     r = np.random.default_rng(1)
     shapes = jax.eval_shape(net.init, jax.random.key(0), x)
     return jax.tree.map(lambda a: (r.normal(size=a.shape) * 0.3).astype(np.float32), shapes)
 
 
 def test_parameter_count():
-    """That of pix2pix's, which sees two pictures at once and whose BatchNorm has as many parameters."""
+    """The count of pix2pix's, which takes two pictures at once.
+
+    Its BatchNorm has as many parameters as GroupNorm.
+    """
     x = jax.ShapeDtypeStruct((1, 256, 256, 6), jnp.float32)
     net = PatchDiscriminator()
     params = jax.eval_shape(net.init, jax.random.key(0), x)
@@ -26,9 +29,12 @@ def test_parameter_count():
 
 
 @pytest.mark.parametrize(("levels", "reach"), [(1, 16), (2, 34)])
-def test_how_far_a_logit_sees(levels, reach):
-    """Without norms, which see the whole picture, the logit in the middle depends on a square of pixels."""
-    net, x = PatchDiscriminator(4, levels), np.random.default_rng(0).normal(size=(1, 64, 64, 3)).astype(np.float32)
+def test_a_logit_depends_on_a_square_of_pixels(levels, reach):
+    """Tested without norms, which depend on the whole picture."""
+    net, x = (
+        PatchDiscriminator(4, levels),
+        np.random.default_rng(0).normal(size=(1, 64, 64, 3)).astype(np.float32),
+    )
     params = random_params(net, x)
 
     def without_norms(method, args, kwargs, context):
@@ -39,13 +45,16 @@ def test_how_far_a_logit_sees(levels, reach):
             logits = net.apply(params, x)
         return logits[0, logits.shape[1] // 2, logits.shape[2] // 2]
 
-    seen = np.abs(np.asarray(jax.jit(jax.grad(logit))(x)))[0].max(-1)
-    rows, columns = (np.flatnonzero(seen.max(axis)) for axis in (1, 0))
+    influence = np.abs(np.asarray(jax.jit(jax.grad(logit))(x)))[0].max(-1)
+    rows, columns = (np.flatnonzero(influence.max(axis)) for axis in (1, 0))
     assert np.ptp(rows) + 1 == np.ptp(columns) + 1 == reach
 
 
-def test_pictures_are_judged_alone():
-    net, x = PatchDiscriminator(4, 2), jnp.asarray(np.random.default_rng(0).normal(size=(3, 16, 16, 3)), jnp.float32)
+def test_pictures_do_not_influence_one_another():
+    net, x = (
+        PatchDiscriminator(4, 2),
+        jnp.asarray(np.random.default_rng(0).normal(size=(3, 16, 16, 3)), jnp.float32),
+    )
     params = random_params(net, x)
     apply = jax.jit(net.apply)
     both = apply(params, x)
@@ -55,9 +64,11 @@ def test_pictures_are_judged_alone():
     assert abs(changed[1] - both[1]).max() > 1e-3
 
 
-def test_what_cannot_be():
+def test_invalid_sizes_raise_errors():
     check(2, 12)
-    with pytest.raises(ValueError, match=r"levels is 3.* picture of 16 px must be at least 3 \* 2\^levels"):
+    with pytest.raises(
+        ValueError, match=r"levels is 3.* picture of 16 px must be at least 3 \* 2\^levels"
+    ):
         check(3, 16)
     with pytest.raises(ValueError, match="levels is 0"):
         check(0, 16)

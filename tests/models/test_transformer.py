@@ -1,4 +1,4 @@
-"""The decoder: who sees what, and cached decoding against full recomputation."""
+"""The decoder: what influences what, and cached decoding against full recomputation."""
 
 import jax
 import jax.numpy as jnp
@@ -6,12 +6,19 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
+from t2i_jax.core.text import TextCondition
 from t2i_jax.decoding.autoregressive import generate
-from t2i_jax.models.transformer import Block, PrefixDecoder, Transformer, neighbour_table, prefix_mask, window_table
-from t2i_jax.text.condition import TextCondition
+from t2i_jax.models.transformer import (
+    Block,
+    PrefixDecoder,
+    Transformer,
+    neighbour_table,
+    prefix_mask,
+    window_table,
+)
 
 LENGTH, CODES, GRID = 5, 17, (3, 4)
-BOOK = jnp.asarray(np.random.default_rng(1).normal(size=(CODES, 6)), jnp.float32)  # what the codes look like
+BOOK = jnp.asarray(np.random.default_rng(1).normal(size=(CODES, 6)), jnp.float32)  # the codebook
 
 
 @pytest.fixture(scope="module")
@@ -23,8 +30,10 @@ def model():
     codes = jnp.asarray(rng.integers(0, CODES, (4, 12)), jnp.int32)
     decoder = PrefixDecoder(codes=CODES, grid=GRID, width=16, depth=2, heads=2)
     params = jax.jit(decoder.init)(jax.random.key(0), text, codes, BOOK)
-    # The learned rows of the output start at zero; here they are to be seen.
-    params["params"]["vectors"]["head"] = jnp.asarray(0.1 * rng.normal(size=(CODES, 16)), jnp.float32)
+    # The learned rows of the output start at zero; here they have an influence.
+    params["params"]["vectors"]["head"] = jnp.asarray(
+        0.1 * rng.normal(size=(CODES, 16)), jnp.float32
+    )
     return decoder, params, text, codes
 
 
@@ -52,7 +61,7 @@ def test_neighbour_table_by_hand():
 
 
 def test_window_table():
-    """Every place of a 2 x 3 grid with its eight neighbours; 6 is the outside."""
+    """Each place of a 2 x 3 grid with its eight neighbours; 6 is the outside."""
     table = window_table((2, 3), 1)
     np.testing.assert_array_equal(table[1], [6, 6, 6, 0, 1, 2, 3, 4, 5])
     np.testing.assert_array_equal(table[5], [1, 2, 6, 4, 5, 6, 6, 6, 6])
@@ -77,7 +86,11 @@ def test_cached_logits_agree_with_full_recomputation(model):
     decoder, params, text, codes = model
     full = decoder.apply(params, text, codes, BOOK)
     carry = decoder.apply(params, text, BOOK, method="prefill")
-    step = jax.jit(lambda carry, before, i: decoder.apply(params, text.mask, carry, before, i, method="decode_step"))
+    step = jax.jit(
+        lambda carry, before, i: decoder.apply(
+            params, text.mask, carry, before, i, method="decode_step"
+        )
+    )
     for i in range(decoder.length):
         before = jnp.where(jnp.arange(12) < i, codes, 0)
         logits, carry = step(carry, before, i)
@@ -85,7 +98,10 @@ def test_cached_logits_agree_with_full_recomputation(model):
 
 
 BLOCKS = {
-    "llama": (True, {"mlp": "swiglu", "hidden": 24, "rope": 10000.0, "kv_heads": 2, "qk_norm": False}),
+    "llama": (
+        True,
+        {"mlp": "swiglu", "hidden": 24, "rope": 10000.0, "kv_heads": 2, "qk_norm": False},
+    ),
     "gpt2": (True, {"norm": "layer", "epsilon": 1e-5, "bias": True, "qk_norm": False}),
     "prefix": (False, {"mlp": "gelu", "rope": 100.0, "kv_heads": 1, "head_dim": 6}),
 }
@@ -95,9 +111,17 @@ BLOCKS = {
 def test_cached_logits_agree_with_full_recomputation_for_other_blocks(model, name):
     _, _, text, codes = model
     causal_text, block = BLOCKS[name]
-    text = text._replace(sequence=jnp.concatenate([text.sequence, text.sequence[..., ::-1]], axis=-1))
+    text = text._replace(
+        sequence=jnp.concatenate([text.sequence, text.sequence[..., ::-1]], axis=-1)
+    )
     decoder = PrefixDecoder(
-        codes=CODES, grid=GRID, width=16, depth=1, heads=4, block=ConfigDict(block), causal_text=causal_text
+        codes=CODES,
+        grid=GRID,
+        width=16,
+        depth=1,
+        heads=4,
+        block=ConfigDict(block),
+        causal_text=causal_text,
     )
     params = jax.jit(lambda key: decoder.init(key, text, codes, BOOK))(jax.random.key(0))
     assert ("text_in" in params["params"]) != causal_text
@@ -110,7 +134,12 @@ def test_cached_logits_agree_with_full_recomputation_for_other_blocks(model, nam
             return carry, logits
 
         carry = decoder.apply(params, text, BOOK, method="prefill")
-        assert carry[1][0]["k"].shape == (4, LENGTH + 12, block.get("kv_heads", 4), block.get("head_dim", 4))
+        assert carry[1][0]["k"].shape == (
+            4,
+            LENGTH + 12,
+            block.get("kv_heads", 4),
+            block.get("head_dim", 4),
+        )
         return jax.lax.scan(step, carry, jnp.arange(12))[1].swapaxes(0, 1)
 
     full = jax.jit(lambda params, text: decoder.apply(params, text, codes, BOOK))
@@ -120,35 +149,54 @@ def test_cached_logits_agree_with_full_recomputation_for_other_blocks(model, nam
     assert np.abs(moved - logits).max(axis=(1, 2)).min() > 1e-3
 
 
-def test_a_swiglu_block_by_numpy():
+def test_a_swiglu_block_agrees_with_numpy():
     x = np.random.default_rng(0).normal(size=(2, 3, 8)).astype(np.float32)
     block = Block(2, mlp="swiglu", hidden=10, norm="layer", epsilon=1e-3, bias=True)
     params = jax.jit(block.init)(jax.random.key(0), x, None)["params"]
-    params = jax.tree.map(lambda p: p + 0.3 * np.random.default_rng(p.size).normal(size=p.shape).astype(np.float32), params)
-    params["attention"]["out"] = jax.tree.map(jnp.zeros_like, params["attention"]["out"])  # leaves the network alone
-    norm, gate, up, out = (jax.tree.map(np.asarray, params[name]) for name in ("mlp_norm", "mlp_gate", "mlp_in", "mlp_out"))
-    y = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-3) * norm["scale"] + norm["bias"]
+    params = jax.tree.map(
+        lambda p: p + 0.3 * np.random.default_rng(p.size).normal(size=p.shape).astype(np.float32),
+        params,
+    )
+    # Only the network with the hidden layer remains.
+    params["attention"]["out"] = jax.tree.map(jnp.zeros_like, params["attention"]["out"])
+    norm, gate, up, out = (
+        jax.tree.map(np.asarray, params[name])
+        for name in ("mlp_norm", "mlp_gate", "mlp_in", "mlp_out")
+    )
+    y = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-3) * norm[
+        "scale"
+    ] + norm["bias"]
     gate, up = (y @ layer["kernel"] + layer["bias"] for layer in (gate, up))
     expected = x + (gate / (1 + np.exp(-gate)) * up) @ out["kernel"] + out["bias"]
-    np.testing.assert_allclose(jax.jit(block.apply)({"params": params}, x, None)[0], expected, atol=1e-5)
+    np.testing.assert_allclose(
+        jax.jit(block.apply)({"params": params}, x, None)[0], expected, atol=1e-5
+    )
 
 
-def test_unknown_blocks_are_refused(model):
+def test_invalid_blocks_raise_errors(model):
     _, _, text, codes = model
     for block, message in [
         ({"norm": "batch"}, "norm is 'batch': it can be rms or layer"),
         ({"mlp": "relu"}, "mlp is 'relu': it can be gelu_tanh, gelu, swiglu"),
-        ({"ropes": 1.0}, r"model\.block\.ropes is unknown: a block has norm, epsilon, .*, rope, kv_heads, head_dim"),
+        (
+            {"ropes": 1.0},
+            r"model\.block\.ropes is unknown: a block has norm, epsilon, .*, rope, kv_heads, "
+            "head_dim",
+        ),
         ({"heads": 4}, r"model\.block\.heads is unknown"),
     ]:
         with pytest.raises(ValueError, match=message):
-            jax.eval_shape(Transformer(1, 2, block=block).init, jax.random.key(0), jnp.zeros((1, 2, 8)), None)
+            jax.eval_shape(
+                Transformer(1, 2, block=block).init, jax.random.key(0), jnp.zeros((1, 2, 8)), None
+            )
     decoder = PrefixDecoder(codes=CODES, grid=GRID, width=16, heads=2, causal_text=True)
-    with pytest.raises(ValueError, match="the caption's vectors are of width 8; they must be of 16"):
+    with pytest.raises(
+        ValueError, match="the caption's vectors are of width 8; they must be of 16"
+    ):
         jax.eval_shape(decoder.init, jax.random.key(0), text, codes, BOOK)
 
 
-def test_greedy_tokens_are_equal_wherever_the_margin_is_clear(model):
+def test_greedy_tokens_are_the_most_probable_where_the_margin_is_clear(model):
     decoder, params, text, _ = model
 
     def cached(carry, tokens, i):
@@ -156,7 +204,9 @@ def test_greedy_tokens_are_equal_wherever_the_margin_is_clear(model):
 
     carry = decoder.apply(params, text, BOOK, method="prefill")
     keys = jax.random.split(jax.random.key(0), 4)
-    drawn = np.asarray(jax.jit(lambda c: generate(cached, c, decoder.length, keys, temperature=0.0))(carry))
+    drawn = np.asarray(
+        jax.jit(lambda c: generate(cached, c, decoder.length, keys, temperature=0.0))(carry)
+    )
     clear = 0
     for i in range(decoder.length):
         logits = np.asarray(decoder.apply(params, text, jnp.asarray(drawn), BOOK))[:, i]
@@ -176,15 +226,22 @@ def test_parameter_count(model):
     assert sum(x.size for x in jax.tree.leaves(params)) == expected
 
 
-def test_bfloat16_computes_near_float32_with_float32_weights(model):
+def test_bfloat16_agrees_with_float32_and_keeps_float32_weights(model):
     decoder, params, text, codes = model
     half = decoder.clone(dtype=jnp.bfloat16)
-    assert all(x.dtype == jnp.float32 for x in jax.tree.leaves(half.init(jax.random.key(0), text, codes, BOOK)))
-    difference = np.abs(half.apply(params, text, codes, BOOK) - decoder.apply(params, text, codes, BOOK))
+    assert all(
+        x.dtype == jnp.float32
+        for x in jax.tree.leaves(half.init(jax.random.key(0), text, codes, BOOK))
+    )
+    difference = np.abs(
+        half.apply(params, text, codes, BOOK) - decoder.apply(params, text, codes, BOOK)
+    )
     assert 0 < difference.max() < 0.3
 
     def gradient_of_the_table(module):
-        wide = [jnp.tile(x, (64,) + (1,) * (x.ndim - 1)) for x in (*text[:3], codes)]  # many places share a row
+        wide = [
+            jnp.tile(x, (64,) + (1,) * (x.ndim - 1)) for x in (*text[:3], codes)
+        ]  # many places share a row
         loss = lambda p: (module.apply(p, TextCondition(*wide[:3]), wide[3], BOOK) ** 2).sum()  # noqa: E731
         return jax.jit(jax.grad(loss))(params)["params"]["vectors"]["embed"]
 
@@ -192,7 +249,7 @@ def test_bfloat16_computes_near_float32_with_float32_weights(model):
     assert np.abs(rounded - exact).max() < 0.05 * np.abs(exact).max()
 
 
-def test_codes_that_look_alike_are_alike_from_the_start(model):
+def test_codes_that_look_alike_have_equal_logits_at_the_start(model):
     """At the start, the logits of two codes with the same entry in the codebook are equal."""
     decoder, _, text, codes = model
     book = BOOK.at[3].set(BOOK[11])
@@ -201,7 +258,7 @@ def test_codes_that_look_alike_are_alike_from_the_start(model):
     assert np.abs(logits[..., 3] - logits[..., 4]).max() > 1e-2
 
 
-def test_remat_changes_nothing(model):
+def test_remat_does_not_change_gradients(model):
     decoder, params, text, codes = model
 
     def total(module):
@@ -211,7 +268,9 @@ def test_remat_changes_nothing(model):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), plain, again)
 
 
-def test_width_must_divide(model):
+def test_heads_must_divide_the_width(model):
     _, _, text, codes = model
     with pytest.raises(ValueError, match="not a multiple"):
-        PrefixDecoder(codes=CODES, grid=GRID, width=16, depth=1, heads=3).init(jax.random.key(0), text, codes, BOOK)
+        PrefixDecoder(codes=CODES, grid=GRID, width=16, depth=1, heads=3).init(
+            jax.random.key(0), text, codes, BOOK
+        )

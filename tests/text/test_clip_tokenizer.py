@@ -1,4 +1,4 @@
-"""CLIP's tokenizer from its published files, on a vocabulary small enough to do by hand. Against the original: parity/."""
+"""CLIP's tokenizer on a small vocabulary, by hand. Agreement with the original: parity/."""
 
 import json
 
@@ -8,7 +8,9 @@ import pytest
 from t2i_jax.text import clip_tokenizer
 from t2i_jax.text.clip_tokenizer import END, START, encode
 
-VOCAB = {token: i for i, token in enumerate([*"abc", *(f"{c}</w>" for c in "abc"), "ab", START, END])}
+VOCAB = {
+    token: i for i, token in enumerate([*"abc", *(f"{c}</w>" for c in "abc"), "ab", START, END])
+}
 
 
 @pytest.fixture
@@ -32,11 +34,12 @@ def test_tokens(folder):
     )
 
 
-def test_the_words_of_a_caption_do_not_end_it(folder):
+def test_special_tokens_in_a_caption_do_not_end_it(folder):
     expected = [7, 3, 4, 8, 8, 8]
     tokenizer = clip_tokenizer.load(folder)
     assert encode(tokenizer, [f"a {END} b"], 6)[0].tolist() == expected
-    tokenizer.add_special_tokens([START, END])  # as published files have it, with settings of their own
+    # As in published files, which have settings of their own.
+    tokenizer.add_special_tokens([START, END])
     tokenizer.enable_truncation(3)
     tokenizer.enable_padding(length=9)
     tokenizer.encode_special_tokens = False
@@ -48,7 +51,10 @@ def test_the_words_of_a_caption_do_not_end_it(folder):
 
 
 def test_bad_input(folder):
-    with pytest.raises(FileNotFoundError, match=r"no tokenizer in .*: it needs a tokenizer.json, or a vocab.json and a merges"):
+    with pytest.raises(
+        FileNotFoundError,
+        match=r"no tokenizer in .*: it needs a tokenizer.json, or a vocab.json and a merges",
+    ):
         clip_tokenizer.load(folder / "nowhere")
     (folder / "vocab.json").write_text(json.dumps({"a": 0, "b": 1, "ab": 2}))
     with pytest.raises(ValueError, match=r"its vocabulary has no <\|startoftext\|>"):

@@ -5,9 +5,11 @@ import functools
 import jax
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
-from t2i_jax import config as configs
-from t2i_jax.text.condition import make_encoder
+from t2i_jax.core.fields import defaults_of
+from t2i_jax.text import recurrent
+from t2i_jax.text.encoder import make_encoder
 
 TOKENS = np.array([[5, 6, 7, 9, 1, 0], [8, 1, 0, 0, 0, 0], [3, 4, 5, 6, 7, 1]], np.int32)
 MASK = np.arange(6) < np.array([[5], [2], [6]])
@@ -15,23 +17,26 @@ WIDTH = 8
 
 
 def text_config(cell, **fields):
-    config = configs.base().text
-    config.update({"encoder": "recurrent", "cell": cell, "vocab_size": 300, "width": WIDTH, **fields})
-    return config
+    own = {"encoder": "recurrent", "cell": cell, "vocab_size": 300, "width": WIDTH, **fields}
+    return ConfigDict({**defaults_of(recurrent.fields(None)), **own})
 
 
 @functools.cache
-def encoder(cell, **fields):
-    """(apply(params, tokens, mask, keys) -> TextCondition, parameters, none of them zero)."""
-    made = make_encoder(text_config(cell, **fields))
-    shapes, example = jax.eval_shape(lambda: made.init(jax.random.key(0), 6))
-    assert (example.sequence.shape, example.pooled.shape, example.mask.shape) == ((1, 6, WIDTH), (1, WIDTH), (1, 6))
+def make_apply(cell, **fields):
+    """Return (apply(params, tokens, mask, keys) -> TextCondition, parameters, none zero)."""
+    encoder = make_encoder(text_config(cell, **fields))
+    shapes, example = jax.eval_shape(lambda: encoder.init(jax.random.key(0), 6))
+    assert (example.sequence.shape, example.pooled.shape, example.mask.shape) == (
+        (1, 6, WIDTH),
+        (1, WIDTH),
+        (1, 6),
+    )
     rng = np.random.default_rng(0)
     params = jax.tree.map(lambda x: rng.normal(0, 0.5, x.shape).astype(np.float32), shapes)
 
     @jax.jit
     def apply(params, tokens, mask, keys=None):
-        return made.apply(params, {}, {"tokens": tokens, "mask": mask}, keys)
+        return encoder.apply(params, {}, {"tokens": tokens, "mask": mask}, keys)
 
     return apply, params
 
@@ -45,7 +50,10 @@ def affine(layer, x):
 
 
 def gru(cell, words):
-    """Hidden states [L, D] of word vectors [L, D], as arXiv 1406.1078 has them, the reset gate after the matrix."""
+    """Return hidden states [L, D] of word vectors [L, D].
+
+    As in arXiv 1406.1078, with the reset gate after the matrix.
+    """
     states, h = [], np.zeros(WIDTH)
     for x in words:
         r, z = (sigmoid(affine(cell["i" + gate], x) + affine(cell["h" + gate], h)) for gate in "rz")
@@ -56,7 +64,7 @@ def gru(cell, words):
 
 
 def lstm(cell, words):
-    """Hidden states [L, D / 2] of word vectors [L, D], with a forget gate."""
+    """Return hidden states [L, D / 2] of word vectors [L, D], with a forget gate."""
     states, h, c = [], np.zeros(WIDTH // 2), np.zeros(WIDTH // 2)
     for x in words:
         i, f, g, o = (affine(cell["i" + gate], x) + affine(cell["h" + gate], h) for gate in "ifgo")
@@ -67,9 +75,12 @@ def lstm(cell, words):
 
 
 @pytest.mark.parametrize("cell", ["gru", "bilstm"])
-def test_it_is_the_loop_over_the_words_of_each_caption(cell):
-    apply, params = encoder(cell)
-    out, weights = apply(params, TOKENS, MASK), jax.tree.map(lambda x: np.asarray(x, np.float64), params)
+def test_it_equals_a_loop_over_the_words_of_each_caption(cell):
+    apply, params = make_apply(cell)
+    out, weights = (
+        apply(params, TOKENS, MASK),
+        jax.tree.map(lambda x: np.asarray(x, np.float64), params),
+    )
     np.testing.assert_array_equal(out.mask, MASK)
     for row, length in enumerate(MASK.sum(1)):
         words = weights["embed"]["embedding"][TOKENS[row, :length]]
@@ -77,8 +88,14 @@ def test_it_is_the_loop_over_the_words_of_each_caption(cell):
             states = gru(weights["gru"], words)
             last = states[-1]
         else:
-            forward, backward = lstm(weights["forward"], words), lstm(weights["backward"], words[::-1])[::-1]
-            states, last = np.concatenate([forward, backward], 1), np.concatenate([forward[-1], backward[0]])
+            forward, backward = (
+                lstm(weights["forward"], words),
+                lstm(weights["backward"], words[::-1])[::-1],
+            )
+            states, last = (
+                np.concatenate([forward, backward], 1),
+                np.concatenate([forward[-1], backward[0]]),
+            )
         np.testing.assert_allclose(out.sequence[row, :length], states, atol=1e-5)
         np.testing.assert_array_equal(out.sequence[row, length:], 0)
         np.testing.assert_allclose(out.pooled[row], last, atol=1e-5)
@@ -86,11 +103,11 @@ def test_it_is_the_loop_over_the_words_of_each_caption(cell):
 
 @pytest.mark.parametrize("cell", ["gru", "bilstm"])
 def test_padding_has_no_influence_and_the_last_word_has(cell):
-    apply, params = encoder(cell)
+    apply, params = make_apply(cell)
     out = apply(params, TOKENS, MASK)
     for padded, mask in (
-        (np.where(MASK, TOKENS, 99), MASK),  # other tokens where there are none
-        (np.pad(TOKENS, ((0, 0), (0, 3))), np.pad(MASK, ((0, 0), (0, 3)))),  # more of them
+        (np.where(MASK, TOKENS, 99), MASK),  # other tokens in the padding
+        (np.pad(TOKENS, ((0, 0), (0, 3))), np.pad(MASK, ((0, 0), (0, 3)))),  # more padding
     ):
         same = apply(params, padded, mask)
         np.testing.assert_allclose(same.pooled, out.pooled, atol=1e-6)
@@ -105,7 +122,7 @@ def test_padding_has_no_influence_and_the_last_word_has(cell):
 
 @pytest.mark.parametrize("cell", ["gru", "bilstm"])
 def test_every_weight_learns_and_no_row_of_padding_does(cell):
-    apply, params = encoder(cell)
+    apply, params = make_apply(cell)
 
     def loss(params):
         out = apply(params, TOKENS, MASK)
@@ -118,23 +135,30 @@ def test_every_weight_learns_and_no_row_of_padding_does(cell):
 
 
 def test_dropout_has_one_key_an_example():
-    (plain, _), (apply, params) = encoder("gru"), encoder("gru", dropout=0.5)
+    (without, _), (apply, params) = make_apply("gru"), make_apply("gru", dropout=0.5)
     keys = jax.random.split(jax.random.key(1), 3)
     out = apply(params, TOKENS, MASK, keys)
-    assert np.abs(out.pooled - plain(params, TOKENS, MASK).pooled).max() > 1e-2
+    assert np.abs(out.pooled - without(params, TOKENS, MASK).pooled).max() > 1e-2
     turned = apply(params, TOKENS[::-1], MASK[::-1], keys[::-1])
     np.testing.assert_allclose(turned.pooled[::-1], out.pooled, atol=1e-6)
 
 
 def test_its_tokenizer_is_trained_on_the_captions_and_nothing_is_computed_beforehand():
-    made = make_encoder(text_config("gru"))
-    assert made.make_tokenizer(["a small red circle"] * 20).get_vocab_size() <= 300
-    assert made.make_frozen() == {} and made.package == "" and made.precompute("text") == made.pretrained("text") == "text"
+    encoder = make_encoder(text_config("gru"))
+    assert encoder.make_tokenizer(["a small red circle"] * 20).get_vocab_size() <= 300
+    assert (
+        encoder.make_frozen() == {}
+        and encoder.package == ""
+        and encoder.precompute("text") == encoder.pretrained("text") == "text"
+    )
 
 
 @pytest.mark.parametrize(
     ("cell", "width", "message"),
-    [("lstm", 8, "text.cell = 'lstm': it can be gru or bilstm"), ("bilstm", 7, "text.width is 7: under bilstm it is even")],
+    [
+        ("lstm", 8, "text.cell = 'lstm': it can be gru or bilstm"),
+        ("bilstm", 7, "text.width is 7: under bilstm it is even"),
+    ],
 )
 def test_bad_fields(cell, width, message):
     with pytest.raises(ValueError, match=message):

@@ -1,4 +1,4 @@
-"""Any string survives; captions are cut and counted; nothing in a caption can act as a special token."""
+"""Any string survives; captions are cut and counted; captions cannot hold special tokens."""
 
 import json
 
@@ -10,7 +10,11 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 
 from t2i_jax.text import tokenizer as tokenizers
 
-CAPTIONS = ["a small red circle", "a large blue star above a small white ring", "two small green squares"] * 20
+CAPTIONS = [
+    "a small red circle",
+    "a large blue star above a small white ring",
+    "two small green squares",
+] * 20
 TRAINED = tokenizers.train(CAPTIONS, 400)
 
 
@@ -33,7 +37,7 @@ def test_shapes_masks_and_the_empty_caption():
     encoded, cut = tokenizers.encode(TRAINED, ["", "a small red circle"], 8)
     assert encoded["tokens"].dtype == np.int32 and cut == 0
     np.testing.assert_array_equal(encoded["tokens"][0], [tokenizers.END] + [tokenizers.PAD] * 7)
-    np.testing.assert_array_equal(encoded["mask"].sum(1), [1, 5])  # four learned words and the end
+    np.testing.assert_array_equal(encoded["mask"].sum(1), [1, 5])  # four words and the end
 
 
 def test_long_captions_are_cut_and_counted():
@@ -46,7 +50,10 @@ def test_training_is_deterministic_and_survives_the_disk(tmp_path):
     assert tokenizers.train(CAPTIONS, 400).to_str() == TRAINED.to_str()
     TRAINED.save(str(tmp_path / "tokenizer.json"))
     again = tokenizers.load(tmp_path / "tokenizer.json")
-    for ours, theirs in zip(*(tokenizers.encode(t, ["<|end|> red"], 16)[0].values() for t in (TRAINED, again)), strict=True):
+    for ours, theirs in zip(
+        *(tokenizers.encode(t, ["<|end|> red"], 16)[0].values() for t in (TRAINED, again)),
+        strict=True,
+    ):
         np.testing.assert_array_equal(ours, theirs)
 
 
@@ -57,30 +64,43 @@ def test_bad_input(tmp_path):
         tokenizers.load(tmp_path / "none.json")
 
 
-def test_a_file_without_a_template_reads_as_before(tmp_path):
-    """Run folders from before `tokenizer.json` held what ends a caption."""
+def test_a_file_without_a_post_processor_gets_the_default_one(tmp_path):
+    """The first run folders had such files."""
     TRAINED.save(str(tmp_path / "tokenizer.json"))
-    told = json.loads((tmp_path / "tokenizer.json").read_text())
-    assert told.pop("post_processor")
-    (tmp_path / "tokenizer.json").write_text(json.dumps({**told, "post_processor": None}))
+    stored = json.loads((tmp_path / "tokenizer.json").read_text())
+    assert stored.pop("post_processor")
+    (tmp_path / "tokenizer.json").write_text(json.dumps({**stored, "post_processor": None}))
     again, _ = tokenizers.encode(tokenizers.load(tmp_path / "tokenizer.json"), ["a red star"], 8)
-    np.testing.assert_array_equal(again["tokens"], tokenizers.encode(TRAINED, ["a red star"], 8)[0]["tokens"])
+    np.testing.assert_array_equal(
+        again["tokens"], tokenizers.encode(TRAINED, ["a red star"], 8)[0]["tokens"]
+    )
     assert again["tokens"][0, again["mask"][0].sum() - 1] == tokenizers.END
 
 
-def test_a_tokenizer_with_a_frame_of_its_own():
-    """As BERT's: a token before and one after; its own settings of cutting and padding count for nothing."""
+def test_a_tokenizer_with_special_tokens_of_its_own():
+    """Like BERT's: one token before, one after. Its settings of cutting and padding are ignored."""
     words = ["[PAD]", "[CLS]", "[SEP]", "[UNK]", "a", "red", "star", "[", "]", "sep"]
     tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, "[UNK]"))
-    tokenizer.normalizer, tokenizer.pre_tokenizer = normalizers.Lowercase(), pre_tokenizers.BertPreTokenizer()
+    tokenizer.normalizer, tokenizer.pre_tokenizer = (
+        normalizers.Lowercase(),
+        pre_tokenizers.BertPreTokenizer(),
+    )
     tokenizer.add_special_tokens(["[PAD]", "[CLS]", "[SEP]"])
-    tokenizer.post_processor = processors.TemplateProcessing("[CLS] $A [SEP]", special_tokens=[("[CLS]", 1), ("[SEP]", 2)])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        "[CLS] $A [SEP]", special_tokens=[("[CLS]", 1), ("[SEP]", 2)]
+    )
     tokenizer.enable_truncation(3)
     tokenizer.enable_padding(length=99)
-    encoded, cut = tokenizers.encode(tokenizers.plain(tokenizer), ["a red star", "", "a [SEP] star", "a red red red star"], 6)
+    encoded, cut = tokenizers.encode(
+        tokenizers.standardise(tokenizer),
+        ["a red star", "", "a [SEP] star", "a red red red star"],
+        6,
+    )
     expected = [[1, 4, 5, 6, 2, 0], [1, 2, 0, 0, 0, 0], [1, 4, 7, 9, 8, 2], [1, 4, 5, 5, 5, 2]]
     np.testing.assert_array_equal(encoded["tokens"], expected)
     np.testing.assert_array_equal(encoded["mask"].sum(1), [5, 2, 6, 6])
     assert cut == 2
-    with pytest.raises(ValueError, match=r"text\.length is 1; the tokens around a caption alone are 2"):
+    with pytest.raises(
+        ValueError, match=r"text\.length is 1; the tokens around a caption alone are 2"
+    ):
         tokenizers.encode(tokenizer, ["a"], 1)

@@ -1,0 +1,133 @@
+"""The fields that every experiment has, with their defaults, meanings and ranges."""
+
+import copy
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from t2i_jax.core.fields import Field, defaults_of
+from t2i_jax.core.registry import names_with
+
+# {section: {name: Field}}; the section "" is the top level. What is not said by a default alone is
+# in the meaning. Names that are listed elsewhere too (optimizers, schedules, augmentations) are
+# compared by a test: importing them would import JAX, and a wrong name should be refused at once.
+BASE: dict[str, dict[str, Field]] = {
+    "": {
+        "family": Field("", "what is learned: a file of t2i_jax/families"),
+        "seed": Field(0, "seed of all randomness", 0, 2**32 - 1),
+        "init_from": Field(
+            "", "start from the averaged weights of this run, or from this published language model"
+        ),
+        "caption_dropout": Field(
+            0.1, "probability of an empty caption in training, for guidance", 0.0, 1.0
+        ),
+        "ema_decay": Field(0.999, "decay of the running average of the weights", 0.0, 1.0),
+    },
+    "data": {
+        "name": Field("", "the data source: a file of t2i_jax/data"),
+    },
+    "text": {
+        "encoder": Field("transformer", "a file of t2i_jax/text; each uses the fields that it has"),
+        "length": Field(16, "tokens of a caption; longer ones are cut", 1, 2**16),
+        "vocab_size": Field(1024, "tokens in the vocabulary", 1, 2**24),
+        "width": Field(128, "numbers in the vector of a token", 1, 2**16),
+        "depth": Field(2, "transformer blocks", 0, 1024),
+        "heads": Field(4, "attention heads", 1, 1024),
+        "window": Field(0, "tokens on either side that are mixed into each vector", 0, 1024),
+        "frozen": Field(True, "whether published weights stay as they are (minilm)"),
+        "cell": Field(
+            "gru", "one direction, or bilstm: both (recurrent)", choices=("gru", "bilstm")
+        ),
+        "dropout": Field(0.0, "dropout rate (recurrent, transformer)", 0.0, 1.0),
+    },
+    "first_stage": {
+        "run": Field(
+            "", "run that gives the codes or latents to learn; empty: patches, or the pixels"
+        ),
+        "config": Field({}, "that run's config; filled in when training starts"),
+        "cache": Field(False, "encode all pictures once and keep the result in the data folder"),
+    },
+    "reranker": {
+        "run": Field("", "run that captions: it ranks the candidates when pictures are drawn"),
+        "config": Field({}, "that run's config; filled in when it is used"),
+    },
+    # Of training pictures, on the device. Only what the data declares to keep its captions true.
+    "augment": {
+        "flip": Field(0.0, "probability of mirroring a picture left to right", 0.0, 1.0),
+        "rotation": Field(0.0, "largest rotation either way, in degrees", 0.0, 180.0),
+        "scale": Field(0.0, "largest change of size: 0.2 is 1.2 times at most", 0.0, 1.0),
+        "crop": Field(0.0, "largest shift, as a fraction of the side", 0.0, 0.5),
+        "colour": Field(0.0, "strength of brightness, saturation and contrast", 0.0, 1.0),
+        "noise": Field(0.0, "standard deviation of noise, of pictures in [-1, 1]", 0.0, 1.0),
+    },
+    "optim": {
+        "name": Field("adamw", "the optimizer", choices=("adamw", "lion", "muon", "sgd")),
+        "learning_rate": Field(1e-3, "the highest learning rate, after the warm-up", 0.0),
+        "schedule": Field(
+            "cosine",
+            "how the learning rate goes on after the warm-up",
+            choices=("constant", "cosine", "linear", "exponential", "step"),
+        ),
+        "warmup": Field(100, "steps over which the learning rate rises", 0, 10**9),
+        "decay_rate": Field(
+            0.1, "exponential: what is left at the end; step: at each of decay_at", 0.0, 1.0
+        ),
+        "decay_at": Field((0.5, 0.75), "step: where it falls, as fractions of the run", 0.0, 1.0),
+        "weight_decay": Field(0.01, "decay of matrices, apart from the gradients", 0.0),
+        "l1": Field(0.0, "weight of the sum of |w| over matrices in the loss", 0.0),
+        "l2": Field(0.0, "weight of half the sum of w^2 over matrices in the loss", 0.0),
+        "clip": Field(1.0, "largest norm of the gradient of a step; 0: no limit", 0.0),
+        "clip_examples": Field(
+            0.0, "largest norm of the gradient of each example; 0: no limit", 0.0
+        ),
+        "gradient_noise": Field(
+            0.0, "standard deviation of noise on the mean gradient; 0: none", 0.0
+        ),
+        "b1": Field(0.9, "decay of the mean of gradients; of sgd: momentum", 0.0, 1.0),
+        "b2": Field(0.99, "decay of the mean of squared gradients", 0.0, 1.0),
+        "adam_scale": Field(
+            1.0, "muon: learning rate of tables, norms and biases, over that of matrices", 0.0
+        ),
+        "freeze": Field(
+            "", 'regular expression: parameters with such a path ("model/text/embed") stay fixed'
+        ),
+        "players": Field({}, 'fields of one player that differ: {"discriminator": {"b1": 0.0}}'),
+    },
+    "train": {
+        "steps": Field(1000, "training steps", 1, 10**9),
+        "batch_size": Field(64, "examples in a step, over all devices", 1, 2**20),
+        "accumulate": Field(1, "parts of a batch that are computed one after another", 1, 2**20),
+        "log_every": Field(50, "steps between two lines of metrics", 1, 10**9),
+        "eval_every": Field(500, "steps between validation losses and sheets; 0: never", 0, 10**9),
+        "save_every": Field(500, "steps between checkpoints", 1, 10**9),
+        "score_every": Field(0, "steps between scores of drawn pictures; 0: never", 0, 10**9),
+        "score_examples": Field(128, "validation captions drawn for a score", 1, 10**6),
+        "validation_examples": Field(512, "examples of a validation loss", 1, 10**9),
+        "grid": Field(16, "pictures on a contact sheet", 1, 4096),
+    },
+    "evaluate": {
+        "num": Field(1000, "captions drawn for a score", 1, 10**7),
+        "batch": Field(64, "pictures drawn at once", 1, 2**16),
+        "extractor": Field(
+            "efficientnet_lite0",
+            "network that gives the features of pictures",
+            choices=tuple(names_with("features", "make")),
+        ),
+        "extractor_path": Field(
+            "", "its weights; empty: those of `main.py prepare --weights=NAME`"
+        ),
+    },
+    "parallel": {
+        "mode": Field("jit", "how a step is compiled for several devices", choices=("jit", "pmap")),
+        "fsdp": Field(1, "jit: devices that share one copy of the state", 1, 2**16),
+    },
+}
+
+# Sections to which a text encoder or a data source adds fields of its own.
+OPEN_SECTIONS = ("text", "data")
+
+
+def base() -> Any:
+    """Return a config with the default of each field of BASE; a config file sets the others."""
+    sections = {name: defaults_of(fields) for name, fields in BASE.items() if name}
+    return ConfigDict(copy.deepcopy({**defaults_of(BASE[""]), **sections}))

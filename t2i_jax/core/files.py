@@ -1,0 +1,52 @@
+"""Files: where prepared data lies, complete writes, and fingerprints."""
+
+import contextlib
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+
+def data_dir() -> Path:
+    """Return the folder of prepared data: $T2I_JAX_DATA, or ~/.cache/t2i_jax."""
+    return Path(os.environ.get("T2I_JAX_DATA") or Path.home() / ".cache" / "t2i_jax")
+
+
+@contextlib.contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yield a temporary path to write a file or folder to; it becomes `path` when the block ends.
+
+    A reader therefore never sees `path` half written. If the block raises, nothing is left behind.
+    If another process has created the folder `path` in the meantime, that one is kept.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix="incomplete-") as folder:
+        part = Path(folder) / path.name
+        yield part
+        try:
+            part.replace(path)
+        except OSError:
+            if not path.is_dir():  # else another process was faster, with the same content
+                raise
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a text file under a temporary name, then rename it: `path` is never half written."""
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
+def fingerprint(*parts) -> str:
+    """Return the sha256 (hex) of the parts, in order. Bytes count as they are, others as text."""
+    digest = hashlib.sha256()
+    for part in parts:
+        blob = part if isinstance(part, bytes) else str(part).encode()
+        digest.update(len(blob).to_bytes(8, "little") + blob)
+    return digest.hexdigest()
+
+
+def file_hash(path: Path) -> str:
+    """Return the sha256 (hex) of a file's bytes."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()

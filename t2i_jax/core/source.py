@@ -1,0 +1,37 @@
+"""The contract of a data source: captioned pictures with random access."""
+
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Source(NamedTuple):
+    """A captioned set of pictures. The position of an example is its `index` in every batch.
+
+    A source is a file t2i_jax/data/NAME.py with two functions, where `config` is `config.data`:
+
+        make(config, split) -> Source        prepares what is missing on first use; quick afterwards
+        fields(config) -> {name: Field}      every field of `config` that it uses, besides `name`
+
+    captions: one string per example. An empty one makes the example unconditional.
+    read: positions int [N] -> uint8 [N, R, R, 3]. Pure: the same positions give the same bytes.
+    fingerprint: sha256 (hex) of everything that `captions` and `read` depend on. Checkpoints keep
+        it, so that a run does not resume on other data.
+    notes: lines to show the user once ("3 files skipped: ..."). Empty when all is well.
+    labels: the index in `classes` of each example, if the data has classes; else empty.
+    classes: the names of the classes.
+    variants: {augmentation: captions}, for every augmentation that this data allows. The captions
+        are those that are true of the augmented pictures. If an augmentation leaves all captions
+        true, its value is `captions` itself. No other augmentation may be used
+        (data/augmentation.py).
+    """
+
+    captions: Sequence[str]
+    read: Callable[[np.ndarray], np.ndarray]
+    fingerprint: str
+    notes: Sequence[str] = ()
+    labels: Sequence[int] = ()
+    classes: Sequence[str] = ()
+    variants: Mapping[str, Sequence[str]] = MappingProxyType({})

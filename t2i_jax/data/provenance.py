@@ -1,0 +1,43 @@
+"""How a picture was drawn, in its PNG file: a text chunk with all it takes to draw it again."""
+
+import json
+from pathlib import Path
+
+from PIL import Image, PngImagePlugin
+
+METADATA = "t2i_jax"  # the PNG text chunk, and the key in `Image.info`
+
+
+class Picture(Image.Image):
+    """A Pillow picture that writes the metadata in its `info` when it is saved as a PNG file."""
+
+    def save(self, fp, format=None, **params):
+        """Save as Pillow does."""
+        chunks = PngImagePlugin.PngInfo()
+        chunks.add_itxt(METADATA, self.info[METADATA])
+        chunks.add_itxt("Description", json.loads(self.info[METADATA])["prompt"])
+        super().save(fp, format, **{"pnginfo": chunks, **params})
+
+
+def with_metadata(image: Image.Image, told: dict) -> Picture:
+    """Return a picture that carries `told`: plain data with a "prompt"."""
+    picture = image.copy()
+    picture.info[METADATA] = json.dumps(told, sort_keys=True)
+    picture.__class__ = Picture  # Pillow has no public way to make a picture of a subclass
+    return picture  # pyright: ignore[reportReturnType]
+
+
+def read_metadata(path) -> dict:
+    """Read what a picture says of how it was drawn.
+
+    Raises FileNotFoundError if there is no such file, ValueError if it says nothing.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no picture {path}")
+    with Image.open(path) as image:
+        if METADATA not in image.info:
+            raise ValueError(
+                f"{path} has no {METADATA} metadata: it was not drawn by this program, or was "
+                "saved again without"
+            )
+        return json.loads(image.info[METADATA])

@@ -1,0 +1,100 @@
+"""The pictures that are measured and shown: what a model draws from captions, or reconstructs."""
+
+import functools
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+from jaxtyping import UInt8
+from tqdm import tqdm
+
+from t2i_jax.pipeline import Pipeline
+from t2i_jax.text import tokenizer as tokenizers
+
+
+def draw(
+    pipe: Pipeline, captions: Sequence[str], seed: int, title: str = "drawing"
+) -> UInt8[np.ndarray, "N H W 3"]:
+    """Draw one picture for each caption.
+
+    Picture i has the random key of (seed, i), whatever the batch.
+    title: of the progress bar.
+    """
+    # One batch size means one compiled program; for a few captions, a smaller power of two.
+    size, images = min(pipe.config.evaluate.batch, 1 << (len(captions) - 1).bit_length()), []
+    batches = range(0, len(captions), size)
+    for first in tqdm(batches, desc=title, unit="batch", leave=False, disable=None):
+        part = list(captions[first : first + size])
+        padded = part + [""] * (size - len(part))
+        images.append(pipe.draw_rows(padded, first + np.arange(size), seed)[: len(part)])
+    return np.concatenate(images)
+
+
+def reconstruct(
+    pipe: Pipeline, captions: Sequence[str], images: UInt8[np.ndarray, "N H W 3"]
+) -> UInt8[np.ndarray, "N H W 3"]:
+    """Reconstruct `images` with the model, conditioned on the first N `captions`."""
+    size = pipe.config.evaluate.batch
+    text, _ = tokenizers.encode(pipe.tokenizer, captions[: len(images)], pipe.config.text.length)
+    inputs = {"image": images, "text": {pipe.config.text.encoder: text}}
+    # The last batch is padded, so that one program is compiled.
+    missing = -len(images) % size
+    padded = jax.tree.map(lambda x: np.concatenate([x, np.repeat(x[-1:], missing, axis=0)]), inputs)
+    ability, parts = pipe.family.abilities["reconstruct"], []
+    for first in range(0, len(padded["image"]), size):
+        part = jax.tree.map(lambda x, first=first: x[first : first + size], padded)
+        parts.append(np.asarray(_run(ability, pipe.variables, part)))
+    return np.concatenate(parts)[: len(images)]
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _run(ability, variables, inputs):
+    return ability(variables, inputs, None)
+
+
+def make_pictures(
+    pipe: Pipeline,
+    captions: Sequence[str],
+    true: UInt8[np.ndarray, "N H W 3"],
+    seed: int,
+    title: str = "drawing",
+) -> UInt8[np.ndarray, "M H W 3"]:
+    """Return the pictures by which a model is measured: drawn ones, else reconstructions.
+
+    captions, true: N captions and the pictures that they were written for.
+    M is N, or 0 if the model neither draws nor reconstructs.
+    """
+    if "sample" in pipe.family.abilities:
+        return draw(pipe, captions, seed, title)
+    if "reconstruct" in pipe.family.abilities:
+        return reconstruct(pipe, captions, true)
+    return true[:0]
+
+
+def for_display(
+    pipe: Pipeline,
+    captions: Sequence[str],
+    true: UInt8[np.ndarray, "N H W 3"],
+    images: UInt8[np.ndarray, "M H W 3"],
+) -> tuple[UInt8[np.ndarray, "N H W2 3"], list[str]]:
+    """Return pictures for a contact sheet, and the text beneath each.
+
+    These are the drawn pictures; or the true ones, each with its reconstruction to the right; or
+    the true ones with the captions that the model gives them.
+    images: what `make_pictures` returned for these captions.
+    """
+    if "sample" in pipe.family.abilities:
+        return images, picture_titles(pipe.config, captions)
+    if len(images):
+        return np.concatenate([true, images], axis=2), list(captions)
+    return true, pipe.caption(true)
+
+
+def is_conditional(config) -> bool:
+    """Return whether the model is conditioned on its captions, so that they can be measured."""
+    return config.text.encoder != "none"
+
+
+def picture_titles(config, captions: Sequence[str]) -> list[str]:
+    """Return the text beneath each drawn picture: its caption, if the model was given it."""
+    return list(captions) if is_conditional(config) else ["(unconditional)"] * len(captions)

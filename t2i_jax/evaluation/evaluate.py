@@ -1,0 +1,125 @@
+"""Measure a model, and write what was measured to its run folder."""
+
+import importlib.metadata
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from t2i_jax.core.files import write_atomically
+from t2i_jax.core.source import Source
+from t2i_jax.data.load import load_source
+from t2i_jax.evaluation.contact_sheet import contact_sheet
+from t2i_jax.evaluation.draw import for_display, make_pictures
+from t2i_jax.evaluation.measure import Trial, check_names, load_measures, take
+from t2i_jax.pipeline import Pipeline
+
+CONTACT_SHEET_PICTURES = 24
+MAX_PICTURES_KEPT = 64  # in pictures.npz
+# It does not apply; weights are missing; there is not enough memory.
+NOT_MEASURABLE = (ValueError, FileNotFoundError, jax.errors.JaxRuntimeError)
+
+
+def evaluate(
+    pipe: Pipeline,
+    workdir,
+    split: str = "test",
+    num: int = 0,
+    seed: int = 0,
+    measures: Sequence[str] = (),
+) -> dict:
+    """Draw one picture for each of the first `num` captions of a split, and measure them.
+
+    A model that does not draw reconstructs the true pictures, if it can.
+    num: 0 for `config.evaluate.num`.
+    measures: names of measures; by default, those of `usual_measures`.
+    Writes metrics.json (with every setting needed to repeat it), grid.png, pictures.npz and plots
+    to `workdir/evaluation/SPLIT`, and returns the report of metrics.json. If a report of the same
+    setting is there, its other measures are kept. What cannot be measured is listed with the reason
+    under "not_measured". Raises ValueError for an unknown measure.
+    """
+    check_names(measures)
+    source = load_source(pipe.config.data, split)
+    measures = measures or usual_measures(pipe, source)
+    count = min(num or pipe.config.evaluate.num, len(source.captions))
+    captions, true = list(source.captions[:count]), source.read(np.arange(count))
+    drawn = make_pictures(pipe, captions, true, seed, f"drawing {split}")
+    trial = Trial(pipe, split, source, seed, captions, true, drawn)
+    folder = Path(workdir) / "evaluation" / split
+    report = start_report(trial, folder)
+    for name in measures:
+        report["not_measured"].pop(name, None)
+        try:
+            report[name] = take(load_measures()[name], trial)
+        except NOT_MEASURABLE as error:
+            report["not_measured"][name] = str(error)
+    write_report(report, trial, folder)
+    return report
+
+
+def usual_measures(pipe: Pipeline, source: Source) -> tuple[str, ...]:
+    """Return the measures by which models of such abilities and data are known."""
+    return tuple(name for name, each in load_measures().items() if each.usual(pipe, source))
+
+
+def start_report(trial: Trial, folder: Path) -> dict:
+    """Return the report in `folder`, if it is of the same setting, or else an empty one."""
+    # Through JSON, as it is read back: tuples become lists.
+    plain = json.loads(json.dumps(setting(trial)))
+    before = read_report(folder)
+    if before and before["setting"] == plain:
+        return before
+    return {"setting": plain, "captions": trial.captions[:MAX_PICTURES_KEPT], "not_measured": {}}
+
+
+def read_report(folder) -> dict | None:
+    """Return the report that `evaluate` wrote to `folder`, or None."""
+    path = Path(folder) / "metrics.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def write_report(report: dict, trial: Trial, folder: Path) -> None:
+    """Write metrics.json, the contact sheet, some pictures, and the plots of the measures."""
+    folder.mkdir(parents=True, exist_ok=True)
+    first, kept = slice(CONTACT_SHEET_PICTURES), slice(MAX_PICTURES_KEPT)
+    shown = for_display(trial.pipe, trial.captions[first], trial.true[first], trial.drawn[first])
+    contact_sheet(*shown, columns=6).save(folder / "grid.png")
+    for name, measure in load_measures().items():
+        if name in report:
+            measure.save(report[name], folder)
+    np.savez_compressed(folder / "pictures.npz", drawn=trial.drawn[kept], true=trial.true[kept])
+    write_atomically(folder / "metrics.json", json.dumps(report, indent=1, sort_keys=True))
+
+
+def setting(trial: Trial) -> dict:
+    """Return everything needed to repeat an evaluation, in plain data."""
+    pipe = trial.pipe
+    return {
+        "split": trial.split,
+        "num": len(trial.captions),
+        "seed": trial.seed,
+        "data": trial.source.fingerprint,
+        "weights": pipe.weights,
+        **{ability: dict(settings) for ability, settings in pipe.family.settings.items()},
+        "config": pipe.config.to_dict(),
+        "device": jax.devices()[0].device_kind,
+        "versions": {
+            name: importlib.metadata.version(name)
+            for name in ("t2i_jax", "jax", "flax", "numpy", "pillow")
+        },
+    }
+
+
+def summary(report: dict, workdir) -> str:
+    """Return some lines for a person: the scores, what was not measured, and where the rest is."""
+    folder = Path(workdir) / "evaluation" / report["setting"]["split"]
+    lines, conclusion = [], []
+    for name, measure in load_measures().items():
+        if name in report:
+            more = measure.lines(report[name], report["setting"])
+            (conclusion if measure.concludes else lines).extend(more)
+    missing = [f"{name} not measured: {why}" for name, why in report["not_measured"].items()]
+    where = f"pictures in {folder / 'grid.png'}, all numbers in {folder / 'metrics.json'}"
+    return "\n".join([*lines, *missing, *conclusion, where])

@@ -1,0 +1,223 @@
+"""Diffusion and flow matching: a network that removes noise.
+
+Sources: arXiv 2006.11239, 2209.03003, 2403.03206. The network works in pixels, or in the latents of
+a first stage (arXiv 2112.10752; first_stage.py). Rectified flow, DDPM and what lies between differ
+only in `config.diffusion`: schedule, parameterization, weighting and the distribution of training
+times are separate functions (t2i_jax/diffusion).
+
+Other families that remove noise build on `make_denoiser` and `family_parts`.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from t2i_jax.core.denoiser import Denoiser
+from t2i_jax.core.family import Context, Family, Variables
+from t2i_jax.core.fields import Field
+from t2i_jax.core.random import split_keys
+from t2i_jax.core.registry import lookup
+from t2i_jax.core.text import TextCondition
+from t2i_jax.diffusion.guidance import combine, scale_at
+from t2i_jax.diffusion.parameterizations import (
+    KINDS,
+    WEIGHTINGS,
+    target,
+    to_noise,
+    to_x0,
+    weight,
+)
+from t2i_jax.diffusion.samplers import SAMPLERS, make_sampler, time_grid
+from t2i_jax.diffusion.schedules import (
+    SCHEDULES,
+    TIME_DISTRIBUTIONS,
+    make_schedule,
+    make_time,
+    shift,
+)
+from t2i_jax.families.conditioning import Conditioning, guidance_field, make_conditioning
+from t2i_jax.families.config_fields import network_fields, read_section
+from t2i_jax.families.first_stage import batch_latents, encoding, load_latents, make_frozen
+from t2i_jax.families.reranking import CANDIDATES_FIELD, with_candidates
+from t2i_jax.models.dit import TEXT_MODES
+
+NETWORK_FIELD = Field("dit", "the network: a file of models/")
+DIFFUSION_FIELDS = {
+    "schedule": Field(
+        "rectified", "how noisy an example is at each time", choices=tuple(SCHEDULES)
+    ),
+    "parameterization": Field("velocity", "what the network predicts", choices=KINDS),
+    "weighting": Field(
+        "uniform", "weight of the loss at each level of noise", choices=tuple(WEIGHTINGS)
+    ),
+    "time": Field(
+        "logit_normal", "distribution of training times", choices=tuple(TIME_DISTRIBUTIONS)
+    ),
+    "mean": Field(0.0, 'mean of the logit of training times under "logit_normal"'),
+    "std": Field(1.0, "standard deviation of that logit", 0.0),
+    "shift": Field(1.0, "factor by which training times are moved towards noise", 1e-3),
+}
+SAMPLE_FIELDS = {
+    "sampler": Field("heun", "method that solves for the picture", choices=tuple(SAMPLERS)),
+    "steps": Field(25, "steps of the sampler", 1),
+    "guidance": guidance_field(2.0),
+    "rescale": Field(0.0, "how far guided predictions get the spread of unguided ones", 0.0, 1.0),
+    "interval_low": Field(0.0, "guidance applies from this time on", 0.0, 1.0),
+    "interval_high": Field(1.0, "guidance applies up to this time; 1 is noise", 0.0, 1.0),
+    "shift": Field(1.0, "factor by which the sampler's times are moved towards noise", 1e-3),
+    "candidates": CANDIDATES_FIELD,
+}
+
+
+def fields(config) -> dict[str, dict[str, Field]]:
+    """Return the config fields of this family."""
+    model = config.get("model", {})
+    network = type(lookup("models", model.get("network", NETWORK_FIELD.default))({}))
+    choices, variant = {"text_mode": TEXT_MODES}, model.get("variant", "")
+    return {
+        "model": {"network": NETWORK_FIELD, **network_fields(network, (), choices, variant)},
+        "diffusion": DIFFUSION_FIELDS,
+        "sample": SAMPLE_FIELDS,
+    }
+
+
+def make_denoiser(config, vector: int = 0) -> Denoiser:
+    """Return the denoiser of a config. Fields: data, first_stage, text, model and diffusion.
+
+    vector: how many numbers K the network is conditioned on besides the text and the time. They
+        are `TextCondition.vector` [B, K], which the caller then sets before it calls `predict`.
+    Raises ValueError for an unknown name or field of these sections.
+    """
+    settings = read_section(config, "diffusion", DIFFUSION_FIELDS)
+    kind, schedule = settings["parameterization"], make_schedule(settings["schedule"])
+    draw_time = make_time(settings["time"])
+    weight(settings["weighting"], kind, schedule(jnp.array(0.5)))  # raises for wrong names
+    latents, conditioning = load_latents(config), make_conditioning(config)
+    name = config.model.get("network", NETWORK_FIELD.default)
+    network = lookup("models", name)(config.model)
+
+    def init(rng, batch):
+        rng_text, rng_net = jax.random.split(rng)
+        text_params, condition = conditioning.init(rng_text, batch)
+        if vector:
+            condition = condition._replace(vector=jnp.zeros((1, vector)))
+        x = jnp.zeros((1, *latents.shape))
+        net_params = network.init(rng_net, x, jnp.zeros(1), condition)["params"]
+        return {"text": text_params, "net": net_params}
+
+    def encode_text(params, frozen, text, keys=None):
+        return conditioning.encode(params["text"], frozen, text, keys)
+
+    def predict(params, x_t, t, condition, keys=None):
+        return network.apply({"params": params["net"]}, x_t, t, condition, keys)
+
+    def draw_times(keys):
+        t = jax.vmap(lambda key: draw_time(key, settings["mean"], settings["std"]))(keys)
+        return shift(t, settings["shift"])
+
+    return Denoiser(init, encode_text, predict, schedule, kind, draw_times, latents)
+
+
+def make(config, axis_name=None) -> Family:
+    """Return the family; its fields are those of `fields`, text, first_stage and reranker.
+
+    Raises ValueError for an unknown name or field of these.
+    """
+    del axis_name  # nothing here compares examples
+    denoiser, conditioning = make_denoiser(config), make_conditioning(config)
+    kind, schedule = denoiser.kind, denoiser.schedule
+    weighting = read_section(config, "diffusion", DIFFUSION_FIELDS)["weighting"]
+
+    def loss(params, ctx: Context):
+        """Return the weighted squared error of what the network predicts.
+
+        The metric `velocity_mse` compares all parameterizations.
+        """
+        model = params["model"]
+        drop_keys, dropout_keys, time_keys, noise_keys = split_keys(ctx.keys, 4)
+        keys = dropout_keys if ctx.train else None
+        text = conditioning.training_text(ctx, drop_keys)
+        x0 = batch_latents(denoiser.latents, ctx)
+        t = denoiser.draw_times(time_keys)
+        noise = jax.vmap(lambda key: jax.random.normal(key, x0.shape[1:]))(noise_keys)
+        c = schedule(t[:, None, None, None])
+        condition = denoiser.encode_text(model, ctx.frozen, text, keys)
+        x_t = c.alpha * x0 + c.sigma * noise
+        prediction = denoiser.predict(model, x_t, t, condition, keys)
+        error = jnp.mean((prediction - target(kind, x0, noise, c)) ** 2, axis=(1, 2, 3))
+        c = schedule(t)
+        metrics = {"velocity_mse": weight("velocity", kind, c) * error}
+        return weight(weighting, kind, c) * error, (ctx.extra, metrics)
+
+    sample = with_candidates(make_sample(denoiser, conditioning), config)
+    return Family(
+        losses={"model": loss},
+        abilities={"sample": sample},
+        settings={"sample": read_section(config, "sample", SAMPLE_FIELDS)},
+        static=("sampler", "steps", "candidates"),
+        **family_parts(config, denoiser, conditioning),
+    )
+
+
+def family_parts(config, denoiser: Denoiser, conditioning: Conditioning) -> dict[str, Any]:
+    """Return those arguments of `Family` that all families with one denoiser have in common."""
+    latents = denoiser.latents
+    return {
+        "init": lambda rng, batch: ({"model": denoiser.init(rng, batch)}, {}),
+        "frozen_depends_on": ("first_stage.config",),
+        "make_frozen": make_frozen(latents),
+        "pretrained": conditioning.pretrained,
+        "encoding": encoding(latents, "latent", config) if config.first_stage.run else None,
+    }
+
+
+def make_sample(denoiser: Denoiser, conditioning: Conditioning) -> Callable:
+    """Return the ability `sample`, without `candidates`."""
+
+    def sample(variables: Variables, inputs, keys, *, sampler, steps, shift, **guidance):
+        """Draw pictures uint8 [B, H, W, 3] by classifier-free guidance.
+
+        shift: of the time grid.
+        guidance: the settings of `guided_predict`.
+        """
+        model, frozen = variables.params["model"], variables.frozen
+        both = conditioning.with_null(conditioning.text_of(inputs), frozen)
+        condition = denoiser.encode_text(model, frozen, both)  # once for all steps
+        predict = guided_predict(denoiser, model, condition, **guidance)
+        start_keys, step_keys = split_keys(keys, 2)
+        shape, times = denoiser.latents.shape, time_grid(steps, shift)
+        x = jax.vmap(lambda key: jax.random.normal(key, shape))(start_keys)
+        x = make_sampler(sampler)(predict, x, times, denoiser.schedule, step_keys)
+        return denoiser.latents.decode(frozen.get("first_stage", {}), x)
+
+    return sample
+
+
+def guided_predict(
+    denoiser: Denoiser,
+    params,
+    condition: TextCondition,
+    *,
+    guidance,
+    rescale=0.0,
+    interval_low=0.0,
+    interval_high=1.0,
+) -> Callable:
+    """Return predict(x [B, ...], t []) -> (x0, noise), as the samplers of diffusion/ take it.
+
+    condition: of `Conditioning.with_null`: that of B captions, then of B null texts. Both halves
+        go through the network in one call.
+    guidance, rescale, interval_low, interval_high: see diffusion/guidance.py.
+    """
+
+    def predict(x, t):
+        times = jnp.broadcast_to(t, 2 * len(x))
+        output = denoiser.predict(params, jnp.concatenate([x, x]), times, condition)
+        cond, uncond = jnp.split(output, 2)
+        scale = scale_at(t, guidance, interval_low, interval_high)
+        output, c = combine(cond, uncond, scale, rescale), denoiser.schedule(t)
+        return to_x0(denoiser.kind, output, x, c), to_noise(denoiser.kind, output, x, c)
+
+    return predict

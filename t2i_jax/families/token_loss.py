@@ -1,0 +1,23 @@
+"""Losses of tokens: cross-entropy, and how often the likeliest token is the right one."""
+
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Bool, Float, Int, Num
+
+from t2i_jax.core.types import AnyArray
+
+
+def cross_entropy(
+    logits: Float[AnyArray, "B N V"], tokens: Int[AnyArray, "B N"]
+) -> tuple[Float[Array, "B N"], Bool[Array, "B N"]]:
+    """Return the cross-entropy of each token in nats, and whether it is the likeliest token."""
+    nats = optax.softmax_cross_entropy_with_integer_labels(logits, tokens)
+    likeliest = jnp.take_along_axis(logits, tokens[..., None], -1)[..., 0] == logits.max(-1)
+    return nats, likeliest
+
+
+def mean_where(
+    mask: Bool[AnyArray, "B N"], x: Num[AnyArray, "B N"] | Bool[AnyArray, "B N"]
+) -> Float[Array, "B"]:
+    """Return the mean of `x` over the places where `mask` is True, for each example."""
+    return jnp.where(mask, x, 0).sum(-1) / mask.sum(-1)

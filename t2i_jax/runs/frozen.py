@@ -1,0 +1,56 @@
+"""Frozen arrays of a run on disk, which it uses and never trains, in files named by content."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+from safetensors import safe_open
+from safetensors.numpy import save_file
+
+
+def save_frozen(workdir, tree: Any) -> str:
+    """Write a nested dict of arrays to `frozen/HASH.safetensors`, unless it is there already.
+
+    Returns the hash (see `tree_hash`).
+    """
+    flat = {name: np.ascontiguousarray(x) for name, x in flatten_dict(tree, sep="/").items()}
+    name = tree_hash(tree)
+    path = Path(workdir) / "frozen" / f"{name}.safetensors"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(".tmp")
+        save_file(flat, temporary)
+        temporary.replace(path)
+    return name
+
+
+def load_frozen(workdir, name: str) -> dict:
+    """Read the tree that `save_frozen` wrote under the hash `name`.
+
+    Raises FileNotFoundError if it is missing, ValueError if its content does not have that hash.
+    """
+    path = Path(workdir) / "frozen" / f"{name}.safetensors"
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path} is missing: the run needs what was fitted before its training"
+        )
+    with safe_open(path, "np") as file:
+        arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (it is no dict)
+    tree = unflatten_dict(arrays, sep="/")
+    if tree_hash(tree) != name:
+        raise ValueError(f"{path} was changed: its content does not have the hash in its name")
+    return tree
+
+
+def tree_hash(tree: Any) -> str:
+    """Return 16 hex digits of the sha256 of a nested dict of arrays.
+
+    It covers names, types, shapes and bytes.
+    """
+    digest = hashlib.sha256()
+    for name, value in sorted(flatten_dict(tree, sep="/").items()):
+        value = np.ascontiguousarray(value)
+        digest.update(f"{name} {value.dtype} {value.shape}".encode() + value.tobytes())
+    return digest.hexdigest()[:16]

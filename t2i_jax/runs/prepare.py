@@ -1,0 +1,219 @@
+"""Preparing a run: the one place that resolves its config, opens its folder, reads its captions."""
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import IO, Any, NamedTuple, cast
+
+from t2i_jax import config as configs
+from t2i_jax.convert.load import find_importer
+from t2i_jax.core.family import Family, Frozen
+from t2i_jax.core.files import file_hash, write_atomically
+from t2i_jax.core.source import Source
+from t2i_jax.data import augmentation
+from t2i_jax.data.load import load_source
+from t2i_jax.families.load import load_family
+from t2i_jax.runs import encoding_cache
+from t2i_jax.runs.checkpoint import last_complete_step
+from t2i_jax.runs.columns import tokenise
+from t2i_jax.runs.frozen import save_frozen, tree_hash
+from t2i_jax.runs.lock import lock_folder
+from t2i_jax.runs.reranker import with_reranker
+from t2i_jax.runs.run_folder import (
+    config_of,
+    is_run,
+    read_frozen,
+    read_run,
+    read_tokenizer,
+    read_variables,
+    refuse_changes,
+    refuse_other_frozen_settings,
+)
+from t2i_jax.text import tokenizer as tokenizers
+from t2i_jax.text.encoder import make_encoder
+
+
+class Split(NamedTuple):
+    """A split of the data and its columns: token arrays, and encodings if they are cached.
+
+    columns: as `loader.make_batch` takes them.
+    """
+
+    source: Source
+    columns: Mapping[str, Any]
+
+
+class Prepared(NamedTuple):
+    """Everything that training needs and does not change.
+
+    config: resolved: the configs of other runs that it uses are filled in.
+    family: outside pmap.
+    frozen: what training uses.
+    frozen_for_drawing: `frozen`, and the reranker if there is one.
+    augment: (batch, keys [B]) -> batch, or None.
+    captions_cut: how many training captions were longer than `text.length`.
+    lock: keeps other processes from training in the folder until it is closed.
+    """
+
+    config: Any
+    workdir: Path
+    family: Family
+    tokenizer: Any
+    frozen: Frozen
+    frozen_for_drawing: Frozen
+    training: Split
+    validation: Split
+    augment: Callable | None
+    captions_cut: int
+    lock: IO[str]
+
+
+def prepare_run(
+    config, workdir, check: Callable[[Any, Family], None] = lambda config, family: None
+) -> Prepared:
+    """Open the run in the folder `workdir`, or create it, and return what training needs.
+
+    A new run, or one that never saved a checkpoint, is created: its frozen parts are fitted or
+    copied, its tokenizer is trained, and run.json is written last.
+    check: (config, family) -> None, called before anything is written; it raises if this config
+        could not be trained.
+    Raises ValueError, before anything is written, for settings that do not fit each other, if the
+    folder holds a run of another config, data or tokenizer (naming each difference), and if another
+    process trains there.
+    """
+    workdir = Path(workdir)
+    config = resolve(config, workdir)
+    family = load_family(config)
+    check(config, family)
+    if config.first_stage.cache:
+        encoding_cache.check(config, family)
+    training, validation = (load_source(config.data, split) for split in ("train", "validation"))
+    augment, variants = augmentation.make_augment(config.augment, training)
+    if is_run(workdir):
+        refuse_changes(read_run(workdir), config, training, workdir)
+    workdir.mkdir(parents=True, exist_ok=True)
+    lock = lock_folder(workdir)
+    try:
+        tokenizer, frozen = open_run(config, workdir, family, training)
+        for_drawing = with_reranker(frozen, config, tokenizer)
+        columns, cut = tokenise(training, tokenizer, config.text, variants)
+        held_out = tokenise(validation, tokenizer, config.text)[0]
+        if config.first_stage.cache:
+            columns |= encoding_cache.cached_columns(config, family, frozen, training)
+            held_out |= encoding_cache.cached_columns(config, family, frozen, validation)
+    except BaseException:
+        lock.close()
+        raise
+    return Prepared(
+        config=config,
+        workdir=workdir,
+        family=family,
+        tokenizer=tokenizer,
+        frozen=frozen,
+        frozen_for_drawing=for_drawing,
+        training=Split(training, columns),
+        validation=Split(validation, held_out),
+        augment=augment,
+        captions_cut=cut,
+        lock=lock,
+    )
+
+
+def resolve(config, workdir=None) -> Any:
+    """Return `config` with the configs of the runs it uses: of its first stage and its reranker.
+
+    workdir: the run's folder. A run that goes on there keeps the first stage it has, wherever the
+        other run's folder is now. Raises FileNotFoundError if a named folder is not a run.
+    """
+    config = configs.copy(config)
+    with config.unlocked():
+        stage = config.first_stage
+        if stage.run and not stage.config:
+            stage.config = _first_stage_config(stage.run, workdir).to_dict()
+        if config.reranker.run:
+            config.reranker.config = config_of(read_run(config.reranker.run)).to_dict()
+    return config.lock()
+
+
+def _first_stage_config(origin: str, workdir):
+    if workdir is not None and last_complete_step(workdir) is not None:
+        before = config_of(read_run(workdir)).first_stage
+        if before.run == origin:
+            return before.config
+    _warn_if_unfinished(origin)
+    return config_of(read_run(origin))
+
+
+def _warn_if_unfinished(origin: str) -> None:
+    done, steps = last_complete_step(origin), config_of(read_run(origin)).train.steps
+    if done is not None and done < steps:
+        print(
+            f"first_stage.run: {origin} stopped at step {done:,} of {steps:,}; it is used as it is "
+            "(its own command goes on with it)"
+        )
+
+
+def open_run(config, workdir: Path, family: Family, training: Source) -> tuple[Any, Frozen]:
+    """Return (tokenizer, frozen parts) of the run in `workdir`; see `prepare_run`."""
+    if is_run(workdir):
+        run = read_run(workdir)
+        if refuse_changes(run, config, training, workdir):
+            return read_tokenizer(workdir, run), read_frozen(workdir, run)
+    elif last_complete_step(workdir) is not None:
+        raise ValueError(
+            f"{workdir} has checkpoints and no run.json, so nothing says what was trained there: "
+            "put run.json back, or name another --workdir"
+        )
+    workdir.mkdir(parents=True, exist_ok=True)
+    importer = find_importer(config.init_from)
+    if importer:
+        importer.check(config)
+    if config.init_from and not importer:
+        origin = Path(config.init_from)
+        run = read_run(origin)
+        refuse_other_frozen_settings(config_of(run), config, family.frozen_depends_on)
+        tokenizer = read_tokenizer(origin, run)
+        frozen = read_frozen(origin, run)
+    else:
+        encoder = make_encoder(config.text)
+        tokenizer = importer.tokenizer() if importer else encoder.make_tokenizer(training.captions)
+        frozen = _make_frozen(config, family, tokenizer, training)
+    _write_run(config, workdir, tokenizer, frozen, training)
+    return tokenizer, frozen
+
+
+def _make_frozen(config, family: Family, tokenizer, training: Source) -> Frozen:
+    """Fit or copy the frozen parts; add the empty caption and the text encoder's weights."""
+    encoder = make_encoder(config.text)
+    null = encoder.precompute(tokenizers.encode(tokenizer, [""], config.text.length)[0])
+    began = time.monotonic()
+    fitted = family.make_frozen(training, read_variables)
+    if fitted:
+        print(f"fitted {', '.join(fitted)} in {time.monotonic() - began:.1f} s")
+    null_text = {config.text.encoder: {key: value[0] for key, value in null.items()}}
+    published = encoder.make_frozen()
+    frozen = {"null_text": null_text, **fitted, **({"text": published} if published else {})}
+    return cast(Frozen, frozen)
+
+
+def _write_run(config, workdir: Path, tokenizer, frozen: Frozen, training: Source) -> None:
+    tokenizer.save(str(workdir / "tokenizer.json"))
+    # Published weights are not copied: they can be had again.
+    own = {name: tree for name, tree in frozen.items() if name != "text"}
+    run = {
+        "config": config.to_dict(),
+        "data": training.fingerprint,
+        "tokenizer": file_hash(workdir / "tokenizer.json"),
+        "frozen": save_frozen(workdir, own),
+    }
+    if "text" in frozen:
+        encoder = make_encoder(config.text)
+        named = {
+            "name": config.text.encoder,
+            "package": encoder.package,
+            "hash": tree_hash(frozen["text"]),
+        }
+        run["pretrained"] = {"text": named}
+    # Last: a folder with run.json is a complete run.
+    write_atomically(workdir / "run.json", json.dumps(run, indent=1, sort_keys=True))

@@ -1,0 +1,146 @@
+"""What lies in a run's folder beside its checkpoints: run.json, tokenizer.json, frozen/."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from t2i_jax import config as configs
+from t2i_jax.core.family import Frozen, Variables
+from t2i_jax.core.files import file_hash
+from t2i_jax.core.settings import flatten
+from t2i_jax.runs import checkpoint
+from t2i_jax.runs.frozen import load_frozen, tree_hash
+from t2i_jax.text import tokenizer as tokenizers
+from t2i_jax.text.encoder import make_encoder
+
+# What may differ between the commands that start and resume a run: it changes no number.
+FREE = ("sample.", "reranker.", "caption.", "evaluate.", "parallel.", "train.save_every")
+# What can be set when a trained run is used: how it draws and is measured, and where its data is.
+CHANGEABLE = ("sample.", "caption.", "inpaint.", "evaluate.", "reranker.", "data.path")
+
+
+def is_run(path) -> bool:
+    """Return whether `path` is the folder of a run."""
+    return (Path(path) / "run.json").is_file()
+
+
+def read_run(workdir) -> dict:
+    """Read a run's `run.json`: its config, and the hashes of its data, tokenizer and frozen arrays.
+
+    Raises FileNotFoundError if `workdir` is not a run folder, ValueError if run.json is damaged.
+    """
+    if not is_run(workdir):
+        raise FileNotFoundError(
+            f"{workdir} is not a run folder: it has no run.json (train with --workdir={workdir} "
+            "first)"
+        )
+    path = Path(workdir) / "run.json"
+    try:
+        run = json.loads(path.read_text(encoding="utf-8"))
+        known = all(isinstance(run[name], str) for name in ("data", "tokenizer", "frozen"))
+        if known and isinstance(run["config"], dict):
+            return run
+    except (ValueError, KeyError, TypeError):
+        pass
+    raise ValueError(f"{path} is damaged: it is not what training wrote")
+
+
+def config_of(run: dict):
+    """Return the config of a `run.json`, locked."""
+    return configs.from_json(json.dumps(run["config"]))
+
+
+def read_frozen(workdir, run: dict) -> Frozen:
+    """Read the frozen parts of a run, and the published weights that its folder only names.
+
+    Raises FileNotFoundError if something is missing, ValueError if it is not what it was in
+    training.
+    """
+    frozen: dict[str, Any] = load_frozen(workdir, run["frozen"])
+    if named := run.get("pretrained", {}).get("text"):
+        frozen["text"] = make_encoder(config_of(run).text).make_frozen()
+        if tree_hash(frozen["text"]) != named["hash"]:
+            raise ValueError(
+                f"{workdir} was trained with other weights of {named['name']}: those of "
+                f"{named['package']}"
+            )
+    return cast(Frozen, frozen)
+
+
+def read_tokenizer(workdir, run: dict):
+    """Read a run's tokenizer. Raises ValueError if it is not the one the run was trained with."""
+    path = Path(workdir) / "tokenizer.json"
+    if path.is_file() and file_hash(path) != run["tokenizer"]:
+        raise ValueError(f"{path} is not the one the run was trained with")
+    return tokenizers.load(path)
+
+
+def read_variables(workdir, which: str | int = "last") -> Variables:
+    """Read the averaged weights and the frozen parts of a run.
+
+    which: the checkpoint: "last", "best" or a step.
+    Raises as `read_run`, `checkpoint.restore_ema` and `read_frozen` do.
+    """
+    run = read_run(workdir)
+    ema, _ = checkpoint.restore_ema(workdir, which)
+    return Variables(ema["params"], ema.get("extra") or {}, read_frozen(workdir, run))
+
+
+def refuse_trained_settings(overrides: Sequence[str]) -> None:
+    """Raise ValueError for an override ("a.b=value") of a trained run that would have no effect."""
+    for override in overrides:
+        key = override.partition("=")[0]
+        if not key.startswith(CHANGEABLE):
+            raise ValueError(
+                f"config.{key} cannot be set for a run that is trained already; what can be set "
+                f"there: {', '.join(f'{name}*' for name in CHANGEABLE)}"
+            )
+
+
+def refuse_changes(run: dict, config, training, workdir: Path) -> bool:
+    """Return whether the run in `workdir` is the one that this config and data would make.
+
+    If it is not and has saved a checkpoint, raises ValueError, naming each difference.
+    """
+    before, now = flatten(config_of(run)), flatten(config)
+    changed = [
+        f"config.{key} is {now.get(key)!r}, the run has {before.get(key)!r}"
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key) != now.get(key) and not key.startswith(FREE)
+    ]
+    if run["data"] != training.fingerprint:
+        changed.append("the training data is not what it was (other files, captions or versions)")
+    if run["tokenizer"] != file_hash(workdir / "tokenizer.json"):
+        changed.append("tokenizer.json is not the one the run was trained with")
+    if changed and checkpoint.last_complete_step(workdir) is not None:
+        listed = "\n  ".join(changed)
+        raise ValueError(
+            f"{workdir} holds another run; nothing was changed:\n  {listed}\nname another --workdir"
+        )
+    return not changed
+
+
+def refuse_other_frozen_settings(before, config, sections) -> None:
+    """Raise ValueError if two configs differ in the sections that frozen parts depend on.
+
+    before: the config of the run that `config.init_from` names: frozen parts are taken from there.
+    sections: `Family.frozen_depends_on`.
+    """
+
+    def chosen(config):
+        flat = flatten(config)
+        return {
+            key: value
+            for key, value in flat.items()
+            for s in sections
+            if f"{key}.".startswith(f"{s}.")
+        }
+
+    old, new = chosen(before), chosen(config)
+    for key in sorted(old.keys() | new.keys()):
+        if old.get(key) != new.get(key):
+            raise ValueError(
+                f"init_from: config.{key} is {new.get(key)!r}, and that run was trained with "
+                f"{old.get(key)!r}"
+            )

@@ -1,0 +1,271 @@
+"""The only training loop: it knows steps, writers and checkpoints, never a family or a measure."""
+
+import functools
+import math
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from PIL import Image
+
+from t2i_jax.core import state
+from t2i_jax.core.family import Variables
+from t2i_jax.core.source import Source
+from t2i_jax.data import loader
+from t2i_jax.families.load import load_family
+from t2i_jax.pipeline import Pipeline
+from t2i_jax.runs import checkpoint
+from t2i_jax.runs.frozen import tree_hash
+from t2i_jax.runs.prepare import Prepared, Split, prepare_run
+from t2i_jax.training import parallel, step
+from t2i_jax.training.gradients import make_gradient_transforms
+from t2i_jax.training.start import (
+    begin,
+    check_trainable,
+    make_optimizers,
+    report_data,
+    report_model,
+)
+from t2i_jax.training.writers import Writers
+
+
+class Stopped(RuntimeError):
+    """Training ended before its last step; the message says why and what to do."""
+
+
+class Evaluators(NamedTuple):
+    """What the loop calls while it trains (evaluation/during_training.py).
+
+    grid: (pipeline, training, validation) -> a contact sheet of examples, every `train.eval_every`
+        steps; None for no sheet.
+    score: (pipeline, validation) -> {name: number}, every `train.score_every` steps; None for none.
+    """
+
+    grid: Callable[[Pipeline, Source, Source], Image.Image] | None = None
+    score: Callable[[Pipeline, Source], dict[str, float]] | None = None
+
+
+NO_EVALUATORS = Evaluators()
+
+
+class Session(NamedTuple):
+    """One call of `train`: what it prepared, compiled and opened."""
+
+    prepared: Prepared
+    place: parallel.Parallel
+    evaluators: Evaluators
+    create: Callable
+    update: Callable
+    measure: Callable
+    manager: Any
+    writers: Writers
+
+    def pipeline(self, ema, weights: str = "") -> Pipeline:
+        """Return a pipeline of averaged weights."""
+        p = self.prepared
+        variables = Variables(ema["params"], ema["extra"], p.frozen_for_drawing)
+        return Pipeline(p.config, p.family, variables, p.tokenizer, weights)
+
+
+def train(config, workdir, evaluators: Evaluators = NO_EVALUATORS) -> Pipeline:
+    """Train `config` in the folder `workdir`, or go on with the run that is there.
+
+    Returns the trained pipeline.
+    Raises ValueError, before anything is written, for settings that do not fit, and if the folder
+    holds a run of another config, data or tokenizer. Raises Stopped on SIGTERM or Ctrl-C (after
+    saving), for a loss that is not finite, and when the disk is full.
+    """
+    workdir, place = Path(workdir), parallel.make(config.parallel)
+    prepared = prepare_run(config, workdir, functools.partial(check_trainable, place=place))
+    report_data(prepared)
+    with prepared.lock, checkpoint.open_manager(workdir) as manager:
+        programs = make_programs(prepared, place)
+        current, pending, first = begin(prepared, manager, programs["create"], place)
+        report_model(prepared.config, place.take(current), first)
+        stop, release = catch_signals()
+        writers = Writers(
+            workdir, first, prepared.config.train.steps, prepared.config.train.batch_size
+        )
+        session = Session(prepared, place, evaluators, **programs, manager=manager, writers=writers)
+        try:
+            current = run_steps(session, current, pending, first, stop)
+            checkpoint.wait(manager)
+        except OSError as error:
+            good = checkpoint.last_complete_step(workdir)
+            raise Stopped(
+                f"{workdir} could not be written ({error}); the last good checkpoint is of step "
+                f"{good}"
+            ) from error
+        finally:
+            release()
+            writers.close()
+    ema = place.take(current).ema
+    return session.pipeline(ema, tree_hash(jax.tree.map(np.asarray, ema["params"])))
+
+
+def make_programs(prepared: Prepared, place: parallel.Parallel) -> dict[str, Callable]:
+    """Return what is compiled: `create`, `update` and `measure` of a Session."""
+    config, family = prepared.config, prepared.family
+    parallel_family = family if place.axis_name is None else load_family(config, place.axis_name)
+    optimizers = make_optimizers(config, family)
+    columns, zeros = prepared.training.columns, np.zeros(config.train.batch_size, np.int64)
+    shapes = jax.eval_shape(lambda: loader.make_batch(prepared.training.source, columns, zeros))
+    update = step.make_step(
+        parallel_family,
+        optimizers,
+        ema_decay=config.ema_decay,
+        accumulate=config.train.accumulate,
+        axis_name=place.axis_name,
+        augment=prepared.augment,
+        **make_gradient_transforms(config.optim),
+    )
+    return {
+        "create": functools.partial(state.create, family, optimizers, shapes, config.seed),
+        "update": place.compile(update),
+        "measure": jax.jit(step.make_measure(family)),
+    }
+
+
+def run_steps(session: Session, current, pending: list, first: int, stop: list[str]):
+    """Train from step `first` to the last, and return the state.
+
+    pending: metrics of steps that are not averaged into a line yet.
+    stop: holds the name of a signal as soon as one came.
+    """
+    config, place, writers = session.prepared.config, session.place, session.writers
+    frozen, every = place.put_frozen(session.prepared.frozen), config.train
+    for number, batch in enumerate(read_batches(session, first), first + 1):
+        current, metrics = session.update(current, frozen, batch)
+        pending.append(metrics)
+        writers.bar.update()
+        last, stopping, loss = number == every.steps, bool(stop), None
+        if number % every.log_every == 0 or last:
+            pending = finite(pending, number, session.manager)
+            means = {k: float(np.mean([row[k] for row in pending])) for k in pending[0]}
+            writers.progress(number, means)
+            writers.warn(number, session.prepared.family.warn(means))
+            pending = []
+        evaluating, scoring = (
+            often and (number % often == 0 or last)
+            for often in (every.eval_every, every.score_every)
+        )
+        if evaluating or scoring:
+            ema = jax.block_until_ready(place.take(current).ema)
+            with writers.paused():
+                loss = evaluate(session, ema, number) if evaluating else None
+                if scoring:
+                    score(session, ema, number)
+        if number % every.save_every == 0 or last or stopping:
+            pending = finite(pending, number, session.manager)
+            writers.flush()
+            checkpoint.save(session.manager, place.take(current), {"pending": pending}, loss)
+        if stopping and not last:
+            checkpoint.wait(session.manager)
+            raise Stopped(f"{stop[0]}: saved at step {number}; the same command goes on from there")
+    return current
+
+
+def read_batches(session: Session, first: int) -> Iterator:
+    """Yield the batches of the steps after `first`, on the devices."""
+    config, (source, columns) = session.prepared.config, session.prepared.training
+    size, steps = config.train.batch_size, config.train.steps
+    batches = loader.batches(source, columns, size, config.seed, first, steps)
+    return loader.prefetch(batches, session.place.put_batch)
+
+
+def evaluate(session: Session, ema, number: int) -> float | None:
+    """Write the validation losses and a contact sheet.
+
+    Returns the loss that ranks checkpoints, or None where a lower loss is not a better model.
+    """
+    p, writers = session.prepared, session.writers
+    losses = validate(session.measure, ema, p.frozen, p.validation, p.config)
+    writers.write(number, losses)
+    if session.evaluators.grid:
+        page = session.evaluators.grid(
+            session.pipeline(ema), p.training.source, p.validation.source
+        )
+        path = p.workdir / "grids" / f"{number:07d}.png"
+        path.parent.mkdir(exist_ok=True)
+        page.save(path)
+        writers.image("samples", number, np.asarray(page))
+    if not p.family.lower_loss_is_better:
+        return None
+    return sum(value for name, value in losses.items() if name.endswith("/loss"))
+
+
+def score(session: Session, ema, number: int) -> None:
+    """Write the scores of `Evaluators.score`."""
+    if not session.evaluators.score:
+        return
+    scores = session.evaluators.score(session.pipeline(ema), session.prepared.validation.source)
+    if scores:
+        session.writers.write(number, scores)
+        session.writers.warn(number, session.prepared.family.warn(scores))
+
+
+def validate(measure: Callable, ema, frozen, split: Split, config) -> dict[str, float]:
+    """Return the mean losses of the averaged weights over the first validation examples.
+
+    The noise is the same every time.
+    """
+    count = min(len(split.source.captions), config.train.validation_examples)
+    size, sums, rng = config.train.batch_size, {}, jax.random.key(0)
+    for first in range(0, count, size):
+        index = np.arange(first, first + size)
+        batch = loader.make_batch(split.source, split.columns, np.minimum(index, count - 1))
+        weight = (index < count).astype(np.float32)
+        found = measure(ema, frozen, batch, jax.random.fold_in(rng, first), weight)
+        for name, value in found.items():
+            sums[name] = sums.get(name, 0.0) + float(value)
+    return {f"validation/{name}": value / count for name, value in sums.items()}
+
+
+def finite(pending: list[dict], number: int, manager) -> list[dict]:
+    """Return the metrics of the last steps as floats, so that nothing bad is ever saved.
+
+    Raises Stopped, naming the step, if one is not finite.
+    """
+    rows = [{name: float(value) for name, value in row.items()} for row in jax.device_get(pending)]
+    for i, row in enumerate(rows):
+        bad = [name for name, value in row.items() if not math.isfinite(value)]
+        if bad:
+            checkpoint.wait(manager)
+            raise Stopped(
+                f"{bad[0]} is {row[bad[0]]} at step {number - len(rows) + i + 1}; the last good "
+                f"checkpoint is of step {manager.latest_step()}. A smaller optim.learning_rate or "
+                "optim.clip may help."
+            )
+    return rows
+
+
+def catch_signals() -> tuple[list[str], Callable[[], None]]:
+    """Catch SIGTERM and Ctrl-C until the returned function is called.
+
+    Returns (a list that gets the name of each signal, a function that restores the former
+    handlers). The first signal asks the loop to save and stop, the second warns, the third stops at
+    once.
+    """
+    stop: list[str] = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def note(number, frame):
+        name = signal.Signals(number).name
+        stop.append(name)
+        if len(stop) == 1:
+            print(f"\n{name}: stopping after this step, then saving", flush=True)
+            return
+        print(f"\n{name}: once more stops at once, and loses what is not saved", flush=True)
+        default = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+        signal.signal(number, default)
+
+    def release():
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    for number in before:
+        signal.signal(number, note)
+    return stop, release

@@ -1,0 +1,152 @@
+"""Placing arrays on devices and compiling a step: `jit` over a mesh, or `pmap`.
+
+The numbers are the same under both.
+"""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+AXIS = "batch"
+MODES = ("jit", "pmap")
+
+
+class Parallel(NamedTuple):
+    """One way of running a step on several devices.
+
+    axis_name: for `load_family` and `make_step`; None under jit.
+    layout: (shapes of a state) -> the same with shardings, for restoring a checkpoint.
+    put_state, put_frozen, put_batch: (host or single-device tree) -> the tree where the step
+        takes it.
+    take: (the state that the step returned) -> a plain tree of global arrays, for checkpoints and
+        evaluation.
+    compile: (step) -> compiled step(state, frozen, batch), which donates the state.
+    devices: how many devices share a batch.
+    """
+
+    axis_name: str | None
+    layout: Callable
+    put_state: Callable
+    put_frozen: Callable
+    put_batch: Callable
+    take: Callable
+    compile: Callable
+    devices: int
+
+
+def make(config, devices=None) -> Parallel:
+    """Return how to run a step under `config.parallel`.
+
+    mode: "jit" or "pmap". fsdp: under jit, so many devices share each copy of the state.
+    devices: those to use; by default all.
+    Raises ValueError if the mode is unknown or the devices do not divide.
+    """
+    if config.mode == "pmap":
+        if config.fsdp != 1:
+            raise ValueError(
+                "parallel.fsdp needs parallel.mode = 'jit': pmap keeps a whole copy of the state "
+                "on each device"
+            )
+        return _pmap(devices or jax.local_devices())
+    if config.mode == "jit":
+        return _jit(make_mesh(config.fsdp, devices))
+    raise ValueError(f"parallel.mode = {config.mode!r}: it can be {', '.join(MODES)}")
+
+
+def make_mesh(fsdp: int = 1, devices=None) -> Mesh:
+    """Return the devices as a mesh (data, fsdp).
+
+    Both axes split the batch; `fsdp` also splits the state.
+    """
+    devices = devices or jax.devices()
+    if len(devices) % fsdp:
+        raise ValueError(f"parallel.fsdp = {fsdp} does not divide the {len(devices)} devices")
+    return Mesh(np.asarray(devices).reshape(-1, fsdp), ("data", "fsdp"))
+
+
+def shard_by_shape(shape: tuple[int, ...], ways: int, smallest: int = 4096) -> PartitionSpec:
+    """Return the sharding of an array of the state.
+
+    Its longest dimension that `ways` divides is split over "fsdp". Small arrays are copied to every
+    device.
+    """
+    dims = [d for d, size in enumerate(shape) if size % ways == 0]
+    if ways == 1 or not dims or math.prod(shape) < smallest:
+        return PartitionSpec()
+    longest = max(dims, key=lambda d: shape[d])
+    return PartitionSpec(*("fsdp" if d == longest else None for d in range(len(shape))))
+
+
+def _jit(mesh: Mesh) -> Parallel:
+    def state_sharding(tree):
+        return jax.tree.map(
+            lambda x: NamedSharding(mesh, shard_by_shape(x.shape, mesh.shape["fsdp"])), tree
+        )
+
+    def layout(tree):
+        return jax.tree.map(_on, tree, state_sharding(tree))
+
+    def put_state(tree):
+        return jax.device_put(tree, state_sharding(tree))
+
+    def put_batch(batch):
+        split = NamedSharding(mesh, PartitionSpec(("data", "fsdp")))
+        return jax.tree.map(
+            lambda x: jax.make_array_from_process_local_data(split, np.asarray(x)), batch
+        )
+
+    def compile(step):
+        def with_layout(state, frozen, batch):
+            new_state, metrics = step(state, frozen, batch)
+            return jax.lax.with_sharding_constraint(new_state, state_sharding(new_state)), metrics
+
+        return jax.jit(with_layout, donate_argnums=0)
+
+    return Parallel(
+        None, layout, put_state, put_state, put_batch, lambda state: state, compile, mesh.size
+    )
+
+
+def _pmap(devices) -> Parallel:
+    count = len(devices)
+    layout = functools.partial(
+        jax.tree.map, lambda x: _on(x, jax.sharding.SingleDeviceSharding(devices[0]))
+    )
+    copy = jax.pmap(lambda _, tree: tree, in_axes=(0, None), devices=devices)
+    first = jax.jit(lambda tree: jax.tree.map(lambda x: x[0], tree))
+
+    def put_state(tree):
+        return copy(np.arange(count), tree)
+
+    def put_batch(batch):
+        return jax.tree.map(lambda x: np.asarray(x).reshape(count, -1, *x.shape[1:]), batch)
+
+    def compile(step):
+        compiled = jax.pmap(step, AXIS, in_axes=(0, None, 0), devices=devices, donate_argnums=0)
+
+        def run(state, frozen, batch):
+            state, metrics = compiled(state, frozen, batch)
+            return state, {name: value[0] for name, value in metrics.items()}
+
+        return run
+
+    return Parallel(
+        AXIS,
+        layout,
+        put_state,
+        lambda tree: jax.tree.map(jnp.asarray, tree),
+        put_batch,
+        first,
+        compile,
+        count,
+    )
+
+
+def _on(x, sharding) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)

@@ -1,0 +1,128 @@
+"""How training starts: checks before anything is written, the first state, what is printed."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from t2i_jax.convert.load import find_importer
+from t2i_jax.core.family import Family, parameter_shapes, updates_per_step
+from t2i_jax.core.state import TrainState
+from t2i_jax.core.trees import mismatches
+from t2i_jax.runs import checkpoint
+from t2i_jax.runs.prepare import Prepared
+from t2i_jax.training import optimizer
+from t2i_jax.training.parallel import Parallel
+
+
+def check_batch_size(config, devices: int, updates: int = 1) -> None:
+    """Raise ValueError if the batch does not divide over devices, accumulation and updates."""
+    size, parts = config.train.batch_size, config.train.accumulate
+    multiple = devices * parts * updates
+    if size % multiple:
+        by_updates = f" x {updates} updates a step" if updates > 1 else ""
+        raise ValueError(
+            f"train.batch_size {size} does not divide over {devices} devices x train.accumulate "
+            f"{parts}{by_updates}: the nearest that does is {-(-size // multiple) * multiple}"
+        )
+
+
+def check_trainable(config, family: Family, place: Parallel) -> None:
+    """Raise ValueError, before a run is written down, for settings that cannot be trained."""
+    check_batch_size(config, place.devices, updates_per_step(family))
+    make_optimizers(config, family)
+
+
+def make_optimizers(config, family: Family) -> dict:
+    """Return {player: optimizer}. Raises ValueError for settings of `config.optim` that fail."""
+    if config.optim.freeze or config.optim.players:
+        optimizer.check_freeze(config.optim, parameter_shapes(config, family))
+    steps = {player: config.train.steps * family.updates.get(player, 1) for player in family.losses}
+    return {player: optimizer.make(config.optim, count, player) for player, count in steps.items()}
+
+
+def begin(prepared: Prepared, manager, create: Callable, place: Parallel):
+    """Return (state on the devices, metrics not yet averaged into a line, step).
+
+    The state is restored from the newest checkpoint, or started from `init_from`, or fresh.
+    create: () -> a fresh state, fit for jit.
+    """
+    restored = checkpoint.restore(manager, jax.eval_shape(create), place.layout)
+    if restored:
+        for line in restored.passed_over:
+            print(f"{line}; it was moved to broken/, and step {restored.step} is used instead")
+        return place.put_state(restored.state), restored.notes["pending"], restored.step
+    config, fresh = prepared.config, jax.jit(create)()
+    importer = find_importer(config.init_from)
+    if importer:
+        start = with_params(fresh, importer.start(config, fresh.params))
+    elif config.init_from:
+        start = start_from_run(config.init_from, fresh)
+    else:
+        start = with_params(fresh, prepared.family.pretrained(fresh.params))
+    return place.put_state(start), [], 0
+
+
+def start_from_run(origin, fresh: TrainState) -> TrainState:
+    """Return `fresh` with the averaged weights of the run `origin`.
+
+    Raises ValueError, naming the first that differ, if they do not fit.
+    """
+    ema, _ = checkpoint.restore_ema(origin)
+    there = {"params": ema["params"], "extra": ema.get("extra") or {}}
+    here = {"params": fresh.params, "extra": fresh.extra}
+    if wrong := mismatches(there, here):
+        listed = "\n  ".join(wrong[:5])
+        raise ValueError(f"the weights of init_from = {origin} do not fit this model:\n  {listed}")
+    extra = jax.tree.map(lambda _, x: jnp.array(x), fresh.extra, there["extra"])
+    fresh = fresh._replace(extra=extra, ema={**fresh.ema, "extra": jax.tree.map(jnp.copy, extra)})
+    return with_params(fresh, jax.tree.map(lambda _, x: x, fresh.params, there["params"]))
+
+
+def with_params(fresh: TrainState, params) -> TrainState:
+    """Return `fresh` with other parameters, and with these as their own average."""
+    # A copy: the step gives its state away, and these may be cached elsewhere.
+    params = jax.tree.map(jnp.array, params)
+    return fresh._replace(
+        params=params, ema={**fresh.ema, "params": jax.tree.map(jnp.copy, params)}
+    )
+
+
+def report_data(prepared: Prepared) -> None:
+    """Print what is trained on, and what the user should know of it."""
+    training, validation = prepared.training.source, prepared.validation.source
+    empty = sum(not caption.strip() for caption in training.captions)
+    print(
+        f"data: {len(training.captions):,} training and {len(validation.captions):,} validation "
+        "pictures"
+    )
+    for note in (*training.notes, *validation.notes):
+        print(f"  {note}")
+    if len(set(training.captions)) == 1:
+        print(
+            f"  all captions are {training.captions[0]!r}: the model learns one class, and no words"
+        )
+    if empty:
+        print(f"  {empty:,} captions are empty: these pictures are learned as unconditional")
+    if cut := prepared.captions_cut:
+        length = prepared.config.text.length
+        print(f"  {cut:,} captions are longer than text.length = {length} tokens and were cut")
+
+
+def report_model(config, state: TrainState, first: int) -> None:
+    """Print parameters, memory, batch and devices, before the first step.
+
+    state: as a plain tree (`Parallel.take`).   first: the step that training goes on from.
+    """
+    count = sum(x.size for x in jax.tree.leaves(state.params))
+    held = sum(
+        x.nbytes for x in jax.tree.leaves(state) if not jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
+    )
+    kind = jax.devices()[0].device_kind
+    print(
+        f"model: {config.family}, {count:,} parameters; the state takes {held / 2**20:,.0f} MiB "
+        f"and about {count * 4 / 2**20:,.0f} MiB more for gradients, besides activations\n"
+        f"batch: {config.train.batch_size} over {jax.device_count()} x {kind} "
+        f"({config.parallel.mode}), steps {first:,} to {config.train.steps:,}",
+        flush=True,
+    )

@@ -1,0 +1,120 @@
+"""What a run reports: a progress bar, metrics.jsonl, timing.jsonl and TensorBoard."""
+
+import contextlib
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+from tensorboardX import SummaryWriter
+from tqdm import tqdm
+
+from t2i_jax.core.files import write_atomically
+
+
+class Writers:
+    """The files that a run writes while it trains.
+
+    They are cut back to `step` when opened: a resumed run writes again what it computes again.
+    metrics.jsonl holds only what is the same in every repetition of the run. Times go to
+    timing.jsonl.
+    """
+
+    def __init__(self, workdir, step: int, steps: int, batch_size: int):
+        self.folder, self.batch_size = Path(workdir), batch_size
+        self.files = {}
+        for name in ("metrics.jsonl", "timing.jsonl"):
+            cut_back(self.folder / name, step)
+            self.files[name] = open(self.folder / name, "a", encoding="utf-8")  # noqa: SIM115 (closed in `close`)
+        self.tensorboard = SummaryWriter(
+            str(self.folder / "tensorboard"), purge_step=step + 1, flush_secs=30
+        )
+        self.steps = steps
+        self.interactive = sys.stdout.isatty() or type(sys.stdout).__module__.startswith(
+            "ipykernel"
+        )
+        self.bar = tqdm(
+            total=steps,
+            initial=step,
+            unit="step",
+            dynamic_ncols=True,
+            file=sys.stdout,
+            mininterval=1.0,
+            disable=not self.interactive,
+        )
+        self.last = (step, time.monotonic())
+        self.warned = set()
+
+    def write(self, step: int, values: dict[str, float]) -> None:
+        """Write a line of metrics.jsonl, and the same to TensorBoard."""
+        self._line("metrics.jsonl", {"step": step, **values})
+        for name, value in values.items():
+            self.tensorboard.add_scalar(name, value, step)
+
+    def progress(self, step: int, values: dict[str, float]) -> None:
+        """Write values and the speed since the last call; the bar shows both."""
+        self.write(step, values)
+        before, then = self.last
+        self.last = (step, time.monotonic())
+        speed = (step - before) * self.batch_size / max(self.last[1] - then, 1e-9)
+        self._line(
+            "timing.jsonl",
+            {"step": step, "images_per_second": round(speed, 2), "time": round(time.time(), 3)},
+        )
+        shown = {name: f"{value:.4g}" for name, value in values.items() if name.endswith("loss")}
+        shown["img/s"] = f"{speed:.0f}"
+        self.bar.set_postfix(shown, refresh=False)
+        if not self.interactive:  # a log file: a line now and then
+            told = ", ".join(f"{name} {value}" for name, value in shown.items())
+            print(f"step {step:,} of {self.steps:,}: {told}", flush=True)
+
+    def warn(self, step: int, message: str) -> None:
+        """Print a warning, the first time it is given. "" is none."""
+        if message and message not in self.warned:
+            self.warned.add(message)
+            self.bar.write(f"step {step:,}: {message}", file=sys.stdout)
+
+    @contextlib.contextmanager
+    def paused(self):
+        """Do not count the time spent inside as training."""
+        began = time.monotonic()
+        yield
+        step, then = self.last
+        self.last = (step, then + time.monotonic() - began)
+
+    def image(self, name: str, step: int, image) -> None:
+        """Write a uint8 picture [H, W, 3] to TensorBoard."""
+        self.tensorboard.add_image(name, image, step, dataformats="HWC")
+
+    def flush(self) -> None:
+        """Wait until everything written so far is on disk."""
+        for file in self.files.values():
+            file.flush()
+            os.fsync(file.fileno())
+
+    def close(self) -> None:
+        """Close all files. Errors are ignored: everything important was flushed earlier."""
+        self.bar.close()
+        for close in (*(file.close for file in self.files.values()), self.tensorboard.close):
+            with contextlib.suppress(OSError):
+                close()
+
+    def _line(self, name: str, values: dict) -> None:
+        self.files[name].write(json.dumps(values) + "\n")
+        self.files[name].flush()
+
+
+def cut_back(path: Path, step: int) -> None:
+    """Drop the lines of a JSON-lines file after `step`, and an incomplete last line."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            if json.loads(line)["step"] > step:
+                break
+        except (json.JSONDecodeError, KeyError):
+            break
+        kept.append(line + "\n")
+    write_atomically(path, "".join(kept))

@@ -1,0 +1,88 @@
+"""Models and extractors whose scores are known, for the tests of this folder."""
+
+import numpy as np
+
+from t2i_jax.data.load import load_source
+from t2i_jax.features.extractor import Extractor
+from t2i_jax.text import tokenizer as tokenizers
+
+COUNT = 24  # captions of a trial
+
+
+def use_sources(monkeypatch, find):
+    """Let every call of `load_source(config, split)` return `find(config, split)`."""
+    monkeypatch.setattr("t2i_jax.data.load.lookup", lambda folder, name: find)
+
+
+def cell_means(weights, images):
+    """The mean colour of each of 16 cells: uint8 [B, 32, 32, 3] -> [B, 48]."""
+    cells = images.reshape(-1, 4, 8, 4, 8, 3).astype(np.float32).mean((2, 4)) / 255
+    return {"features": cells.reshape(len(images), -1), "maps": [cells]}
+
+
+CELLS = Extractor("Cells", "none", {}, cell_means)
+COLOURS = Extractor(
+    "Colours", "none", {}, lambda weights, x: {"features": x.astype(np.float32).mean((1, 2))}
+)
+
+
+def family_of(abilities):
+    """A family with these abilities and nothing else."""
+    return type("Family", (), {"settings": {"sample": {}}, "abilities": abilities})
+
+
+def distinct(source):
+    """The positions of the first captions that are all different."""
+    return sorted(np.unique(source.captions[: 2 * COUNT], return_index=True)[1])[:COUNT]
+
+
+class Painter:
+    """Knows the captions of `distinct` by heart and draws their true pictures.
+
+    always_the_same: draws the first picture for every caption instead.
+    """
+
+    weights = "w"
+
+    def __init__(self, config, always_the_same=False):
+        self.config, self.test = config, load_source(config.data, "test")
+        self.index = (
+            {} if always_the_same else {self.test.captions[i]: i for i in distinct(self.test)}
+        )
+        self.family = family_of(
+            {"reconstruct": lambda variables, inputs, rng: inputs["image"] // 2 * 2}
+        )
+        self.variables = {}
+        self.tokenizer = tokenizers.train(self.test.captions, 300)
+
+    def draw_rows(self, captions, index, seed):
+        return self.test.read(np.array([self.index.get(caption, 0) for caption in captions]))
+
+
+class TruePipeline:
+    """Draws the true pictures of the test split: a model without error.
+
+    shift: draws those of other captions instead.
+    """
+
+    weights = "w"
+
+    def __init__(self, config, shift=0):
+        self.config, self.shift = config, shift
+        self.pictures = load_source(config.data, "test")
+        self.family = family_of({"sample": None})
+
+    def draw_rows(self, captions, index, seed):
+        assert len(captions) in (self.config.evaluate.batch, 1 << (len(captions) - 1).bit_length())
+        return self.pictures.read((index + self.shift) % 16)
+
+
+class Captioner(TruePipeline):
+    """Gives the true captions, except for the first picture, and draws nothing."""
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.family = family_of({"caption": None})
+
+    def caption(self, images, **settings):
+        return ["a large red circle and more", *self.pictures.captions[1 : len(images)]]

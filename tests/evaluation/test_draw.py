@@ -1,0 +1,50 @@
+"""What is drawn, reconstructed and shown of a model."""
+
+import numpy as np
+import pytest
+
+from t2i_jax.evaluation.draw import for_display, make_pictures, picture_titles, reconstruct
+from tests.evaluation.fakes import Captioner, Painter, TruePipeline
+
+
+@pytest.fixture
+def examples(smoke):
+    """A config, and eleven captions with their pictures: not a multiple of the batch."""
+    config = smoke("shapes")
+    source = TruePipeline(config).pictures
+    return config, list(source.captions[:11]), source.read(np.arange(11))
+
+
+def test_reconstructions_do_not_depend_on_the_batch(examples):
+    config, captions, true = examples
+    again = reconstruct(Painter(config), captions, true)
+    np.testing.assert_array_equal(again, true // 2 * 2)
+
+
+def test_drawn_pictures_are_shown_with_their_captions(examples, smoke):
+    config, captions, true = examples
+    pipe = TruePipeline(config)
+    images = make_pictures(pipe, captions, true, seed=0)
+    np.testing.assert_array_equal(images, true)
+    assert for_display(pipe, captions, true, images)[1] == captions
+    unconditional = smoke("shapes", "text.encoder=none")
+    assert picture_titles(unconditional, captions) == ["(unconditional)"] * 11
+
+
+def test_reconstructions_are_shown_beside_the_true_pictures(examples):
+    config, captions, true = examples
+    pipe = Painter(config)
+    images = make_pictures(pipe, captions, true, seed=0)
+    shown, titles = for_display(pipe, captions, true, images)
+    np.testing.assert_array_equal(shown, np.concatenate([true, true // 2 * 2], axis=2))
+    assert titles == captions
+
+
+def test_given_captions_are_shown_beneath_the_true_pictures(examples):
+    config, captions, true = examples
+    pipe = Captioner(config)
+    images = make_pictures(pipe, captions, true, seed=0)
+    assert len(images) == 0
+    shown, titles = for_display(pipe, captions, true, images)
+    np.testing.assert_array_equal(shown, true)
+    assert titles == ["a large red circle and more", *captions[1:]]

@@ -1,0 +1,205 @@
+"""Each measure tells a model that draws the true pictures from one that always draws the same."""
+
+import dataclasses
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from t2i_jax.core.source import Source
+from t2i_jax.data.load import load_source
+from t2i_jax.evaluation import classifier, picture_features
+from t2i_jax.evaluation.measure import Trial, load_measures, take
+from t2i_jax.evaluation.measures.alignment import derangement
+from t2i_jax.features.extractor import Extractor
+from t2i_jax.metrics import alignment, similarity
+from t2i_jax.text import minilm
+from tests.evaluation.fakes import COUNT, cell_means, use_sources
+
+
+def measure(name, *trials):
+    """What the measure `name` gives of each trial."""
+    return [take(load_measures()[name], trial) for trial in trials]
+
+
+def test_alignment(trials):
+    good, bad = measure("alignment", *trials)
+    exact = good["drawn"]["exact"]["value"]
+    assert exact == good["geneval"]["overall"]["value"] == good["true"]["value"] == 1.0
+    assert good["reconstructed"]["value"] == 1.0, "a level of difference does not matter"
+    assert bad["drawn"]["exact"]["value"] <= 2 / COUNT and bad["geneval"]["overall"]["value"] < 0.5
+    assert good["shuffled"]["exact"]["value"] == 0, "all captions differ"
+    for atom in ("count", "colour"):
+        assert good["shuffled"]["atoms"][atom]["n"] == COUNT
+        assert good["drawn"]["atoms"][atom]["low"] > good["shuffled"]["atoms"][atom]["high"]
+        # A model that always draws the same scores as often by any captions.
+        own, other = (bad[name]["atoms"][atom]["value"] for name in ("drawn", "shuffled"))
+        assert abs(own - other) < 1e-9
+
+
+@pytest.mark.parametrize("count", [2, 3, 50])
+def test_a_derangement_moves_every_position(count):
+    order = derangement(count)
+    assert sorted(order) == list(range(count)) and not (order == np.arange(count)).any()
+    np.testing.assert_array_equal(order, derangement(count))
+
+
+@pytest.fixture
+def clothes(smoke, monkeypatch, tmp_path):
+    """Pictures of three colours, which are their classes.
+
+    Gives (trial(labels drawn, encoder), a list with an item for each fitted classifier).
+    """
+    monkeypatch.setenv("T2I_JAX_DATA", str(tmp_path))
+    colours, fitted, fit = np.eye(3) * 200, [], classifier.fit
+
+    def source(split, count):
+        rng = np.random.default_rng(len(split))
+        labels = np.arange(count) % 3
+        noise = rng.integers(0, 50, (count, 8, 8, 3))
+        images = (colours[labels][:, None, None] + noise).astype(np.uint8)
+        captions = [f"a photo of a {'rgb'[label]}" for label in labels]
+        return Source(captions, images.__getitem__, split, (), labels.tolist(), ("r", "g", "b"))
+
+    known = {"train": source("train", 300), "test": source("test", 90)}
+    use_sources(monkeypatch, lambda config, split: known[split])
+    monkeypatch.setattr(classifier, "fit", lambda *args: fitted.append(1) or fit(*args))
+
+    def trial(drawn, encoder="transformer"):
+        test, config = known["test"], smoke("shapes", f"text.encoder={encoder}")
+        images = known["train"].read(np.asarray(drawn))  # example i of "train" is of class i % 3
+        true = test.read(np.arange(len(drawn)))
+        pipe = SimpleNamespace(config=config)
+        return Trial(pipe, "test", test, 0, test.captions[: len(drawn)], true, images)
+
+    return trial, fitted
+
+
+def test_classification(clothes):
+    trial, fitted = clothes
+    good, mistaken, collapsed = measure(
+        "classification", *(trial(drawn) for drawn in (range(30), [0, 1, 1] * 10, [0] * 30))
+    )
+    for report in (good, mistaken, collapsed):
+        assert report["conditional"]
+        assert report["real"]["accuracy"]["value"] == 1 and report["real"]["missing"] == []
+    assert good["drawn"]["accuracy"]["value"] == 1 and good["drawn"]["missing"] == []
+    assert mistaken["drawn"]["accuracy"]["value"] == pytest.approx(2 / 3)
+    assert mistaken["drawn"]["missing"] == ["b"]
+    assert mistaken["drawn"]["confusion"] == [[10, 0, 0], [0, 10, 0], [0, 10, 0]]
+    assert collapsed["drawn"]["accuracy"]["value"] == pytest.approx(1 / 3)
+    assert collapsed["drawn"]["missing"] == ["g", "b"]
+    (unconditional,) = measure("classification", trial([0, 0, 0, 1] * 5, "none"))
+    assert unconditional["conditional"] is False and unconditional["drawn"]["missing"] == ["b"]
+    assert unconditional["drawn"]["share"] == {"r": 0.75, "g": 0.25, "b": 0.0}
+    assert unconditional["real"]["missing"] == []
+    assert fitted == [1], "one classifier judges them all"
+
+
+def test_without_classes_there_is_nothing_to_classify(trials):
+    with pytest.raises(ValueError, match="not of classes"):
+        measure("classification", trials[0])
+    with pytest.raises(ValueError, match="have no classes"):
+        classifier.cached_classifier(trials[0].source)
+
+
+def test_features_of_drawn_pictures_are_computed_once(trials, monkeypatch):
+    computed, extract = [], picture_features.extract_features
+    monkeypatch.setattr(
+        picture_features,
+        "extract_features",
+        lambda extractor, x: computed.append(x is trials[0].drawn) or extract(extractor, x),
+    )
+    for name in ("fidelity", "diversity"):
+        measure(name, trials[0])
+    assert sum(computed) == 1
+
+
+def test_fidelity(trials):
+    good, bad = measure("fidelity", *trials)
+    assert good["extractor"] == "Cells" and good["rule"] == "none"
+    assert good["precision_recall"] == {"precision": 1.0, "recall": 1.0}
+    assert good["kid"]["drawn"]["value"] <= 0 < bad["kid"]["drawn"]["low"], (
+        "the same pictures are nearer than two samples are"
+    )
+    assert good["kid"]["real"] == bad["kid"]["real"]
+    assert abs(good["kid"]["real"]["value"]) < bad["kid"]["drawn"]["value"]
+    assert bad["precision_recall"]["recall"] < 0.5 and bad["density_coverage"]["coverage"] < 0.5
+    assert "fid" not in good
+    assert "24 samples of 48 dimensions" in good["refused"]["frechet_distance"]
+
+
+def test_only_the_distance_of_inception_is_called_fid(trials, monkeypatch):
+    def three(weights, x):
+        return {"features": cell_means(weights, x)["features"][:, :3]}
+
+    extractor = Extractor("Three", "none", {}, three, fid=True)
+    monkeypatch.setattr(picture_features, "load_extractor", lambda config: extractor)
+    good, bad = measure("fidelity", *trials)
+    assert good["fid"] == pytest.approx(0, abs=1e-12)
+    assert bad["fid"] > 1e-4 and "frechet_distance" not in good
+
+
+def test_too_few_pictures_are_refused(trials):
+    def first(count):
+        some = {name: getattr(trials[0], name)[:count] for name in ("captions", "true", "drawn")}
+        return dataclasses.replace(trials[0], **some)
+
+    with pytest.raises(ValueError, match=r"Frechet.*3 samples of 48"):
+        measure("fidelity", first(3))
+    (report,) = measure("fidelity", first(5))
+    assert "value" in report["kid"]["drawn"] and "precision" in report["precision_recall"], (
+        "what can be measured is"
+    )
+    assert set(report["refused"]) == {"density_coverage", "frechet_distance"}
+
+
+def test_reconstruction(trials, tmp_path):
+    (report,) = measure("reconstruction", trials[0])
+    cells, again = (cell_means({}, x)["maps"] for x in (trials[0].true, trials[0].true // 2 * 2))
+    distance = np.mean(similarity.perceptual_distance(again, cells))
+    expected = {"extractor": "Cells", "value": pytest.approx(distance, rel=1e-5)}
+    assert report["map_distance"] == expected and distance > 0
+    assert 50 < report["psnr"] < 70 and report["ssim"] > 0.99  # at most one level of 255 away
+    assert report["psnr_under_noise"]["clean"] == pytest.approx(report["psnr"])
+    assert report["psnr_under_noise"]["grain_32"] < 25
+    load_measures()["reconstruction"].save(report, tmp_path)
+    assert (tmp_path / "denoising.png").is_file()
+
+
+def test_diversity(trials):
+    good, bad = measure("diversity", *trials)
+    assert good["of_one_caption"]["value"] == bad["of_one_caption"]["value"] == 0, (
+        "both models draw one picture of a caption"
+    )
+    assert good["collapse"]["distance"] == pytest.approx(1) and bad["collapse"]["distance"] == 0
+    assert bad["collapse"]["vendi"] == pytest.approx(1) and bad["collapse"]["duplicates"] == 1.0
+    assert good["memorised"]["value"] <= 2 / COUNT
+    assert good["memorised"]["among"] == good["memorised"]["of"] == 240
+
+
+def test_robustness(trials):
+    """A painter that knows captions by heart can do nothing with another spelling."""
+    good, _ = measure("robustness", *trials)
+    assert good["clean"]["value"] == 1.0 and good["upper_case"]["value"] <= 2 / COUNT
+    noises = [report["value"] for name, report in good.items() if name not in ("clean", "mean")]
+    assert good["mean"] == pytest.approx(np.mean(noises)) and len(noises) > 3
+
+
+def test_retrieval(trials, monkeypatch):
+    """With colours as embeddings, a probe finds true pictures, and not what is always the same."""
+    with pytest.raises(ValueError, match="have a grammar"):
+        measure("retrieval", trials[0])
+    monkeypatch.setattr(alignment, "can_score", lambda captions: False)
+
+    def embed(captions):
+        if len(captions) == COUNT:
+            return cell_means({}, trials[0].true)["features"]
+        training = load_source(trials[0].pipe.config.data, "train")
+        return cell_means({}, training.read(np.arange(len(captions))))["features"]
+
+    monkeypatch.setattr(minilm, "embed", embed)
+    good, bad = measure("retrieval", *trials)
+    assert good["drawn"] == good["true"] == bad["true"]
+    assert good["drawn"]["captions_of_pictures"]["R@1"]["value"] > 0.9
+    assert bad["drawn"]["captions_of_pictures"]["R@1"]["value"] <= 2 / COUNT

@@ -1,0 +1,159 @@
+"""What every family must be: each file of t2i_jax/families keeps the contract of core/family.py."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from t2i_jax import config as configs
+from t2i_jax.core import state
+from t2i_jax.core.family import ABILITIES, Context, Variables
+from t2i_jax.core.registry import names_with
+from t2i_jax.data import loader
+from t2i_jax.families.load import load_family
+from t2i_jax.pipeline import run_ability
+from t2i_jax.runs import prepare
+from t2i_jax.training import parallel, step
+from t2i_jax.training.start import make_optimizers
+from tests.conftest import ROOT
+
+BATCH = 8
+
+
+def tiny_config(family: str):
+    """Return the tiny version of the first config of a family, with `shapes` as its data.
+
+    A family without a config in configs/ fails here.
+    """
+    names = sorted(
+        (ROOT / "configs").glob("*.py"), key=lambda p: (not p.stem.startswith("shapes"), p)
+    )
+    for path in names:
+        if f'config.family = "{family}"' in path.read_text(encoding="utf-8"):
+            break
+    else:
+        raise AssertionError(f"no config in configs/ is of family {family!r}")
+    config = configs.copy(configs.load(f"{path}:smoke"))
+    if config.data.name != "shapes":
+        config.data = configs.load(f"{ROOT}/configs/shapes.py:smoke").data.to_dict()
+        config.text.encoder = "none"
+    if family == "next_scale":
+        stage = configs.load(f"{ROOT}/configs/shapes_vqgan.py:scales_smoke").to_dict()
+        config.first_stage = {"run": "runs/stage", "config": stage, "cache": False}
+    config.optim.players = {}
+    return config.lock()
+
+
+def untrained(path):
+    """Return the variables of a first stage that was never trained, as `read_variables` would."""
+    stage = configs.load(f"{ROOT}/configs/shapes_vqgan.py:scales_smoke")
+    params, extra = jax.jit(lambda: load_family(stage).init(jax.random.key(0), {}))()
+    return Variables(params, extra, {})
+
+
+@pytest.fixture(scope="module", params=names_with("families", "make"))
+def made(request, tmp_path_factory):
+    """(what prepare_run returned, a batch, initial params and extra) of each family in turn."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(prepare, "read_variables", untrained)
+        prepared = prepare.prepare_run(
+            tiny_config(request.param), tmp_path_factory.mktemp("contract") / request.param
+        )
+    prepared.lock.close()
+    batch = loader.make_batch(*prepared.training, np.arange(BATCH))
+    params, extra = jax.jit(lambda: prepared.family.init(jax.random.key(0), batch))()
+    return prepared, batch, params, extra
+
+
+def test_parts_fit_each_other(made):
+    prepared, batch, params, _ = made
+    family = prepared.family
+    assert family.abilities.keys() <= set(ABILITIES)
+    assert set(family.static) <= set().union(*family.settings.values())
+    assert family.settings.keys() <= {*family.abilities, "sample"}
+    assert set(family.losses) <= set(params) and set(family.updates) <= set(params)
+    shapes, _ = jax.eval_shape(family.init, jax.random.key(0), jax.eval_shape(lambda: batch))
+    assert jax.tree.map(lambda x: (x.shape, x.dtype), shapes) == jax.tree.map(
+        lambda x: (x.shape, x.dtype), params
+    )
+    assert all(x.dtype == np.float32 for x in jax.tree.leaves(params))
+
+
+def test_losses_are_finite_and_forward_mode_agrees_with_reverse_mode(made):
+    """Each player's loss is one number an example; its jvp is the gradient times the tangent."""
+    prepared, batch, params, extra = made
+    ema = {"params": params, "extra": extra}
+    frozen = jax.tree.map(jnp.asarray, prepared.frozen)
+    keys, key = jax.random.split(jax.random.key(1), BATCH), jax.random.key(2)
+    ctx = Context(extra, frozen, ema, jnp.int32(0), batch, keys, True, jnp.ones(BATCH), key)
+    leaves, tree = jax.tree.flatten(params)
+    split = jax.random.split(key, len(leaves))
+    noise = [jax.random.normal(k, x.shape) for k, x in zip(split, leaves, strict=True)]
+    tangents = tree.unflatten(noise)
+
+    @jax.jit
+    def measure(params, tangents):
+        found = {}
+        for player, loss in prepared.family.losses.items():
+
+            def mean(own, player=player, loss=loss):
+                per_example, (_, metrics) = loss({**params, player: own}, ctx)
+                return per_example.mean(), (per_example, metrics)
+
+            gradients, (per_example, metrics) = jax.grad(mean, has_aux=True)(params[player])
+            _, forward = jax.jvp(lambda own: mean(own)[0], (params[player],), (tangents[player],))
+            products = jax.tree.map(lambda g, t: (g * t).sum(), gradients, tangents[player])
+            reverse = sum(jax.tree.leaves(products))
+            found[player] = (per_example, metrics, forward, reverse)
+        return found
+
+    for player, (per_example, metrics, forward, reverse) in measure(params, tangents).items():
+        assert per_example.shape == (BATCH,) and np.isfinite(per_example).all(), player
+        assert all(np.shape(x) == (BATCH,) for x in metrics.values()), player
+        np.testing.assert_allclose(forward, reverse, rtol=1e-3, atol=1e-4, err_msg=player)
+
+
+def test_every_ability_works(made):
+    prepared, batch, params, extra = made
+    family, side = prepared.family, prepared.config.data.resolution
+    variables = Variables(params, extra, prepared.frozen_for_drawing)
+    image = batch["image"][:2]
+    inputs = {
+        "image": image,
+        "image_b": image[::-1],
+        "mask": np.ones(image.shape[:3], bool),
+        "text": jax.tree.map(lambda x: x[:2], batch["text"]),
+    }
+    keys = jax.random.split(jax.random.key(0), 2)
+    if "encode" in family.abilities:
+        encoded = run_ability(family.abilities["encode"], variables, {"image": image}, None, {})
+        name = "codes" if jnp.issubdtype(encoded.dtype, jnp.integer) else "latent"
+        inputs[name] = encoded
+    for name, ability in family.abilities.items():
+        settings = dict(family.settings.get(name, {}))
+        static = tuple((s, settings.pop(s)) for s in family.static if s in settings)
+        drawn = run_ability(ability, variables, inputs, keys, settings, static)
+        assert len(drawn) == 2, name
+        if name in ("sample", "inpaint", "reconstruct", "decode", "interpolate"):
+            assert drawn.dtype == np.uint8 and drawn.shape[-3:] == (side, side, 3), name
+
+
+def test_pmap_takes_the_same_step_as_jit(made):
+    prepared, batch, _, _ = made
+    config, losses = prepared.config, []
+    for mode, devices in (("jit", 1), ("pmap", 2)):
+        place = parallel.make(ConfigDict({"mode": mode, "fsdp": 1}), jax.devices()[:devices])
+        family = load_family(config, place.axis_name)
+        optimizers = make_optimizers(config, family)
+        current = place.put_state(
+            jax.jit(lambda f=family, o=optimizers: state.create(f, o, batch, 0))()
+        )
+        update = place.compile(
+            step.make_step(family, optimizers, ema_decay=0.9, axis_name=place.axis_name)
+        )
+        frozen = place.put_frozen(prepared.frozen)
+        for _ in range(2):  # the second step shows what the first one made of the weights
+            current, metrics = update(current, frozen, place.put_batch(batch))
+        losses.append({name: float(x) for name, x in metrics.items() if name.endswith("loss")})
+    np.testing.assert_allclose(list(losses[1].values()), list(losses[0].values()), rtol=1e-4)

@@ -1,0 +1,129 @@
+"""Every ability through its command and its method, with tiny models."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import t2i_jax
+from t2i_jax import cli
+from t2i_jax import config as configs
+from t2i_jax.data.provenance import read_metadata
+from t2i_jax.training.loop import train
+
+
+def run(*arguments):
+    cli.main([str(argument) for argument in arguments])
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """Two noisy pictures of 32 px, and a mask whose left half is white."""
+    folder, rng = tmp_path_factory.mktemp("pictures"), np.random.default_rng(0)
+    for name in ("a", "b"):
+        Image.fromarray(rng.integers(0, 256, (32, 32, 3)).astype(np.uint8)).save(
+            folder / f"{name}.png"
+        )
+    mask = np.zeros((32, 32), np.uint8)
+    mask[:, :16] = 255
+    Image.fromarray(mask).save(folder / "mask.png")
+    return folder
+
+
+def tiny_run(tmp_path_factory, name, encoder):
+    """Train the tiny version of a config for 2 steps on `shapes`, and return its folder."""
+    from tests.conftest import ROOT
+
+    overrides = ("train.steps=2", "train.eval_every=2", "train.save_every=2", "train.log_every=1")
+    config = configs.copy(configs.load(f"{ROOT}/configs/{name}.py:smoke", overrides))
+    config.data = {"name": "shapes", "resolution": 32, "scenes": 64}
+    config.text.encoder = encoder
+    workdir = tmp_path_factory.mktemp("run") / name
+    train(config.lock(), workdir)
+    return workdir
+
+
+@pytest.fixture(scope="module")
+def masked(tmp_path_factory):
+    return tiny_run(tmp_path_factory, "shapes_masked", "transformer")
+
+
+@pytest.fixture(scope="module")
+def vae(tmp_path_factory):
+    return tiny_run(tmp_path_factory, "fashion_vae", "none")
+
+
+def read(path):
+    return np.asarray(Image.open(path))
+
+
+def test_inpaint_changes_the_masked_part_alone(masked, pictures, tmp_path, capsys):
+    run(
+        "inpaint",
+        f"--workdir={masked}",
+        f"--image={pictures}/a.png",
+        f"--image={pictures}/b.png",
+        f"--mask={pictures}/mask.png",
+        "--prompt=a large red circle",
+        "--num=2",
+        f"--out={tmp_path}",
+    )
+    paths = sorted(tmp_path.iterdir())
+    assert len(paths) == 4 and len(capsys.readouterr().out.splitlines()) == 4
+    drawn = np.stack([read(path) for path in paths])
+    before = np.stack([read(pictures / f"{name}.png") for name in "aabb"])
+    np.testing.assert_array_equal(drawn[:, :, 16:], before[:, :, 16:])
+    assert (drawn[:, :, :16] != before[:, :, :16]).any((1, 2, 3)).all()
+    told = read_metadata(paths[0])
+    assert told["ability"] == "inpaint" and told["prompt"] == "a large red circle"
+    pipe = t2i_jax.load(masked)
+    with pytest.raises(ValueError, match="was inpainted"):
+        pipe.redraw(paths[0])
+    mask = read(pictures / "mask.png") > 127
+    again = pipe.inpaint(
+        "a large red circle", [pictures / "a.png", pictures / "b.png"], mask, num=2
+    )
+    np.testing.assert_array_equal(np.stack([np.asarray(x) for x in again.images]), drawn)
+
+
+def test_masks_that_do_not_fit_are_refused(masked, pictures):
+    pipe = t2i_jax.load(masked)
+    with pytest.raises(ValueError, match=r"a mask of shape \(4, 4\): this model needs \(32, 32\)"):
+        pipe.inpaint("a", pictures / "a.png", np.ones((4, 4), bool))
+    with pytest.raises(ValueError, match="2 masks for 1 pictures"):
+        pipe.inpaint("a", pictures / "a.png", np.ones((2, 32, 32), bool))
+
+
+def test_codes_and_back(masked, pictures, tmp_path):
+    """`reconstruct` is `decode` of `encode`; codes travel through a file."""
+    images = [f"--image={pictures}/a.png", f"--image={pictures}/b.png"]
+    run("encode", f"--workdir={masked}", *images, f"--out={tmp_path}/codes.npy")
+    codes = np.load(tmp_path / "codes.npy")
+    assert codes.shape == (2, 64) and codes.dtype == np.int32
+    run("decode", f"--workdir={masked}", f"--codes={tmp_path}/codes.npy", f"--out={tmp_path}/d")
+    run("reconstruct", f"--workdir={masked}", *images, f"--out={tmp_path}/r")
+    for name in ("000.png", "001.png"):
+        np.testing.assert_array_equal(read(tmp_path / "d" / name), read(tmp_path / "r" / name))
+
+
+def test_interpolate_goes_from_one_reconstruction_to_the_other(vae, pictures, tmp_path):
+    ends = [pictures / "a.png", pictures / "b.png"]
+    run("interpolate", f"--workdir={vae}", "--image", *ends, "--num=5", f"--out={tmp_path}")
+    way = [read(path) for path in sorted(tmp_path.iterdir())]
+    assert len(way) == 5
+    pipe = t2i_jax.load(vae)
+    for end, image in zip((way[0], way[-1]), pipe.reconstruct(ends), strict=True):
+        assert np.abs(end.astype(int) - np.asarray(image)).max() <= 1
+    latents = pipe.encode(ends)
+    assert latents.shape == (2, 16) and latents.dtype == np.float32
+    again = np.stack([np.asarray(x) for x in pipe.decode(latents)])
+    assert np.abs(again.astype(int) - np.stack([way[0], way[-1]])).max() <= 1
+
+
+def test_an_ability_that_a_model_lacks_names_those_it_has(masked, pictures):
+    pipe = t2i_jax.load(masked)
+    for call in (
+        lambda: pipe.caption(pictures / "a.png"),
+        lambda: pipe.interpolate(pictures / "a.png", pictures / "b.png"),
+    ):
+        with pytest.raises(ValueError, match="it can decode, encode, inpaint, reconstruct, sample"):
+            call()

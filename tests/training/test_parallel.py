@@ -1,0 +1,108 @@
+"""One device, eight under jit, eight under pmap, and a sharded state: the same numbers."""
+
+import jax
+import numpy as np
+import pytest
+from jax.sharding import PartitionSpec
+from ml_collections import ConfigDict
+
+from t2i_jax.core import state
+from t2i_jax.families.load import load_family
+from t2i_jax.training import optimizer as optim
+from t2i_jax.training import parallel, step
+
+STEPS = 20
+
+
+def curve(config, tiny_batch, mode, devices, fsdp=1):
+    """Losses of STEPS steps on the same batches."""
+    place = parallel.make(ConfigDict({"mode": mode, "fsdp": fsdp}), devices)
+    family = load_family(config, place.axis_name)
+    optimizers = {player: optim.make(config.optim, STEPS, player) for player in family.losses}
+    example, frozen = tiny_batch(config, 16)
+    if config.family == "autoregressive":
+        patch = config.image_tokenizer.patch
+        codebook = np.random.default_rng(1).uniform(
+            -1, 1, (config.image_tokenizer.codes, patch * patch * 3)
+        )
+        frozen["first_stage"] = {"codebook": codebook.astype(np.float32)}
+    current = place.put_state(state.create(family, optimizers, example, 0))
+    frozen = place.put_frozen(frozen)
+    accumulate = config.train.accumulate
+    update = place.compile(
+        step.make_step(
+            family, optimizers, ema_decay=0.99, accumulate=accumulate, axis_name=place.axis_name
+        )
+    )
+    losses = []
+    for number in range(STEPS):
+        batch, _ = tiny_batch(config, 16, seed=number % 2)
+        current, metrics = update(current, frozen, place.put_batch(batch))
+        losses.append(
+            [float(value) for name, value in sorted(metrics.items()) if name.endswith("loss")]
+        )
+    weights = jax.tree.map(np.asarray, place.take(current).ema)
+    return np.array(losses), weights
+
+
+@pytest.mark.parametrize(
+    ("name", "tolerance", "overrides"),
+    [
+        ("shapes", 1e-5, ("model.dropout=0.1", "optim.learning_rate=0.003")),
+        ("shapes_diffusion", 1e-5, ("model.dropout=0.1", "optim.learning_rate=0.003")),
+        # BatchNorm, spectral norm, captions of the next example, two updates a step
+        ("shapes_gan", 1e-4, ("gan.discriminator_steps=2",)),
+    ],
+)
+def test_devices_and_modes_give_the_same_curve(name, tolerance, overrides, smoke, tiny_batch):
+    """Over 20 steps, relative, with dropout and dropped captions."""
+    config = smoke(name, "caption_dropout=0.3", *overrides)
+    one, weights = curve(config, tiny_batch, "jit", jax.devices()[:1])
+    assert np.ptp(one, axis=0).min() > 1e-2
+    for mode, fsdp in (("jit", 1), ("jit", 4), ("pmap", 1)):
+        losses, there = curve(config, tiny_batch, mode, jax.devices(), fsdp)
+        np.testing.assert_allclose(losses, one, rtol=tolerance, err_msg=f"{mode}, fsdp {fsdp}")
+        largest = max(
+            jax.tree.leaves(jax.tree.map(lambda a, b: np.abs(a - b).max(), there, weights))
+        )
+        # Adam's first steps magnify rounding in the weights; the losses are compared tightly.
+        assert largest < 1e-3
+
+
+def test_accumulation_gives_the_same_curve(smoke, tiny_batch):
+    config = smoke("shapes", "model.dropout=0.1", "caption_dropout=0.3")
+    whole, _ = curve(config, tiny_batch, "jit", jax.devices()[:1])
+    parts, _ = curve(
+        smoke("shapes", "model.dropout=0.1", "caption_dropout=0.3", "train.accumulate=4"),
+        tiny_batch,
+        "jit",
+        jax.devices()[:1],
+    )
+    np.testing.assert_allclose(parts, whole, rtol=1e-5)
+
+
+def test_shard_by_shape():
+    assert parallel.shard_by_shape((128, 512), 4) == PartitionSpec(None, "fsdp")
+    assert parallel.shard_by_shape((510, 128), 4) == PartitionSpec(None, "fsdp")
+    assert parallel.shard_by_shape((16,), 4) == PartitionSpec()
+    assert parallel.shard_by_shape((127, 511), 4) == PartitionSpec()
+    assert parallel.shard_by_shape((128, 512), 1) == PartitionSpec()
+
+
+def test_state_is_really_split():
+    place = parallel.make(ConfigDict({"mode": "jit", "fsdp": 8}))
+    x = place.put_state({"w": np.zeros((64, 128), np.float32)})["w"]
+    assert {shard.data.shape for shard in x.addressable_shards} == {(64, 16)}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"mode": "jitt", "fsdp": 1}, "jit, pmap"),
+        ({"mode": "pmap", "fsdp": 2}, "jit"),
+        ({"mode": "jit", "fsdp": 3}, "8 devices"),
+    ],
+)
+def test_bad_settings(settings, message):
+    with pytest.raises(ValueError, match=message):
+        parallel.make(ConfigDict(settings))
