@@ -14,17 +14,19 @@ MIN_PROBABILITY = 1e-12  # keeps logarithms finite
 
 
 def nearest(
-    z: Float[AnyArray, "*place D"], codebook: Float[AnyArray, "K D"]
+    z: Float[AnyArray, "*place D"], codebook: Float[AnyArray, "K D"], tolerance: float = 0.0
 ) -> Int[Array, "*place"]:
-    """Return int32 indices of the nearest row of the codebook; of equally near ones the first."""
+    """Return int32 indices of the nearest row of the codebook; of equally near ones the first.
+
+    tolerance: squared distances that exceed the smallest one by no more than this are equally near.
+    """
     # |z - c|², without the term that all codes share. At the lower precision that GPUs use by
     # default, other codes were the nearest.
     product = jnp.matmul(stop_gradient(z), -2.0 * stop_gradient(codebook).T, precision="highest")
     distance = (codebook**2).sum(1) + product
     # Two minima, because XLA does not vectorise argmin on CPU.
-    first = jnp.where(
-        distance == distance.min(-1, keepdims=True), jnp.arange(len(codebook)), len(codebook)
-    )
+    limit = distance.min(-1, keepdims=True) + tolerance
+    first = jnp.where(distance <= limit, jnp.arange(len(codebook)), len(codebook))
     return first.min(-1).astype(jnp.int32)
 
 

@@ -29,6 +29,8 @@ from t2i_jax.models.codebooks import (
 
 MIN_MASS = 1e-12  # of a code that any vector was assigned to
 LOG_VARIANCE_RANGE = (-30.0, 20.0)  # as in the published autoencoders
+# Of squared distances on the unit sphere; several times their rounding error.
+SAME_DISTANCE = 2e-6
 
 # Arguments of the functions of a Quantizer.
 Vectors = Float[AnyArray, "B h w D"]
@@ -152,7 +154,10 @@ def ema(
         return codebook(extra)[codes]
 
     def encode(params, extra, z: Vectors) -> Int[AnyArray, "B h w"]:
-        return nearest(project(z), codebook(extra))
+        # A vector that was drawn for several codes makes copies, which soon differ by rounding
+        # alone. The tolerance chooses the first copy. Otherwise the rounding of z would choose, and
+        # it depends on how the batch is split over devices.
+        return nearest(project(z), codebook(extra), SAME_DISTANCE if normalize else 0.0)
 
     def apply(params, extra, z: Vectors, keys: Keys) -> Quantized:
         z, codes = project(z), encode(params, extra, z)

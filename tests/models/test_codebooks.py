@@ -37,6 +37,12 @@ def test_of_equally_near_codes_the_first_is_taken():
     )
 
 
+def test_distances_within_the_tolerance_are_equal():
+    codebook, z = np.array([[1.1], [1.0], [-1.0]], np.float32), np.array([[0.9]])
+    for tolerance, code in ((0.0, 1), (0.02, 1), (0.04, 0), (4.0, 0)):  # 0.04 and 0.01 away
+        assert codebooks.nearest(z, codebook, tolerance) == code
+
+
 def test_straight_through():
     z, vectors = np.array([1.0, 2.0], np.float32), np.array([3.0, -1.0], np.float32)
     np.testing.assert_allclose(codebooks.straight_through(z, vectors), vectors)

@@ -137,19 +137,18 @@ def inner(a, b):
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_forward_mode_agrees_with_reverse_mode(name):
-    """<u, J v> = <Jᵀ u, v> for random tangents v of all parameters and inputs."""
+    """<J v, J v> = <Jᵀ J v, v> for a random tangent v of all parameters and inputs."""
     f, x = of_floats(*NETWORKS[name])
 
     @jax.jit
     def products(x, v):
-        outputs, along = jax.jvp(f, (x,), (v,))
-        u = [jnp.cos(3 * out) for out in outputs]
-        (back,) = jax.vjp(f, x)[1](u)
-        return inner(u, along), inner(back, v), jnp.sqrt(inner(u, u) * inner(along, along))
+        _, along = jax.jvp(f, (x,), (v,))
+        (back,) = jax.vjp(f, x)[1](along)
+        return inner(along, along), inner(back, v)
 
-    forward, reverse, size = products(x, [normal(*a.shape) for a in x])
-    assert abs(forward) > 1e-3 * size > 0
-    np.testing.assert_allclose(forward, reverse, atol=size * (0.02 if "bfloat16" in name else 1e-4))
+    forward, reverse = products(x, [normal(*a.shape) for a in x])
+    assert forward > 0
+    np.testing.assert_allclose(reverse, forward, rtol=0.02 if "bfloat16" in name else 1e-4)
 
 
 def test_gradients_of_a_loss_with_a_forward_derivative():

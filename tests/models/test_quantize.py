@@ -111,6 +111,18 @@ def test_normalized_codes_are_the_nearest_directions(kind):
     np.testing.assert_array_equal(quantizer.encode(params, extra, quantizer.latent(z)), codes)
 
 
+def test_rounding_does_not_choose_between_copies_of_a_vector():
+    """Codes 0 to 31 and 32 to 63 hold the same vectors, with different masses."""
+    quantizer, vectors = quantize.ema(64, 4), normal(32, 4)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    mass = np.repeat(np.array([0.03, 0.7], np.float32), 32)
+    state = {"mass": mass, "sum": mass[:, None] * np.tile(vectors, (2, 1))}
+    encode = jax.jit(lambda z: quantizer.encode({}, state, z))
+    for seed in range(20):
+        z = vectors + normal(32, 4, scale=1e-6, seed=seed)
+        np.testing.assert_array_equal(encode(z.reshape(2, 4, 4, 4)).ravel(), np.arange(32))
+
+
 def test_ema_is_a_running_k_means():
     quantizer = quantize.ema(5, 2, normalize=False, decay=0.8, dead=0.0)
     state = {
