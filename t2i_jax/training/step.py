@@ -13,6 +13,13 @@ from t2i_jax.core.state import TrainState, update_ema
 AUGMENT = 2**31 - 1  # apart from the small numbers that losses fold into the same keys
 
 
+def with_loss(per_example, metrics: Mapping) -> dict:
+    """Return a loss and its metrics by name. Raises ValueError for a metric named "loss"."""
+    if "loss" in metrics:
+        raise ValueError('a loss returned a metric named "loss", which is the name of the loss')
+    return {"loss": per_example, **metrics}
+
+
 def mean_gradients(loss: Callable, player: str, params, ctx: Context):
     """Differentiate the mean loss of a batch with respect to `params[player]`.
 
@@ -21,7 +28,7 @@ def mean_gradients(loss: Callable, player: str, params, ctx: Context):
 
     def mean_loss(player_params):
         per_example, (extra, metrics) = loss({**params, player: player_params}, ctx)
-        means = {name: value.mean() for name, value in {"loss": per_example, **metrics}.items()}
+        means = {name: x.mean() for name, x in with_loss(per_example, metrics).items()}
         return means["loss"], (extra, means)
 
     gradients, (extra, means) = jax.grad(mean_loss, has_aux=True)(params[player])
@@ -191,7 +198,7 @@ def make_measure(family: Family) -> Callable:
             ctx = Context(ema["extra"], frozen, ema, step, batch, keys, False, weight, step_key)
             per_example, (_, metrics) = loss(ema["params"], ctx)
             prefix = f"{player}/" if len(family.losses) > 1 else ""
-            for name, value in {"loss": per_example, **metrics}.items():
+            for name, value in with_loss(per_example, metrics).items():
                 sums[prefix + name] = (value * weight).sum()
         return sums
 

@@ -243,3 +243,16 @@ def test_carried_state_is_copied_into_the_averages():
     after, _ = run_once(family, pixels(0, 0))
     np.testing.assert_array_equal(after.ema["extra"]["pool"], np.ones(4))
     np.testing.assert_allclose(after.ema["extra"]["mean"], 0.9, rtol=1e-6)  # its warm-up: 1 - 1/10
+
+
+def test_a_metric_named_loss_is_refused():
+    family = Family(
+        lambda rng, batch: ({"model": jnp.array(0.0)}, {}),
+        {"model": lambda params, ctx: (jnp.ones(1), ({}, {"loss": jnp.ones(1)}))},
+        {},
+        {},
+    )
+    batch, optimizers = {"image": np.zeros((1, 2, 2, 3), np.uint8)}, {"model": optax.sgd(0.5)}
+    now = state.create(family, optimizers, batch, seed=0)
+    with pytest.raises(ValueError, match='a metric named "loss"'):
+        step.make_step(family, optimizers, ema_decay=0.5)(now, {}, batch)
