@@ -7,6 +7,7 @@ the likelihood of the levels from below (arXiv 1511.01844, section 3.1).
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -47,7 +48,7 @@ def dequantize(
 
     Without keys, it is the middle of the level.
     """
-    levels = to_channels(jnp.asarray(image).astype(jnp.float32), channels)
+    levels = jnp.asarray(to_channels(jnp.asarray(image).astype(jnp.float32), channels))
     if keys is None:
         return levels + 0.5
     return levels + jax.vmap(lambda key: jax.random.uniform(key, levels.shape[1:]))(keys)
@@ -93,7 +94,8 @@ def make(config, axis_name=None) -> Family:
     def to_latent(model, image, condition, keys):
         """Return the latent numbers [B, D] of pictures, and log |det| [B] of their Jacobian."""
         logits, first = to_logits(dequantize(image, net.channels, keys), margin)
-        z, second = net.apply({"params": model["net"]}, logits, condition)
+        found: Any = net.apply({"params": model["net"]}, logits, condition)
+        z, second = found
         return z, first + second
 
     def loss(params, ctx: Context):
@@ -145,7 +147,8 @@ def make_abilities(
         """Decode inputs["latent"], float [B, D], to pictures uint8 [B, H, W, 3]."""
         z, params = inputs["latent"], {"params": variables.params["model"]["net"]}
         condition = encode_text(variables, inputs, len(z))
-        return to_picture(net.apply(params, z, condition, method="inverse"), margin)
+        logits: Any = net.apply(params, z, condition, method="inverse")
+        return to_picture(logits, margin)
 
     def sample(variables: Variables, inputs, keys, *, temperature):
         """Draw pictures uint8 [B, H, W, 3]."""
