@@ -64,6 +64,10 @@ def add_training(command) -> None:
     sub.add_argument("--workdir", required=True, help="the run's folder: all that a run writes")
     help = "the experiment, such as configs/shapes.py"
     sub.add_argument("--config", required=True, metavar="FILE.py[:VARIANT]", help=help)
+    help = "of several processes (docs/scaling.md): the address of the first"
+    sub.add_argument("--coordinator", metavar="HOST:PORT", help=help)
+    sub.add_argument("--processes", type=int, help="how many there are")
+    sub.add_argument("--process_id", type=int, help="which of them this is, from 0")
 
 
 def add_abilities(command) -> None:

@@ -4,6 +4,7 @@ What imports JAX or TensorFlow is imported where it is used, so that a mistake i
 argument is told at once.
 """
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -48,6 +49,11 @@ def train(args, overrides) -> None:
     """Train, then score on `test`."""
     began = time.monotonic()
     chosen = configs.load(args.config, overrides)
+    from t2i_jax.core import hosts
+
+    hosts.start(args.coordinator, args.processes, args.process_id)
+    if not hosts.is_first():
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 (until the end)
     from t2i_jax.core.compile_cache import keep_compiled_programs
     from t2i_jax.evaluation.during_training import EVALUATORS
     from t2i_jax.evaluation.evaluate import evaluate as score
@@ -56,9 +62,11 @@ def train(args, overrides) -> None:
 
     keep_compiled_programs()
     pipe = loop.train(chosen, args.workdir, EVALUATORS)
-    report = score(pipe, args.workdir)
-    print(summary(report, args.workdir))
-    print(f"{(time.monotonic() - began) / 60:.1f} minutes in all")
+    if hosts.is_first():
+        report = score(pipe, args.workdir)
+        print(summary(report, args.workdir))
+        print(f"{(time.monotonic() - began) / 60:.1f} minutes in all")
+    hosts.wait("scored")
 
 
 def sample(args, overrides) -> None:

@@ -38,6 +38,12 @@ def create(family, optimizers, batch, seed: int) -> TrainState:
     return TrainState(jnp.int32(0), params, opt_state, extra, ema, rng)
 
 
+def is_finite(state: TrainState):
+    """Return bool []: whether all numbers of a state are finite."""
+    floats = (x for x in jax.tree.leaves(state) if jnp.issubdtype(x.dtype, jnp.floating))
+    return jnp.stack([jnp.isfinite(x).all() for x in floats]).all()
+
+
 def update_ema(ema, new, step, decay: float, carried: Sequence[str] = ()):
     """Move the averages towards `new`: ema + (new - ema) * (1 - d).
 

@@ -53,12 +53,20 @@ class _PictureColumn:
 
 
 def batches(
-    source: Source, columns: Mapping, batch_size: int, seed: int, first: int, last: int
+    source: Source,
+    columns: Mapping,
+    batch_size: int,
+    seed: int,
+    first: int,
+    last: int,
+    rows: Int[np.ndarray, "N"] | None = None,
 ) -> Iterator[dict]:
     """Yield the batches of steps first .. last - 1, read ahead by tf.data.
 
-    Starting at any step costs nothing. With several processes, each yields its own slice of the
-    global batch. Raises RuntimeError if reading fails.
+    Starting at any step costs nothing.
+    rows: the rows of each batch to read; by default all `batch_size`. With several processes, each
+        reads those of its own devices.
+    Raises RuntimeError if reading fails.
     """
     # Quiet: TensorFlow only reads ahead here, and oneDNN announces itself twice.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -66,12 +74,11 @@ def batches(
     import tensorflow as tf
 
     tf.config.set_visible_devices([], "GPU")  # the accelerator is JAX's
-    count, local = len(source.captions), batch_size // jax.process_count()
-    offset = local * jax.process_index()
+    count, rows = len(source.captions), np.arange(batch_size) if rows is None else rows
     leaves, tree = jax.tree.flatten(make_batch(source, columns, np.zeros(1, np.int64)))
 
     def read(step):
-        positions = np.arange(local) + int(step) * batch_size + offset
+        positions = int(step) * batch_size + rows
         return jax.tree.leaves(make_batch(source, columns, examples_at(seed, positions, count)))
 
     dataset = tf.data.Dataset.range(first, last)

@@ -12,7 +12,8 @@ import orbax.checkpoint as ocp
 from absl import logging
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
-from t2i_jax.core.state import TrainState
+from t2i_jax.core import hosts
+from t2i_jax.core.state import TrainState, is_finite
 
 
 class SaveError(OSError):
@@ -108,15 +109,21 @@ def restore(
             ema=ocp.args.StandardRestore(layout(abstract.ema)),
             notes=ocp.args.JsonRestore(),
         )
+        got: Any = None
         try:
-            got: Any = manager.restore(step, args=parts)
+            got, why = manager.restore(step, args=parts), "another process could not read it"
         except Exception as error:  # whatever a damaged file makes the libraries below raise
-            passed_over.append(f"checkpoint {step} could not be read ({_first_line(error)})")
+            why = _first_line(error)
+        if hosts.any_of(got is None):
+            passed_over.append(f"checkpoint {step} could not be read ({why})")
+            continue
+        rng = jax.random.wrap_key_data(got.train["rng"])
+        state = TrainState(**{**got.train, "ema": got.ema, "rng": rng})
+        if not jax.jit(is_finite)(state):
+            passed_over.append(f"checkpoint {step} holds numbers that are not finite")
             continue
         for broken in steps[: steps.index(step)]:
             _set_aside(manager, broken)
-        rng = jax.random.wrap_key_data(got.train["rng"])
-        state = TrainState(**{**got.train, "ema": got.ema, "rng": rng})
         return Restored(state, got.notes, step, passed_over)
     if steps:
         raise RuntimeError(
@@ -199,7 +206,9 @@ def _first_line(error: Exception) -> str:
 
 def _set_aside(manager: ocp.CheckpointManager, step: int) -> None:
     target = manager.directory.parent / "broken" / str(step)
-    shutil.rmtree(target, ignore_errors=True)
-    target.parent.mkdir(exist_ok=True)
-    shutil.move(manager.directory / str(step), target)
+    if hosts.is_first():
+        shutil.rmtree(target, ignore_errors=True)
+        target.parent.mkdir(exist_ok=True)
+        shutil.move(manager.directory / str(step), target)
+    hosts.wait(f"broken {step}")
     manager.reload()

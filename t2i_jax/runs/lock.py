@@ -7,6 +7,8 @@ import time
 from pathlib import Path
 from typing import IO
 
+from t2i_jax.core import hosts
+
 try:
     import fcntl
 except ImportError:  # not on Windows, where nothing is locked
@@ -16,9 +18,12 @@ except ImportError:  # not on Windows, where nothing is locked
 def lock_folder(workdir: Path) -> IO[str]:
     """Lock the folder `workdir`, which exists, until the returned file is closed.
 
-    The lock ends with the process, however that ends. Raises ValueError, naming the process and the
-    host, if another process holds it.
+    The lock ends with the process, however that ends. Of several processes that train one model,
+    only the first locks. Raises ValueError, naming the process and the host, if another process
+    holds it.
     """
+    if not hosts.is_first():
+        return open(os.devnull, encoding="utf-8")
     file = open(workdir / "lock", "a+", encoding="utf-8")  # noqa: SIM115 (the caller closes it)
     if fcntl is None:
         return file

@@ -22,6 +22,7 @@ from t2i_jax.runs.lock import lock_folder
 from t2i_jax.runs.reranker import with_reranker
 from t2i_jax.runs.run_folder import (
     config_of,
+    is_longer,
     is_run,
     read_frozen,
     read_run,
@@ -159,6 +160,8 @@ def open_run(config, workdir: Path, family: Family, training: Source) -> tuple[A
     if is_run(workdir):
         run = read_run(workdir)
         if refuse_changes(run, config, training, workdir):
+            if is_longer(run, config, workdir):
+                _lengthen(run, config, workdir)
             return read_tokenizer(workdir, run), read_frozen(workdir, run)
     elif last_complete_step(workdir) is not None:
         raise ValueError(
@@ -216,4 +219,19 @@ def _write_run(config, workdir: Path, tokenizer, frozen: Frozen, training: Sourc
         }
         run["pretrained"] = {"text": named}
     # Last: a folder with run.json is a complete run.
+    _write_run_json(workdir, run)
+
+
+def _write_run_json(workdir: Path, run: dict) -> None:
     write_atomically(workdir / "run.json", json.dumps(run, indent=1, sort_keys=True))
+
+
+def _lengthen(run: dict, config, workdir: Path) -> None:
+    """Write more steps into the run.json of a finished run."""
+    before = config_of(run).train.steps
+    print(
+        f"{workdir} is finished at step {before:,}; it goes on to step {config.train.steps:,}, "
+        "with the learning rate of the longer run"
+    )
+    run["config"]["train"]["steps"] = config.train.steps
+    _write_run_json(workdir, run)

@@ -104,10 +104,11 @@ def refuse_changes(run: dict, config, training, workdir: Path) -> bool:
     If it is not and has saved a checkpoint, raises ValueError, naming each difference.
     """
     before, now = flatten(config_of(run)), flatten(config)
+    free = (*FREE, "train.steps") if is_longer(run, config, workdir) else FREE
     changed = [
         f"config.{key} is {now.get(key)!r}, the run has {before.get(key)!r}"
         for key in sorted(before.keys() | now.keys())
-        if before.get(key) != now.get(key) and not key.startswith(FREE)
+        if before.get(key) != now.get(key) and not key.startswith(free)
     ]
     if run["data"] != training.fingerprint:
         changed.append("the training data is not what it was (other files, captions or versions)")
@@ -119,6 +120,12 @@ def refuse_changes(run: dict, config, training, workdir: Path) -> bool:
             f"{workdir} holds another run; nothing was changed:\n  {listed}\nname another --workdir"
         )
     return not changed
+
+
+def is_longer(run: dict, config, workdir: Path) -> bool:
+    """Return whether the run in `workdir` is finished and `config` asks for more steps."""
+    steps = config_of(run).train.steps
+    return config.train.steps > steps and checkpoint.last_complete_step(workdir) == steps
 
 
 def refuse_other_frozen_settings(before, config, sections) -> None:

@@ -1,18 +1,20 @@
 """The only training loop: it knows steps, writers and checkpoints, never a family or a measure."""
 
 import functools
+import json
 import math
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
-from t2i_jax.core import state
-from t2i_jax.core.family import Variables
+from t2i_jax.core import hosts, state
+from t2i_jax.core.family import Frozen, Variables
 from t2i_jax.core.source import Source
 from t2i_jax.data import loader
 from t2i_jax.families.load import load_family
@@ -22,6 +24,7 @@ from t2i_jax.runs.frozen import tree_hash
 from t2i_jax.runs.prepare import Prepared, Split, prepare_run
 from t2i_jax.training import parallel, step
 from t2i_jax.training.gradients import make_gradient_transforms
+from t2i_jax.training.optimizer import stop_frozen
 from t2i_jax.training.start import (
     begin,
     check_trainable,
@@ -29,7 +32,7 @@ from t2i_jax.training.start import (
     report_data,
     report_model,
 )
-from t2i_jax.training.writers import Writers
+from t2i_jax.training.writers import NoWriters, Writers
 
 
 class Stopped(RuntimeError):
@@ -60,13 +63,15 @@ class Session(NamedTuple):
     create: Callable
     update: Callable
     measure: Callable
+    is_finite: Callable
     manager: Any
-    writers: Writers
+    writers: Writers | NoWriters
 
     def pipeline(self, ema, weights: str = "") -> Pipeline:
         """Return a pipeline of averaged weights."""
         p = self.prepared
-        variables = Variables(ema["params"], ema["extra"], p.frozen_for_drawing)
+        frozen = jax.tree.map(jnp.asarray, p.frozen_for_drawing)  # sent to the device once
+        variables = Variables(ema["params"], ema["extra"], cast(Frozen, frozen))
         return Pipeline(p.config, p.family, variables, p.tokenizer, weights)
 
 
@@ -79,15 +84,21 @@ def train(config, workdir, evaluators: Evaluators = NO_EVALUATORS) -> Pipeline:
     saving), for a loss that is not finite, and when the disk is full.
     """
     workdir, place = Path(workdir), parallel.make(config.parallel)
-    prepared = prepare_run(config, workdir, functools.partial(check_trainable, place=place))
+    text = json.dumps(config.to_dict(), sort_keys=True)
+    hosts.refuse_differences({"the config": text, "the version of JAX": jax.__version__})
+    check = functools.partial(check_trainable, place=place)
+    prepared = hosts.first_then_others(lambda: prepare_run(config, workdir, check))
+    hosts.refuse_differences({"the training data": prepared.training.source.fingerprint})
     report_data(prepared)
     with prepared.lock, checkpoint.open_manager(workdir) as manager:
         programs = make_programs(prepared, place)
         current, pending, first = begin(prepared, manager, programs["create"], place)
         report_model(prepared.config, place.take(current), first)
         stop, release = catch_signals()
-        writers = Writers(
-            workdir, first, prepared.config.train.steps, prepared.config.train.batch_size
+        every = prepared.config.train
+        first_process = hosts.is_first()
+        writers = (
+            Writers(workdir, first, every.steps, every.batch_size) if first_process else NoWriters()
         )
         session = Session(prepared, place, evaluators, **programs, manager=manager, writers=writers)
         try:
@@ -102,7 +113,7 @@ def train(config, workdir, evaluators: Evaluators = NO_EVALUATORS) -> Pipeline:
         finally:
             release()
             writers.close()
-    ema = place.take(current).ema
+    ema = hosts.local_copy(place.take(current).ema)
     return session.pipeline(ema, tree_hash(jax.tree.map(np.asarray, ema["params"])))
 
 
@@ -120,12 +131,14 @@ def make_programs(prepared: Prepared, place: parallel.Parallel) -> dict[str, Cal
         accumulate=config.train.accumulate,
         axis_name=place.axis_name,
         augment=prepared.augment,
+        stop_frozen=stop_frozen(config.optim),
         **make_gradient_transforms(config.optim),
     )
     return {
         "create": functools.partial(state.create, family, optimizers, shapes, config.seed),
         "update": place.compile(update),
         "measure": jax.jit(step.make_measure(family)),
+        "is_finite": jax.jit(state.is_finite),
     }
 
 
@@ -141,8 +154,11 @@ def run_steps(session: Session, current, pending: list, first: int, stop: list[s
         current, metrics = session.update(current, frozen, batch)
         pending.append(metrics)
         writers.bar.update()
-        last, stopping, loss = number == every.steps, bool(stop), None
-        if number % every.log_every == 0 or last:
+        last, loss = number == every.steps, None
+        telling = number % every.log_every == 0 or last
+        # Several processes agree once a line: more often would keep the devices waiting.
+        stopping = hosts.any_of(bool(stop)) if telling or jax.process_count() == 1 else False
+        if telling:
             pending = finite(pending, number, session.manager)
             means = {k: float(np.mean([row[k] for row in pending])) for k in pending[0]}
             writers.progress(number, means)
@@ -153,18 +169,25 @@ def run_steps(session: Session, current, pending: list, first: int, stop: list[s
             for often in (every.eval_every, every.score_every)
         )
         if evaluating or scoring:
-            ema = jax.block_until_ready(place.take(current).ema)
+            used = place.take(current).ema, place.take(frozen)
+            ema, frozen_here = hosts.local_copy(jax.block_until_ready(used))
             with writers.paused():
-                loss = evaluate(session, ema, number) if evaluating else None
-                if scoring:
-                    score(session, ema, number)
+                if hosts.is_first():
+                    loss = evaluate(session, ema, frozen_here, number) if evaluating else None
+                    if scoring:
+                        score(session, ema, number)
+                loss = hosts.of_first(loss)
         if number % every.save_every == 0 or last or stopping:
             pending = finite(pending, number, session.manager)
+            whole = place.take(current)
+            if not session.is_finite(whole):
+                raise diverged(f"a weight is not finite after step {number}", session.manager)
             writers.flush()
-            checkpoint.save(session.manager, place.take(current), {"pending": pending}, loss)
+            checkpoint.save(session.manager, whole, {"pending": pending}, loss)
         if stopping and not last:
             checkpoint.wait(session.manager)
-            raise Stopped(f"{stop[0]}: saved at step {number}; the same command goes on from there")
+            name = stop[0] if stop else "another process was stopped"
+            raise Stopped(f"{name}: saved at step {number}; the same command goes on from there")
     return current
 
 
@@ -172,17 +195,19 @@ def read_batches(session: Session, first: int) -> Iterator:
     """Yield the batches of the steps after `first`, on the devices."""
     config, (source, columns) = session.prepared.config, session.prepared.training
     size, steps = config.train.batch_size, config.train.steps
-    batches = loader.batches(source, columns, size, config.seed, first, steps)
+    rows = session.place.local_rows(size)
+    batches = loader.batches(source, columns, size, config.seed, first, steps, rows)
     return loader.prefetch(batches, session.place.put_batch)
 
 
-def evaluate(session: Session, ema, number: int) -> float | None:
+def evaluate(session: Session, ema, frozen, number: int) -> float | None:
     """Write the validation losses and a contact sheet.
 
+    frozen: what training uses, on the devices.
     Returns the loss that ranks checkpoints, or None where a lower loss is not a better model.
     """
     p, writers = session.prepared, session.writers
-    losses = validate(session.measure, ema, p.frozen, p.validation, p.config)
+    losses = validate(session.measure, ema, frozen, p.validation, p.config)
     writers.write(number, losses)
     if session.evaluators.grid:
         page = session.evaluators.grid(
@@ -233,13 +258,18 @@ def finite(pending: list[dict], number: int, manager) -> list[dict]:
     for i, row in enumerate(rows):
         bad = [name for name, value in row.items() if not math.isfinite(value)]
         if bad:
-            checkpoint.wait(manager)
-            raise Stopped(
-                f"{bad[0]} is {row[bad[0]]} at step {number - len(rows) + i + 1}; the last good "
-                f"checkpoint is of step {manager.latest_step()}. A smaller optim.learning_rate or "
-                "optim.clip may help."
-            )
+            step = number - len(rows) + i + 1
+            raise diverged(f"{bad[0]} is {row[bad[0]]} at step {step}", manager)
     return rows
+
+
+def diverged(what: str, manager) -> Stopped:
+    """Return the error of a training that diverged. Waits until the last save is on disk."""
+    checkpoint.wait(manager)
+    return Stopped(
+        f"{what}; the last good checkpoint is of step {manager.latest_step()}. A smaller "
+        "optim.learning_rate or optim.clip may help."
+    )
 
 
 def catch_signals() -> tuple[list[str], Callable[[], None]]:

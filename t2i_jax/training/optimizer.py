@@ -1,7 +1,7 @@
 """Optimizers: an optax transformation from `config.optim`."""
 
 import re
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 
 import jax
 import jax.numpy as jnp
@@ -102,6 +102,25 @@ def check_freeze(config, params) -> None:
             raise ValueError(f"optim.freeze = {pattern!r} matches no parameter; some paths: {some}")
     if not any("trained" in kinds[player] for player in params):
         raise ValueError(f"optim.freeze leaves nothing to train; some paths: {some}")
+
+
+def stop_frozen(config) -> Callable | None:
+    """Return (player, params) -> params, equal, through whose frozen leaves no gradient passes.
+
+    So their gradients are not computed, and do not count in the metric `grad_norm`. Returns None if
+    `config` freezes nothing.
+    """
+    patterns = [own.get("freeze", "") for own in config.players.values()]
+    if not any([config.freeze, *patterns]):
+        return None
+
+    def stop(player, params):
+        kinds = _kinds(_settings(config, player).freeze, player, params)
+        return jax.tree.map(
+            lambda kind, x: jax.lax.stop_gradient(x) if kind == "frozen" else x, kinds, params
+        )
+
+    return stop
 
 
 def _optimizer(config, rate) -> optax.GradientTransformation:

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -21,9 +20,12 @@ class Parallel(NamedTuple):
     """One way of running a step on several devices.
 
     axis_name: for `load_family` and `make_step`; None under jit.
-    layout: (shapes of a state) -> the same with shardings, for restoring a checkpoint.
-    put_state, put_frozen, put_batch: (host or single-device tree) -> the tree where the step
+    layout: (shapes of a state) -> the same with shardings: where a state is created, and restored
+        from a checkpoint.
+    put_state, put_frozen: (a tree as `layout` says, or on the host) -> the tree where the step
         takes it.
+    put_batch: (the rows `local_rows` of a batch) -> the global batch where the step takes it.
+    local_rows: (batch size) -> int [N], the rows of a batch that this process's devices need.
     take: (the state that the step returned) -> a plain tree of global arrays, for checkpoints and
         evaluation.
     compile: (step) -> compiled step(state, frozen, batch), which donates the state.
@@ -35,6 +37,7 @@ class Parallel(NamedTuple):
     put_state: Callable
     put_frozen: Callable
     put_batch: Callable
+    local_rows: Callable
     take: Callable
     compile: Callable
     devices: int
@@ -52,6 +55,11 @@ def make(config, devices=None) -> Parallel:
             raise ValueError(
                 "parallel.fsdp needs parallel.mode = 'jit': pmap keeps a whole copy of the state "
                 "on each device"
+            )
+        if jax.process_count() > 1:
+            raise ValueError(
+                "parallel.mode = 'pmap' trains one model for each process: with several, set it to "
+                "'jit'"
             )
         return _pmap(devices or jax.local_devices())
     if config.mode == "jit":
@@ -93,13 +101,30 @@ def _jit(mesh: Mesh) -> Parallel:
         return jax.tree.map(_on, tree, state_sharding(tree))
 
     def put_state(tree):
-        return jax.device_put(tree, state_sharding(tree))
+        return jax.tree.map(put_array, tree, state_sharding(tree))
+
+    split = NamedSharding(mesh, PartitionSpec(("data", "fsdp")))
+
+    def local_rows(size):
+        parts = split.addressable_devices_indices_map((size,)).values()
+        return np.unique(np.concatenate([np.arange(size)[part] for part in parts]))
 
     def put_batch(batch):
-        split = NamedSharding(mesh, PartitionSpec(("data", "fsdp")))
-        return jax.tree.map(
-            lambda x: jax.make_array_from_process_local_data(split, np.asarray(x)), batch
-        )
+        ours = len(split.addressable_devices) / mesh.size
+
+        def put(x):
+            x = np.asarray(x)
+            size = round(len(x) / ours)
+            rows = local_rows(size)
+
+            def part(index):
+                first, last, _ = index[0].indices(size)
+                begin = np.searchsorted(rows, first)
+                return x[begin : begin + last - first]
+
+            return jax.make_array_from_callback((size, *x.shape[1:]), split, part)
+
+        return jax.tree.map(put, batch)
 
     def compile(step):
         def with_layout(state, frozen, batch):
@@ -109,7 +134,15 @@ def _jit(mesh: Mesh) -> Parallel:
         return jax.jit(with_layout, donate_argnums=0)
 
     return Parallel(
-        None, layout, put_state, put_state, put_batch, lambda state: state, compile, mesh.size
+        axis_name=None,
+        layout=layout,
+        put_state=put_state,
+        put_frozen=put_state,
+        put_batch=put_batch,
+        local_rows=local_rows,
+        take=lambda state: state,
+        compile=compile,
+        devices=mesh.size,
     )
 
 
@@ -128,7 +161,7 @@ def _pmap(devices) -> Parallel:
         return jax.tree.map(lambda x: np.asarray(x).reshape(count, -1, *x.shape[1:]), batch)
 
     def compile(step):
-        compiled = jax.pmap(step, AXIS, in_axes=(0, None, 0), devices=devices, donate_argnums=0)
+        compiled = jax.pmap(step, AXIS, devices=devices, donate_argnums=0)
 
         def run(state, frozen, batch):
             state, metrics = compiled(state, frozen, batch)
@@ -137,15 +170,26 @@ def _pmap(devices) -> Parallel:
         return run
 
     return Parallel(
-        AXIS,
-        layout,
-        put_state,
-        lambda tree: jax.tree.map(jnp.asarray, tree),
-        put_batch,
-        first,
-        compile,
-        count,
+        axis_name=AXIS,
+        layout=layout,
+        put_state=put_state,
+        put_frozen=put_state,
+        put_batch=put_batch,
+        local_rows=np.arange,
+        take=first,
+        compile=compile,
+        devices=count,
     )
+
+
+def put_array(x, sharding: jax.sharding.Sharding):
+    """Return the array x, a whole one on this host or one that is placed already, as `sharding`."""
+    if isinstance(x, jax.Array) and x.sharding.is_equivalent_to(sharding, x.ndim):
+        return x
+    if sharding.is_fully_addressable:
+        return jax.device_put(x, sharding)
+    x = np.asarray(x)
+    return jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])
 
 
 def _on(x, sharding) -> jax.ShapeDtypeStruct:

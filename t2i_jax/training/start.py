@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from t2i_jax.convert.load import find_importer
 from t2i_jax.core.family import Family, parameter_shapes, updates_per_step
@@ -12,7 +13,7 @@ from t2i_jax.core.trees import mismatches
 from t2i_jax.runs import checkpoint
 from t2i_jax.runs.prepare import Prepared
 from t2i_jax.training import optimizer
-from t2i_jax.training.parallel import Parallel
+from t2i_jax.training.parallel import Parallel, put_array
 
 
 def check_batch_size(config, devices: int, updates: int = 1) -> None:
@@ -47,12 +48,15 @@ def begin(prepared: Prepared, manager, create: Callable, place: Parallel):
     The state is restored from the newest checkpoint, or started from `init_from`, or fresh.
     create: () -> a fresh state, fit for jit.
     """
-    restored = checkpoint.restore(manager, jax.eval_shape(create), place.layout)
+    shapes = jax.eval_shape(create)
+    restored = checkpoint.restore(manager, shapes, place.layout)
     if restored:
         for line in restored.passed_over:
             print(f"{line}; it was moved to broken/, and step {restored.step} is used instead")
         return place.put_state(restored.state), restored.notes["pending"], restored.step
-    config, fresh = prepared.config, jax.jit(create)()
+    # Each device computes its own part, so a model may be larger than the memory of one.
+    parts = jax.tree.map(lambda x: x.sharding, place.layout(shapes))
+    config, fresh = prepared.config, jax.jit(create, out_shardings=parts)()
     importer = find_importer(config.init_from)
     if importer:
         start = with_params(fresh, importer.start(config, fresh.params))
@@ -74,18 +78,25 @@ def start_from_run(origin, fresh: TrainState) -> TrainState:
     if wrong := mismatches(there, here):
         listed = "\n  ".join(wrong[:5])
         raise ValueError(f"the weights of init_from = {origin} do not fit this model:\n  {listed}")
-    extra = jax.tree.map(lambda _, x: jnp.array(x), fresh.extra, there["extra"])
-    fresh = fresh._replace(extra=extra, ema={**fresh.ema, "extra": jax.tree.map(jnp.copy, extra)})
+    extra, average = (
+        jax.tree.map(
+            lambda x, new: put_array(np.array(new), x.sharding), fresh.extra, there["extra"]
+        )
+        for _ in range(2)
+    )
+    fresh = fresh._replace(extra=extra, ema={**fresh.ema, "extra": average})
     return with_params(fresh, jax.tree.map(lambda _, x: x, fresh.params, there["params"]))
 
 
 def with_params(fresh: TrainState, params) -> TrainState:
     """Return `fresh` with other parameters, and with these as their own average."""
-    # A copy: the step gives its state away, and these may be cached elsewhere.
-    params = jax.tree.map(jnp.array, params)
-    return fresh._replace(
-        params=params, ema={**fresh.ema, "params": jax.tree.map(jnp.copy, params)}
-    )
+
+    def put(new, old):
+        # A copy: the step gives its state away, and these may be cached elsewhere.
+        return jnp.copy(old) if new is old else put_array(np.array(new), old.sharding)
+
+    params, average = (jax.tree.map(put, params, fresh.params) for _ in range(2))
+    return fresh._replace(params=params, ema={**fresh.ema, "params": average})
 
 
 def report_data(prepared: Prepared) -> None:

@@ -35,6 +35,15 @@ def mean_gradients(loss: Callable, player: str, params, ctx: Context):
     return gradients, extra, means
 
 
+def trained_only(loss: Callable, player: str, stop_frozen: Callable) -> Callable:
+    """Return a loss whose gradient stops at the frozen parameters of `player`."""
+
+    def stopped(params, ctx: Context):
+        return loss({**params, player: stop_frozen(player, params[player])}, ctx)
+
+    return stopped
+
+
 def per_example_gradients(transform: Callable) -> Callable:
     """Return a function like `mean_gradients` that applies `transform` before the mean.
 
@@ -119,6 +128,7 @@ def make_step(
     augment: Callable | None = None,
     per_example: Callable | None = None,
     after_mean: Callable | None = None,
+    stop_frozen: Callable | None = None,
 ) -> Callable:
     """Return step(state, frozen, batch) -> (state, metrics).
 
@@ -130,6 +140,7 @@ def make_step(
         (clipping). It costs a gradient for each example.
     after_mean: (gradients, key) -> gradients, applied once to the mean over all parts and devices
         (noise). The key differs for each step, player and update.
+    stop_frozen: (player, params) -> params, equal, without gradients where nothing is trained.
     axis_name: of pmap; gradients and metrics are averaged over its devices. Without, the batch is
         the global one.
     """
@@ -147,6 +158,8 @@ def make_step(
         examples = in_parts((batch, keys, weight), parts)
 
         for number, (player, loss) in enumerate(family.losses.items()):
+            if stop_frozen is not None:
+                loss = trained_only(loss, player, stop_frozen)
 
             def update(current, part, player=player, loss=loss, number=number):
                 own, own_opt_state, extra = current

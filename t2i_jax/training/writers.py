@@ -105,6 +105,31 @@ class Writers:
         self.files[name].flush()
 
 
+class NoWriters:
+    """What the other processes of a training have in place of `Writers`: it writes nothing."""
+
+    bar = tqdm(disable=True)
+    paused = contextlib.nullcontext
+
+    def write(self, step: int, values: dict[str, float]) -> None:
+        """Do nothing."""
+
+    def image(self, name: str, step: int, image) -> None:
+        """Do nothing."""
+
+    def progress(self, step: int, values: dict[str, float]) -> None:
+        """Do nothing."""
+
+    def warn(self, step: int, message: str) -> None:
+        """Do nothing."""
+
+    def flush(self) -> None:
+        """Do nothing."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
 def cut_back(path: Path, step: int) -> None:
     """Drop the lines of a JSON-lines file after `step`, and an incomplete last line."""
     if not path.exists():

@@ -126,3 +126,17 @@ def test_a_pickle_is_never_loaded(tmp_path):
     with pytest.raises(Exception, match=r"(?i)header|safetensor|deserializ"):
         load_frozen(tmp_path, "abc")
     assert not (tmp_path / "exploded").exists()
+
+
+def test_a_checkpoint_that_is_not_finite_is_passed_over(tmp_path):
+    """Every resume would stop on the next step."""
+    bad = state_at(2)
+    bad.opt_state["model"][0].mu["b"] = bad.opt_state["model"][0].mu["b"].at[1].set(jnp.inf)
+    with checkpoint.open_manager(tmp_path) as manager:
+        checkpoint.save(manager, state_at(1), {})
+        checkpoint.save(manager, bad, {})
+    got = restored(tmp_path)
+    assert got.step == 1
+    assert got.passed_over == ["checkpoint 2 holds numbers that are not finite"]
+    assert (tmp_path / "broken" / "2").is_dir()
+    assert_same(got.state, state_at(1))

@@ -10,7 +10,9 @@ import threading
 import time
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from t2i_jax import config as configs
@@ -143,6 +145,21 @@ def test_killed_three_times_and_resumed_is_the_same_run(never_killed, tmp_path):
     assert_same_run(workdir, never_killed)
 
 
+def test_a_finished_run_can_be_made_longer(never_killed, tmp_path, smoke, capsys):
+    workdir = tmp_path / "longer"
+    shutil.copytree(never_killed, workdir)
+    changes = STEPS[1:]
+    with pytest.raises(ValueError, match=r"config.train.steps is 39, the run has 40"):
+        loop.train(smoke("shapes", *changes, "train.steps=39"), workdir)
+    loop.train(smoke("shapes", *changes, "train.steps=42"), workdir)
+    assert "finished at step 40; it goes on to step 42" in capsys.readouterr().out
+    assert read_run(workdir)["config"]["train"]["steps"] == 42
+    assert checkpoint.last_complete_step(workdir) == 42
+    lines = (workdir / "metrics.jsonl").read_text().splitlines()
+    before = (never_killed / "metrics.jsonl").read_text().splitlines()
+    assert lines[: len(before)] == before and json.loads(lines[-1])["step"] == 42
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_saves_and_leaves(never_killed, tmp_path, number):
     workdir = tmp_path / "stopped"
@@ -202,12 +219,12 @@ def test_two_players_and_their_statistics_resume_bit_for_bit(smoke, tmp_path):
 def test_init_from_starts_with_the_other_runs_weights(never_killed):
     ema, _ = checkpoint.restore_ema(never_killed)
     fresh = state.TrainState(
-        0, jax.tree.map(np.zeros_like, ema["params"]), {}, {}, {"params": None, "extra": {}}, None
+        0, jax.tree.map(jnp.zeros_like, ema["params"]), {}, {}, {"params": None, "extra": {}}, None
     )
     started = start.start_from_run(never_killed, fresh)
     jax.tree.map(np.testing.assert_array_equal, started.params, ema["params"])
     jax.tree.map(np.testing.assert_array_equal, started.ema["params"], ema["params"])
-    wrong = fresh._replace(params={"model": {"net": {"x": np.zeros(3)}}})
+    wrong = fresh._replace(params={"model": {"net": {"x": jnp.zeros(3)}}})
     with pytest.raises(ValueError, match="do not fit this model"):
         start.start_from_run(never_killed, wrong)
 
@@ -247,6 +264,27 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(
         loop.train(config, tmp_path / "run")
     ema, step = checkpoint.restore_ema(tmp_path / "run")
     assert step == 4 and all(np.isfinite(x).all() for x in jax.tree.leaves(ema["params"]))
+
+
+def test_weights_that_are_not_finite_are_never_saved(smoke, tmp_path, monkeypatch):
+    """The loss of the step that made them was finite."""
+    config, real = smoke("shapes", "train.save_every=2"), loop.make_optimizers
+
+    def poisoned(config, family):
+        infinite = optax.GradientTransformation(
+            lambda params: jnp.int32(0),
+            lambda updates, count, params: (
+                jax.tree.map(lambda x: jnp.where(count == 3, jnp.inf, x), updates),
+                count + 1,
+            ),
+        )
+        return {"model": optax.chain(real(config, family)["model"], infinite)}
+
+    monkeypatch.setattr(loop, "make_optimizers", poisoned)
+    with pytest.raises(
+        loop.Stopped, match="not finite after step 4; the last good checkpoint is of step 2"
+    ):
+        loop.train(config, tmp_path / "run")
 
 
 def test_a_full_disk_ends_the_run_and_names_path_and_step(never_killed, tmp_path):

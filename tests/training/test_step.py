@@ -6,10 +6,11 @@ import numpy as np
 import optax
 import pytest
 
+from t2i_jax.config import base
 from t2i_jax.core import state
 from t2i_jax.core.family import Family
 from t2i_jax.core.random import example_keys
-from t2i_jax.training import gradients, step
+from t2i_jax.training import gradients, optimizer, step
 
 
 def two_players():
@@ -256,3 +257,33 @@ def test_a_metric_named_loss_is_refused():
     now = state.create(family, optimizers, batch, seed=0)
     with pytest.raises(ValueError, match='a metric named "loss"'):
         step.make_step(family, optimizers, ema_decay=0.5)(now, {}, batch)
+
+
+def test_frozen_parameters_cost_no_gradient_and_do_not_count_in_the_norm():
+    """Of two layers on data, the first is frozen: 2 products forward, 1 backward; else 3."""
+    size = 64
+
+    def loss(params, ctx):
+        x = ctx.batch["image"].reshape(4, -1)[:, :size] / 255.0
+        out = x @ params["model"]["first"] @ params["model"]["second"]
+        return jnp.square(out).mean(1), ({}, {})
+
+    def init(rng, batch):
+        return {"model": {"first": jnp.eye(size), "second": jnp.eye(size)}}, {}
+
+    family, optimizers = Family(init, {"model": loss}, {}, {}), {"model": optax.sgd(0.0)}
+    pictures = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3)).astype(np.uint8)
+    batch = {"image": pictures, "index": np.arange(4)}
+    now = state.create(family, optimizers, batch, 0)
+    flops, norms = [], []
+    for pattern in ("", "first"):
+        settings = base().optim
+        settings.freeze = pattern
+        stop = optimizer.stop_frozen(settings)
+        update = jax.jit(step.make_step(family, optimizers, ema_decay=0.5, stop_frozen=stop))
+        flops.append(update.lower(now, {}, batch).compile().cost_analysis()["flops"])
+        norms.append(update(now, {}, batch)[1]["grad_norm"])
+    product = 2 * 4 * size * size
+    assert 1.9 * product < flops[0] - flops[1] < 2.2 * product + 2 * 4 * size * size
+    # The gradients of both layers are equal here: x^T y with y = x.
+    np.testing.assert_allclose(norms[0], np.sqrt(2) * norms[1], rtol=1e-5)

@@ -1,0 +1,198 @@
+"""Two processes with two devices each train what one device trains, and agree on what happens."""
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from t2i_jax.core import hosts
+from t2i_jax.runs import checkpoint
+from t2i_jax.training import parallel
+from tests.conftest import ROOT
+
+TRAIN = (
+    "train",
+    f"--config={ROOT}/configs/shapes.py:smoke",
+    "--config.train.steps=10",
+    "--config.train.log_every=2",
+    "--config.train.save_every=5",
+    "--config.train.eval_every=5",
+    "--config.model.dropout=0.1",
+    "--config.evaluate.num=4",
+)
+# Each process prints what it finds as a line of JSON.
+AGREE = """
+import json, sys
+from t2i_jax.core import hosts
+hosts.start(sys.argv[1], 2, int(sys.argv[2]))
+import jax, numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from t2i_jax.training.parallel import put_array
+
+me, said = jax.process_index(), {}
+said["first"] = hosts.is_first()
+said["any"] = [hosts.any_of(False), hosts.any_of(me == 1)]
+said["of_first"] = [hosts.of_first(0.1 + me), hosts.of_first(None)]
+order = []
+said["in_turn"] = hosts.first_then_others(lambda: order.append(me) or f"by {me}")
+hosts.refuse_differences({"the config": "same"})
+try:
+    hosts.refuse_differences({"the data": "same", "the config": str(me)})
+except ValueError as error:
+    said["refused"] = str(error)
+def fail():
+    raise ValueError("no such folder")
+try:
+    hosts.first_then_others(fail)
+except (ValueError, RuntimeError) as error:
+    said["failed"] = f"{type(error).__name__}: {error}"
+split = NamedSharding(Mesh(np.array(jax.devices()), ("all",)), PartitionSpec("all"))
+x = put_array(np.arange(8), split)
+said["parts"] = sorted(int(part.data[0]) for part in x.addressable_shards)
+said["whole"] = np.asarray(hosts.local_copy({"x": x})["x"]).tolist()
+hosts.wait("the end")
+print("SAID", json.dumps(said))
+"""
+
+
+def processes(commands, devices: int) -> list[tuple[int, str]]:
+    """Run commands side by side. Returns (exit code, output) of each."""
+    count = f"--xla_force_host_platform_device_count={devices}"
+    flags = re.sub(r"--xla_force_host_platform_device_count=\d+", count, os.environ["XLA_FLAGS"])
+    running = [
+        subprocess.Popen(
+            [sys.executable, *command],
+            env={**os.environ, "XLA_FLAGS": flags},
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for command in commands
+    ]
+    outputs = [process.communicate(timeout=300)[0] for process in running]
+    return [(process.returncode, out) for process, out in zip(running, outputs, strict=True)]
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def train(workdir, *more, others=()):
+    """Train by two processes with two devices each. others: arguments of the second alone."""
+    group = [f"--coordinator=127.0.0.1:{free_port()}", "--processes=2"]
+    common = ["main.py", *TRAIN, f"--workdir={workdir}", *group, *more]
+    return processes([[*common, "--process_id=0"], [*common, *others, "--process_id=1"]], 2)
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """The run folder of one process with one device."""
+    workdir = tmp_path_factory.mktemp("hosts") / "alone"
+    ((code, said),) = processes([["main.py", *TRAIN, f"--workdir={workdir}"]], 1)
+    assert code == 0, said
+    return workdir
+
+
+def lines(workdir):
+    text = (workdir / "metrics.jsonl").read_text(encoding="utf-8")
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def names(workdir):
+    """Return the files of a run, without those that each process or each run names itself."""
+    ours = (path.relative_to(workdir) for path in workdir.rglob("*") if path.is_file())
+    return sorted(str(p) for p in ours if p.parts[0] not in ("checkpoints", "tensorboard"))
+
+
+def test_two_processes_train_what_one_trains(alone, tmp_path):
+    """The losses are equal, and the files; the state is split over both, and found by one."""
+    both = tmp_path / "both"
+    for code, said in train(both, "--config.parallel.fsdp=4"):
+        assert code == 0, said
+    assert names(both) == names(alone)
+    for name in ("run.json", "tokenizer.json"):
+        ours, theirs = (json.loads((w / name).read_text()) for w in (alone, both))
+        if name == "run.json":
+            assert theirs["config"].pop("parallel") != ours["config"].pop("parallel")
+        assert ours == theirs
+    assert len(lines(alone)) == 7
+    for ours, theirs in zip(lines(alone), lines(both), strict=True):
+        assert ours.keys() == theirs.keys()
+        np.testing.assert_allclose(list(theirs.values()), list(ours.values()), rtol=1e-5)
+    ours, theirs = (checkpoint.restore_ema(w)[0]["params"] for w in (alone, both))
+    largest = jax.tree.map(lambda a, b: jnp.abs(a - b).max(), ours, theirs)
+    assert max(map(float, jax.tree.leaves(largest))) < 1e-3  # Adam magnifies rounding at first
+
+
+def test_processes_with_different_configs_are_refused(tmp_path):
+    workdir = tmp_path / "run"
+    for code, said in train(workdir, others=["--config.optim.learning_rate=0.5"]):
+        assert code == 1
+        assert "train: the config of process 1 is not that of process 0: start all" in said
+    assert not workdir.exists()
+
+
+def test_processes_agree():
+    address = f"127.0.0.1:{free_port()}"
+    found = []
+    for code, said in processes([["-c", AGREE, address, str(i)] for i in range(2)], 2):
+        assert code == 0, said
+        found.append(json.loads(said.split("SAID ")[1].splitlines()[0]))
+    first, second = found
+    assert first["first"] and not second["first"]
+    assert first["any"] == second["any"] == [False, True]
+    assert first["of_first"] == second["of_first"] == [0.1, None]
+    assert [first["in_turn"], second["in_turn"]] == ["by 0", "by 1"]
+    assert first["refused"] == second["refused"]
+    assert "the config of process 1 is not that of process 0" in first["refused"]
+    assert first["failed"] == "ValueError: no such folder"
+    assert second["failed"] == "RuntimeError: the first process failed: see what it printed"
+    assert [first["parts"], second["parts"]] == [[0, 2], [4, 6]]
+    assert first["whole"] == second["whole"] == list(range(8))
+
+
+def test_one_process_is_the_first_and_asks_nobody():
+    assert hosts.is_first()
+    assert hosts.any_of(True) and not hosts.any_of(False)
+    assert hosts.of_first(0.5) == 0.5 and hosts.of_first(None) is None
+    assert hosts.first_then_others(lambda: "done") == "done"
+    tree = {"x": np.arange(3)}
+    assert hosts.local_copy(tree) is tree
+
+
+def test_part_of_an_address_is_refused():
+    with pytest.raises(
+        ValueError, match=r"--coordinator=HOST:PORT, --processes=N and --process_id"
+    ):
+        hosts.start("127.0.0.1:1", None, 0)
+
+
+@pytest.mark.parametrize(
+    ("environment", "several"),
+    [
+        ({}, False),
+        ({"SLURM_NTASKS": "1"}, False),
+        ({"SLURM_NTASKS": "16"}, True),
+        ({"OMPI_COMM_WORLD_SIZE": "2"}, True),
+        ({"TPU_WORKER_HOSTNAMES": "localhost"}, False),
+        ({"TPU_WORKER_HOSTNAMES": "10.0.0.1,10.0.0.2"}, True),
+    ],
+)
+def test_what_a_cluster_is_known_by(environment, several):
+    assert hosts.on_cluster(environment) == several
+
+
+def test_pmap_over_several_processes_is_refused(smoke, monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    with pytest.raises(ValueError, match=r"one model for each process.*'jit'"):
+        parallel.make(smoke("shapes", "parallel.mode=pmap").parallel)
