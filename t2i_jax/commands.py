@@ -4,6 +4,7 @@ What imports JAX or TensorFlow is imported where it is used, so that a mistake i
 argument is told at once.
 """
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from t2i_jax import config as configs
-from t2i_jax.core.files import data_dir
+from t2i_jax.core.files import atomic_path, check_folder, data_dir, make_folder
 from t2i_jax.core.registry import lookup, names_with
 
 # What a user can mend: shown as one line. Anything else is a bug and shows its trace.
@@ -70,7 +71,7 @@ def sample(args, overrides) -> None:
                 "--from draws a picture with its own seed and settings: leave out --num, --seed "
                 "and --config.sample"
             )
-        _redraw(_load(args, overrides), Path(args.origin).resolve(), Path(args.out))
+        _redraw(_load(args, overrides), Path(os.path.abspath(args.origin)), Path(args.out))
         return
     prompts = args.prompt or read_prompts(args.prompts)
     _save(_load(args, overrides)(prompts, num=num, seed=seed), args.out)
@@ -79,7 +80,7 @@ def sample(args, overrides) -> None:
 def _redraw(pipe, origin: Path, out: Path) -> None:
     image, same = pipe.redraw(origin)
     path = out / f"{origin.parent.name}-{origin.stem}-again.png"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     image.save(path)
     if not same:
         raise ValueError(f"{path}: NOT the same pixels (another machine or version?)")
@@ -92,11 +93,13 @@ def read_prompts(path) -> list[str]:
     Raises FileNotFoundError if there is none, ValueError if it is no UTF-8 text or has no prompt.
     """
     if not Path(path).is_file():
-        raise FileNotFoundError(f"--prompts: there is no file {path}")
+        raise FileNotFoundError(f"--prompts: there is no file {path}: name a text file")
     try:
         lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise ValueError(f"--prompts: {path} is not UTF-8 text ({error})") from None
+    if any("\0" in line for line in lines):
+        raise ValueError(f"--prompts: {path} has NUL bytes: save it as UTF-8 text")
     if not (prompts := [line.strip() for line in lines if line.strip()]):
         raise ValueError(f"--prompts: {path} has no prompt: write one a line")
     return prompts
@@ -130,15 +133,32 @@ def interpolate(args, overrides) -> None:
 
 def encode(args, overrides) -> None:
     """Write the codes or latents of pictures to a .npy file."""
+    if Path(args.out).is_dir():
+        raise IsADirectoryError(f"--out: {args.out} is a folder: name a file to write, X.npy")
+    check_folder(Path(args.out).parent)
     encoded = _load(args, overrides).encode(args.image)
-    np.save(args.out, encoded)
+    with atomic_path(Path(args.out)) as part, open(part, "wb") as file:
+        np.save(file, encoded)
     print(f"{args.out}: {encoded.dtype} {list(encoded.shape)}")
 
 
 def decode(args, overrides) -> None:
     """Write the pictures of codes or latents."""
-    images = _load(args, overrides).decode(np.load(args.codes, allow_pickle=False))
+    images = _load(args, overrides).decode(read_codes(args.codes))
     _save_all(images, [args.codes] * len(images), args.out)
+
+
+def read_codes(path) -> np.ndarray:
+    """Read a file of `encode`. Raises FileNotFoundError if there is none, ValueError if damaged."""
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"--codes: there is no file {path}: name a file of the command encode")
+    try:
+        with open(path, "rb") as file:
+            return np.lib.format.read_array(file, allow_pickle=False)
+    except Exception as error:  # NumPy raises many kinds for broken bytes
+        raise ValueError(
+            f"--codes: {path} is damaged, or no file of the command encode ({error})"
+        ) from error
 
 
 def evaluate(args, overrides) -> None:
@@ -178,6 +198,9 @@ def compare(args, overrides) -> None:
 
 def _load(args, overrides):
     from t2i_jax import pipeline
+
+    if "out" in args and args.command != "encode":
+        check_folder(args.out)  # before anything is drawn for it
 
     return pipeline.load(args.workdir, args.checkpoint, overrides)
 

@@ -31,6 +31,30 @@ def atomic_path(path: Path) -> Iterator[Path]:
                 raise
 
 
+def check_folder(path) -> Path:
+    """Return `path`. Raises OSError, saying what would be right, if it cannot become a folder."""
+    path = Path(path)
+    there = next(p for p in (path.absolute(), *path.absolute().parents) if os.path.lexists(p))
+    if not there.is_dir():
+        what = "a broken link" if there.is_symlink() and not there.exists() else "a file"
+        raise NotADirectoryError(f"{path}: {there} is {what}, not a folder: name another folder")
+    if not os.access(there, os.W_OK):
+        raise PermissionError(f"{path}: {there} cannot be written to: name another folder")
+    return path
+
+
+def make_folder(path) -> Path:
+    """Create a folder, and those above it, if it is not there. Raises OSError as `check_folder`."""
+    path = check_folder(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise type(error)(
+            f"{path} cannot be created ({error.strerror}): name another folder"
+        ) from error
+    return path
+
+
 def write_atomically(path: Path, text: str) -> None:
     """Write a text file under a temporary name, then rename it: `path` is never half written."""
     temporary = path.with_suffix(".tmp")

@@ -9,7 +9,7 @@ from typing import Any
 
 from t2i_jax import config as configs
 from t2i_jax import pipeline
-from t2i_jax.core.files import write_atomically
+from t2i_jax.core.files import check_folder, make_folder, write_atomically
 from t2i_jax.data.load import load_source
 from t2i_jax.evaluation.during_training import EVALUATORS
 from t2i_jax.evaluation.evaluate import evaluate, read_report
@@ -47,7 +47,7 @@ def compare(
     Raises ValueError if a config has no budget, if the subjects have different data, or if `out`
     holds another comparison.
     """
-    out = Path(out)
+    out = check_folder(out)
     plan = make_plan(subjects, out, minutes, pictures, split, num, seed, overrides)
     entries = []
     for name, chosen in plan["subjects"].items():
@@ -134,7 +134,7 @@ def make_plan(subjects, out: Path, minutes, pictures, split, num, seed, override
         chosen[name] = {"subject": str(subject), "steps": steps}
     captions = num or (first.evaluate.num if first is not None else 0)
     plan = {**request, "captions": captions, "subjects": chosen}
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     write_atomically(path, json.dumps(plan, indent=1))
     return plan
 

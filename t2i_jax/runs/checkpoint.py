@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import jax
 import orbax.checkpoint as ocp
+import tensorstore
 from absl import logging
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
@@ -109,6 +110,8 @@ def restore(
             notes=ocp.args.JsonRestore(),
         )
         try:
+            for item in ("train", "ema"):
+                _read_all(Path(manager.directory) / str(step) / item)
             got: Any = manager.restore(step, args=parts)
         except Exception as error:  # whatever a damaged file makes the libraries below raise
             passed_over.append(f"checkpoint {step} could not be read ({_first_line(error)})")
@@ -129,7 +132,8 @@ def restore_ema(workdir, which: str | int = "last") -> tuple[dict, int]:
     """Restore a run's averaged weights. Returns ({"params", "extra"}, step).
 
     which: "last", "best" (lowest validation loss) or a step.
-    Raises FileNotFoundError if the run has no checkpoint, or not that one.
+    Raises FileNotFoundError if the run has no checkpoint, or not that one, ValueError if it is
+    damaged.
     """
     if not _folder(workdir).is_dir():
         raise FileNotFoundError(
@@ -147,13 +151,39 @@ def restore_ema(workdir, which: str | int = "last") -> tuple[dict, int]:
         if step is None:
             known = ", ".join(map(str, steps)) or "none"
             raise FileNotFoundError(f"{workdir} has no checkpoint {which!r}; there are {known}")
-        device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-        shapes = manager.item_metadata(step).ema
-        shapes = jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), shapes
-        )
-        parts = ocp.args.Composite(ema=ocp.args.StandardRestore(shapes))
-        return manager.restore(step, args=parts).ema, step
+        try:
+            return _read_ema(manager, step), step
+        except Exception as error:  # whatever a damaged file makes the libraries below raise
+            known = ", ".join(map(str, steps))
+            raise ValueError(
+                f"{_folder(workdir) / str(step)} is damaged ({_first_line(error)}): choose another "
+                f"checkpoint; there are {known}"
+            ) from error
+
+
+def _read_ema(manager: ocp.CheckpointManager, step: int) -> dict:
+    _read_all(Path(manager.directory) / str(step) / "ema")
+    device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    shapes = manager.item_metadata(step).ema
+    shapes = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), shapes
+    )
+    parts = ocp.args.Composite(ema=ocp.args.StandardRestore(shapes))
+    return manager.restore(step, args=parts).ema
+
+
+def _read_all(item: Path) -> None:
+    """Read all arrays of an item of a checkpoint, one after another; raise if that fails.
+
+    Orbax reads many at once. If one fails, the threads of the others print tracebacks.
+    """
+    if not item.is_dir():
+        raise FileNotFoundError(f"{item.name}/ is missing")
+    store = tensorstore.KvStore.open({"driver": "ocdbt", "base": f"file://{item}/"}).result()
+    if not (names := store.list().result()):
+        raise ValueError(f"{item.name}/ has no arrays")
+    for name in names:
+        store.read(name).result()
 
 
 def last_complete_step(workdir) -> int | None:

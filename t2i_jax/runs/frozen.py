@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 
@@ -36,8 +36,11 @@ def load_frozen(workdir, name: str) -> dict:
         raise FileNotFoundError(
             f"{path} is missing: the run needs what was fitted before its training"
         )
-    with safe_open(path, "np") as file:
-        arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (it is no dict)
+    try:
+        with safe_open(path, "np") as file:
+            arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (it is no dict)
+    except SafetensorError as error:
+        raise ValueError(f"{path} is damaged ({error}): put back the file of the training") from error
     tree = unflatten_dict(arrays, sep="/")
     if tree_hash(tree) != name:
         raise ValueError(f"{path} was changed: its content does not have the hash in its name")
