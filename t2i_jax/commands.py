@@ -13,9 +13,10 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from t2i_jax import config as configs
-from t2i_jax.core.files import atomic_path, check_folder, data_dir, make_folder
+from t2i_jax.core.files import atomic_path, check_folder, data_dir
 from t2i_jax.core.registry import lookup, names_with
 
+MAX_PICTURES = 100_000  # of one call, which holds them all in memory
 # What a user can mend: shown as one line. Anything else is a bug and shows its trace.
 UserError = (ValueError, OSError, RuntimeError)
 
@@ -74,14 +75,19 @@ def sample(args, overrides) -> None:
         _redraw(_load(args, overrides), Path(os.path.abspath(args.origin)), Path(args.out))
         return
     prompts = args.prompt or read_prompts(args.prompts)
+    if len(prompts) * num > MAX_PICTURES:
+        raise ValueError(
+            f"{len(prompts):,} prompts x --num={num} are more than {MAX_PICTURES:,} pictures, the "
+            "most of one call: give fewer prompts"
+        )
     _save(_load(args, overrides)(prompts, num=num, seed=seed), args.out)
 
 
 def _redraw(pipe, origin: Path, out: Path) -> None:
     image, same = pipe.redraw(origin)
     path = out / f"{origin.parent.name}-{origin.stem}-again.png"
-    make_folder(path.parent)
-    image.save(path)
+    with atomic_path(path) as part:
+        image.save(part)
     if not same:
         raise ValueError(f"{path}: NOT the same pixels (another machine or version?)")
     print(f"{path}: the same, bit for bit")
@@ -151,7 +157,9 @@ def decode(args, overrides) -> None:
 def read_codes(path) -> np.ndarray:
     """Read a file of `encode`. Raises FileNotFoundError if there is none, ValueError if damaged."""
     if not Path(path).is_file():
-        raise FileNotFoundError(f"--codes: there is no file {path}: name a file of the command encode")
+        raise FileNotFoundError(
+            f"--codes: there is no file {path}: name a file of the command encode"
+        )
     try:
         with open(path, "rb") as file:
             return np.lib.format.read_array(file, allow_pickle=False)
@@ -165,12 +173,13 @@ def evaluate(args, overrides) -> None:
     """Measure a run, or the ruler itself."""
     from t2i_jax.core.compile_cache import keep_compiled_programs
     from t2i_jax.evaluation.evaluate import evaluate as score
-    from t2i_jax.evaluation.evaluate import summary
+    from t2i_jax.evaluation.evaluate import summary, warn_of_other_data
     from t2i_jax.evaluation.truth import evaluate_truth
 
     if args.workdir:
         chosen = _measures(args)
         pipe = _load(args, overrides)
+        warn_of_other_data(pipe, args.workdir)
         report = score(pipe, args.workdir, args.split, args.num, args.seed, chosen)
         print(summary(report, args.workdir))
     elif args.config:

@@ -17,7 +17,7 @@ from t2i_jax.config.checks import what_is_right
 from t2i_jax.convert.load import find_importer
 from t2i_jax.core.compile_cache import keep_compiled_programs
 from t2i_jax.core.family import Family, Variables, get_ability, parameter_shapes
-from t2i_jax.core.files import make_folder
+from t2i_jax.core.files import atomic_path, make_folder
 from t2i_jax.core.registry import did_you_mean, lookup
 from t2i_jax.core.settings import like
 from t2i_jax.core.trees import mismatches
@@ -60,7 +60,8 @@ class Drawn(NamedTuple):
         first = max(taken, default=-1) + 1
         paths = [Path(folder) / f"{first + i:03d}.png" for i in range(len(self.images))]
         for path, image in zip(paths, self.images, strict=True):
-            image.save(path)
+            with atomic_path(path) as part:
+                image.save(part)
         return paths
 
 
@@ -245,20 +246,19 @@ class Pipeline:
             raise ValueError(
                 f"{path} was drawn by the weights {told['weights']}; these are {self.weights}"
             )
-        try:
-            asked = configs.migrate(told["config"]).get("reranker", {}).get("run", "")
-            settings = self.settings(told["settings"])
-        except ValueError as error:
-            raise ValueError(f"{path}: in its metadata, {error}") from error
-        if asked != self.config.reranker.run:
-            raise ValueError(
-                f"{path} was chosen with config.reranker.run={asked!r}, and here it is "
-                f"{self.config.reranker.run!r}"
-            )
         size, row = told["batch"], told["row"]
         captions, index = [""] * size, np.arange(size) + told["index"] - row
         captions[row] = told["prompt"]
-        drawn = self.draw_rows(captions, index, told["seed"], **settings)
+        try:
+            asked = configs.migrate(told["config"]).get("reranker", {}).get("run", "")
+            if asked != self.config.reranker.run:
+                raise ValueError(
+                    f"was chosen with config.reranker.run={asked!r}, and here it is "
+                    f"{self.config.reranker.run!r}"
+                )
+            drawn = self.draw_rows(captions, index, told["seed"], **told["settings"])
+        except ValueError as error:
+            raise ValueError(f"{path}, by its metadata: {error}") from error
         image = with_metadata(Image.fromarray(drawn[row]), told)
         return image, np.array_equal(before, np.asarray(image))
 

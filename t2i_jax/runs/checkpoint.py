@@ -2,14 +2,15 @@
 
 import contextlib
 import copy
+import functools
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import orbax.checkpoint as ocp
-import tensorstore
 from absl import logging
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
@@ -39,7 +40,7 @@ def open_manager(workdir) -> Iterator[ocp.CheckpointManager]:
 
     The last two checkpoints and the one of the lowest validation loss are kept.
     """
-    logging.set_verbosity(logging.ERROR)  # Orbax reports every file it touches
+    _quiet()
     keep = [
         preservation_policy.LatestN(2),
         preservation_policy.BestN(
@@ -110,8 +111,6 @@ def restore(
             notes=ocp.args.JsonRestore(),
         )
         try:
-            for item in ("train", "ema"):
-                _read_all(Path(manager.directory) / str(step) / item)
             got: Any = manager.restore(step, args=parts)
         except Exception as error:  # whatever a damaged file makes the libraries below raise
             passed_over.append(f"checkpoint {step} could not be read ({_first_line(error)})")
@@ -139,7 +138,7 @@ def restore_ema(workdir, which: str | int = "last") -> tuple[dict, int]:
         raise FileNotFoundError(
             f"{workdir} has no checkpoints: train there first, or name the folder of a run"
         )
-    logging.set_verbosity(logging.ERROR)
+    _quiet()
     options = ocp.CheckpointManagerOptions(read_only=True, best_fn=_loss, best_mode="min")
     handlers = {"ema": ocp.StandardCheckpointHandler()}
     with ocp.CheckpointManager(
@@ -162,28 +161,11 @@ def restore_ema(workdir, which: str | int = "last") -> tuple[dict, int]:
 
 
 def _read_ema(manager: ocp.CheckpointManager, step: int) -> dict:
-    _read_all(Path(manager.directory) / str(step) / "ema")
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     shapes = manager.item_metadata(step).ema
-    shapes = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), shapes
-    )
+    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), shapes)
     parts = ocp.args.Composite(ema=ocp.args.StandardRestore(shapes))
     return manager.restore(step, args=parts).ema
-
-
-def _read_all(item: Path) -> None:
-    """Read all arrays of an item of a checkpoint, one after another; raise if that fails.
-
-    Orbax reads many at once. If one fails, the threads of the others print tracebacks.
-    """
-    if not item.is_dir():
-        raise FileNotFoundError(f"{item.name}/ is missing")
-    store = tensorstore.KvStore.open({"driver": "ocdbt", "base": f"file://{item}/"}).result()
-    if not (names := store.list().result()):
-        raise ValueError(f"{item.name}/ has no arrays")
-    for name in names:
-        store.read(name).result()
 
 
 def last_complete_step(workdir) -> int | None:
@@ -194,6 +176,22 @@ def last_complete_step(workdir) -> int | None:
         _folder(workdir), options=ocp.CheckpointManagerOptions(read_only=True)
     ) as manager:
         return manager.latest_step()
+
+
+@functools.cache
+def _quiet() -> None:
+    """Let Orbax print nothing, nor the threads that it leaves behind when something has failed.
+
+    They would print hundreds of lines; the cause is raised by itself.
+    """
+    logging.set_verbosity(logging.FATAL)  # Orbax reports every file, and what it raises too
+    show = sys.unraisablehook
+
+    def show_others(about):
+        if str(about.exc_value) != "Event loop is closed":
+            show(about)
+
+    sys.unraisablehook = show_others
 
 
 def _write(action: Callable) -> None:

@@ -29,8 +29,8 @@ INPAINTED = "ability"  # only a picture of which a part was drawn has this entry
 def read_drawn(path) -> tuple[dict, np.ndarray]:
     """Read a picture that a pipeline drew: (its metadata, its pixels).
 
-    Raises FileNotFoundError if there is none, and ValueError, naming the file, if it is damaged, has
-    no metadata, was inpainted, or says something that no pipeline writes.
+    Raises FileNotFoundError if there is none, and ValueError, naming the file, if it is damaged,
+    has no metadata, was inpainted, or says something that no pipeline writes.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"no picture {path}: name a PNG file that was drawn by this run")
@@ -60,7 +60,7 @@ def what_is_wrong(told: dict) -> str:
         if right := what_is_right(told[name], field):
             said = f"{told[name]!r:.40}"
             return f"{name!r} in its metadata is {said}: it must be {right} ({field.meaning})"
-    row, highest = told["row"], min(told["batch"] - 1, told["index"])
-    if row > highest:
-        return f"'row' in its metadata is {row}: it must be at most {highest}, by 'batch' and 'index'"
+    row = told["row"]
+    if row >= told["batch"] or row > told["index"]:
+        return f"'row' in its metadata is {row}: it is less than 'batch', and at most 'index'"
     return ""

@@ -84,6 +84,7 @@ def prepare_run(
     process trains there.
     """
     workdir = check_folder(workdir)
+    check_folder(workdir / "checkpoints")
     config = resolve(config, workdir)
     family = load_family(config)
     check(config, family)
@@ -199,7 +200,7 @@ def _make_frozen(config, family: Family, tokenizer, training: Source) -> Frozen:
 
 
 def _write_run(config, workdir: Path, tokenizer, frozen: Frozen, training: Source) -> None:
-    tokenizer.save(str(workdir / "tokenizer.json"))
+    write_atomically(workdir / "tokenizer.json", tokenizer.to_str(pretty=True))
     # Published weights are not copied: they can be had again.
     own = {name: tree for name, tree in frozen.items() if name != "text"}
     run = {

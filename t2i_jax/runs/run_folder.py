@@ -136,7 +136,7 @@ def refuse_changes(run: dict, config, training, workdir: Path) -> bool:
     if changed and checkpoint.last_complete_step(workdir) is not None:
         listed = "\n  ".join(changed)
         raise ValueError(
-            f"{workdir} holds another run; nothing was changed:\n  {listed}\nname another --workdir"
+            f"{workdir} holds another run; nothing was changed; name another --workdir:\n  {listed}"
         )
     return not changed
 
