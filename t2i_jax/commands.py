@@ -150,7 +150,11 @@ def encode(args, overrides) -> None:
 
 def decode(args, overrides) -> None:
     """Write the pictures of codes or latents."""
-    images = _load(args, overrides).decode(read_codes(args.codes))
+    pipe, encoded = _load(args, overrides), read_codes(args.codes)
+    try:
+        images = pipe.decode(encoded)
+    except ValueError as error:
+        raise ValueError(f"--codes: {args.codes}: {error}") from error
     _save_all(images, [args.codes] * len(images), args.out)
 
 

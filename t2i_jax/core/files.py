@@ -73,11 +73,12 @@ def check_folder(path) -> Path:
     """Return `path`. Raises OSError, saying what would be right, if it cannot become a folder."""
     path = Path(path)
     there = next(p for p in (path.absolute(), *path.absolute().parents) if os.path.lexists(p))
+    which = there if there == path.absolute() else f"{path}: {there}"
     if not there.is_dir():
         what = "a broken link" if there.is_symlink() and not there.exists() else "a file"
-        raise NotADirectoryError(f"{path}: {there} is {what}, not a folder: name another folder")
+        raise NotADirectoryError(f"{which} is {what}, not a folder: name another folder")
     if not os.access(there, os.W_OK):
-        raise PermissionError(f"{path}: {there} cannot be written to: name another folder")
+        raise PermissionError(f"{which} cannot be written to: name another folder")
     return path
 
 

@@ -3,6 +3,8 @@
 import contextlib
 import copy
 import functools
+import os
+import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -198,7 +200,8 @@ def _write(action: Callable) -> None:
     try:
         action()
     except Exception as error:  # the libraries below raise many kinds for one full disk
-        raise SaveError(_first_line(error)) from error
+        code = re.search(r"os_error_code='(\d+)'", str(error))
+        raise SaveError(os.strerror(int(code[1])) if code else _first_line(error)) from error
 
 
 def _loss(metrics) -> float:
