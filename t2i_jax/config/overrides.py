@@ -157,6 +157,7 @@ def _has_names(value: Mapping) -> bool:
 def _split(text: str) -> tuple[str, str]:
     key, equals, value = text.partition("=")
     if not equals:
+        key = key if key.isprintable() else repr(key)
         raise ValueError(f"--config.{key} has no value: write --config.{key}=VALUE")
     return key, value
 

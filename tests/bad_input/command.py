@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from PIL import Image, PngImagePlugin
+
 from t2i_jax import cli
 from tests.conftest import ROOT
 
@@ -106,3 +108,12 @@ def write(name: str, content: str | bytes) -> Callable[[Path], object]:
 
 def nothing(place: Path) -> None:
     """Damage nothing."""
+
+
+def put_metadata(path: Path, text: str) -> None:
+    """Write a picture again, with this text as its metadata."""
+    with Image.open(path) as image:
+        image.load()
+    chunks = PngImagePlugin.PngInfo()
+    chunks.add_itxt("t2i_jax", text)
+    image.save(path, pnginfo=chunks)

@@ -4,10 +4,10 @@ import json
 import shutil
 
 import pytest
-from PIL import Image, PngImagePlugin
+from PIL import Image
 
 from t2i_jax import pipeline
-from tests.bad_input.command import Row, check_row, nothing, run_command, write
+from tests.bad_input.command import Row, check_row, nothing, put_metadata, run_command, write
 
 
 @pytest.fixture
@@ -21,16 +21,6 @@ PICTURE = "drawn/000.png"
 REDRAW = "sample --workdir={place}/run --from={place}/drawn/000.png --out={place}/again"
 
 
-def put_metadata(place, told, raw=False):
-    """Write a picture again, with other metadata."""
-    path = place / PICTURE
-    with Image.open(path) as image:
-        image.load()
-    chunks = PngImagePlugin.PngInfo()
-    chunks.add_itxt("t2i_jax", told if raw else json.dumps(told))
-    image.save(path, pnginfo=chunks)
-
-
 def told_by(place):
     """Return the metadata of the picture."""
     with Image.open(place / PICTURE) as image:
@@ -42,7 +32,8 @@ def entry(words, **changes):
 
     def damage(place):
         told = {**told_by(place), **changes}
-        put_metadata(place, {name: value for name, value in told.items() if value is not ...})
+        told = {name: value for name, value in told.items() if value is not ...}
+        put_metadata(place / PICTURE, json.dumps(told))
 
     ((name, value),) = changes.items()
     return Row(f"{name}={value!r:.30}", damage, REDRAW, f"000.png metadata {words}")
@@ -53,7 +44,8 @@ def setting(words, **changes):
 
     def damage(place):
         told = told_by(place)
-        put_metadata(place, {**told, "settings": {**told["settings"], **changes}})
+        told["settings"] |= changes
+        put_metadata(place / PICTURE, json.dumps(told))
 
     ((name, value),) = changes.items()
     return Row(f"settings.{name}={value!r:.30}", damage, REDRAW, f"000.png metadata {words}")
@@ -61,7 +53,7 @@ def setting(words, **changes):
 
 def whole(name, text, words="damaged JSON object"):
     """Return a row: the metadata is this text."""
-    return Row(name, lambda place: put_metadata(place, text, raw=True), REDRAW, f"000.png {words}")
+    return Row(name, lambda place: put_metadata(place / PICTURE, text), REDRAW, f"000.png {words}")
 
 
 def cut(keep):
@@ -176,7 +168,7 @@ def test_of_another_run_and_inpainted(place):
         ({"weights": "0" * 16}, "was drawn by the weights 0000000000000000"),
         ({"ability": "inpaint"}, "was inpainted"),
     ):
-        put_metadata(place, {**told_by(place), **change})
+        put_metadata(place / PICTURE, json.dumps({**told_by(place), **change}))
         ended = run_command(REDRAW, place=place)
         assert ended.code == 1 and said in ended.err
 
@@ -185,7 +177,7 @@ def test_other_pixels_are_told(place):
     """The picture is drawn again, and the file says that it is not the same."""
     told = told_by(place)
     Image.new("RGB", (16, 16)).save(place / PICTURE)
-    put_metadata(place, told)
+    put_metadata(place / PICTURE, json.dumps(told))
     ended = run_command(REDRAW, place=place)
     assert ended.code == 1 and "NOT the same pixels" in ended.err
     assert (place / "again" / "drawn-000-again.png").is_file()
