@@ -250,6 +250,53 @@ def test_a_damaged_report_of_an_evaluation(text, place):
     check_row(row, place)
 
 
+COMPARE = "compare {place}/run --out={place}/report"
+ASKED = '"asked": [], "minutes": 0, "pictures": 0, "split": "test", "num": 0, "seed": 0'
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{", "plan.json damaged delete"),
+        ("[]", "plan.json damaged delete"),
+        ("{}", "plan.json damaged delete another --out"),
+        (f'{{{ASKED}, "subjects": {{}}}}', "report another comparison asked another --out"),
+    ],
+)
+def test_a_damaged_plan_of_a_comparison(text, words, place):
+    (place / "report").mkdir()
+    check_row(Row("", write("report/plan.json", text), COMPARE, words), place)
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "timing.jsonl"])
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("{", "line 2 damaged: delete this line"),
+        ("[1]", "line 2 damaged: delete this line"),
+        ('{"step": "x"}', "line 2 damaged: delete this line"),
+        ('{"step": true}', "line 2 damaged: delete this line"),
+        ('{"loss": 1.0}', "line 2 damaged: delete this line"),
+        ("\xff", "line 2 damaged: delete this line"),
+        ("", "line 2 damaged: delete this line"),
+        (None, "is empty: put back"),
+    ],
+)
+def test_damaged_lines_of_a_run_that_is_compared(name, line, words, place, monkeypatch):
+    """What was measured stands already, so nothing is drawn."""
+    path = place / "run" / name
+    content = "" if line is None else f'{{"step": 1, "images_per_second": 1.0}}\n{line}\n'
+    path.write_bytes(content.encode("latin-1"))
+    measured = place / "report" / "measured" / "run" / "evaluation" / "test"
+    measured.mkdir(parents=True)
+    np.savez(measured / "pictures.npz", drawn=np.zeros(3), true=np.zeros(3))
+    setting = {"config": {"train": {"batch_size": 8}}}
+    report = {"setting": setting, "not_measured": {}}
+    (measured / "metrics.json").write_text(json.dumps(report))
+    monkeypatch.setattr("t2i_jax.evaluation.compare.left_to_measure", lambda *arguments: ())
+    check_row(Row("", nothing, COMPARE, f"{name} {words}"), place)
+
+
 def test_damaged_lines_of_metrics_are_left_out_and_told(place, no_score):
     """Training goes on, and the good lines stay; a last line that was cut is not told."""
     path = place / "run" / "metrics.jsonl"
