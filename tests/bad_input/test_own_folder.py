@@ -1,5 +1,6 @@
 """Own pictures: too few, too alike, damaged, changed since training; and what is said of them."""
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -9,7 +10,8 @@ from t2i_jax import pipeline
 from t2i_jax.data.load import load_source
 from t2i_jax.evaluation.evaluate import warn_of_other_data
 from t2i_jax.models.patch_codebook import fit
-from tests.bad_input.command import Row, check_row, nothing, run_command, write
+from t2i_jax.runs.run_folder import read_variables
+from tests.bad_input.command import OVERRIDES, SHAPES, Row, check_row, nothing, run_command, write
 from tests.bad_input.conftest import make_run
 from tests.conftest import ROOT
 
@@ -166,8 +168,8 @@ def test_what_is_said_of_forty_pictures(place):
 def test_captions_that_changed_since_training_are_told(place, recwarn, no_score):
     """Evaluate warns, unless other data was asked for; training goes on with nothing else."""
     pictures(40)(place)
-    overrides = [f"data.path={place}/own", "train.steps=4", "evaluate.num=2"]
-    make_run(configs.load(SMOKE, overrides), place / "run")
+    overrides = [*OVERRIDES, "data.name=folder", f"data.path={place}/own"]
+    make_run(configs.load(SHAPES, overrides), place / "run")
     pipe = pipeline.load(place / "run")
     recwarn.clear()
     warn_of_other_data(pipe, place / "run")
@@ -181,4 +183,38 @@ def test_captions_that_changed_since_training_are_told(place, recwarn, no_score)
     other = pipeline.load(place / "run", overrides=[f"data.path={place}/other"])
     warn_of_other_data(other, place / "run")
     assert not recwarn.list
-    check_row(Row("", nothing, TRAIN, "run holds another run training data --workdir"), place)
+    train = f"train --config={SHAPES} --workdir={{place}}/run " + " ".join(
+        f"--config.{override}" for override in overrides
+    )
+    check_row(Row("", nothing, train, "run holds another run training data --workdir"), place)
+
+
+def test_a_run_is_fine_tuned_on_a_folder_by_one_command(place, trained):
+    """The command in README.md: the run starts from the weights and frozen parts of the other."""
+    pictures(40)(place)
+    origin = trained / "run"
+    words = [f"init_from={origin}", "data.name=folder", f"data.path={place}/own"]
+    make_run(configs.load(SHAPES, [*OVERRIDES, *words]), place / "run")
+    before, after = read_variables(origin), read_variables(place / "run")
+    jax.tree.map(np.testing.assert_array_equal, before.params, after.params)
+    jax.tree.map(np.testing.assert_array_equal, before.frozen, after.frozen)
+    config = pipeline.load(place / "run").config
+    assert config.data.name == "folder" and config.data.resolution == 32
+    assert "scenes" not in config.data
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("init_from={place}/nowhere", "nowhere not a run folder"),
+        ("image_tokenizer.codes=16", "init_from: config.image_tokenizer.codes is 16 with 64"),
+        ("model.depth=1", "init_from run do not fit this model"),
+        ("data.scenes=3", "unknown config key 'data.scenes' resolution"),
+    ],
+)
+def test_a_run_that_cannot_be_fine_tuned_so(override, words, place, trained):
+    command = (
+        f"train --config={SHAPES} --workdir={{place}}/run --config.init_from={trained}/run "
+        f"--config.data.name=folder --config.data.path={{place}}/own --config.{override}"
+    )
+    check_row(Row("", pictures(40), command, words), place)
