@@ -158,6 +158,7 @@ def main(argv: list[str]) -> None:
     if len(overrides) < len(rest):
         unknown = next(arg for arg in rest if not arg.startswith("--config."))
         parser().error(f"unknown argument {unknown!r}; see --help")
+    refuse_empty(args)
     before = warnings.formatwarning
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     try:
@@ -176,6 +177,14 @@ def main(argv: list[str]) -> None:
         sys.exit(130)
     finally:
         warnings.formatwarning = before
+
+
+def refuse_empty(args: argparse.Namespace) -> None:
+    """Exit with a message if an argument that names something is empty; a prompt may be."""
+    for name, value in vars(args).items():
+        if name != "prompt" and "" in (value if isinstance(value, list) else (value,)):
+            option = {"origin": "--from", "subjects": "RUN"}.get(name, f"--{name}")
+            sys.exit(f"{args.command}: {option} is empty: give it a value, or leave it out")
 
 
 def one_line(error: BaseException) -> str:

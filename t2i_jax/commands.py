@@ -13,9 +13,10 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from t2i_jax import config as configs
-from t2i_jax.core.files import data_dir
+from t2i_jax.core.files import atomic_path, check_folder, data_dir
 from t2i_jax.core.registry import lookup, names_with
 
+MAX_PICTURES = 100_000  # of one call, which holds them all in memory
 # What a user can mend: shown as one line. Anything else is a bug and shows its trace.
 UserError = (ValueError, OSError, RuntimeError)
 
@@ -78,17 +79,22 @@ def sample(args, overrides) -> None:
                 "--from draws a picture with its own seed and settings: leave out --num, --seed "
                 "and --config.sample"
             )
-        _redraw(_load(args, overrides), Path(args.origin).resolve(), Path(args.out))
+        _redraw(_load(args, overrides), Path(os.path.abspath(args.origin)), Path(args.out))
         return
     prompts = args.prompt or read_prompts(args.prompts)
+    if len(prompts) * num > MAX_PICTURES:
+        raise ValueError(
+            f"{len(prompts):,} prompts x --num={num} are more than {MAX_PICTURES:,} pictures, the "
+            "most of one call: give fewer prompts"
+        )
     _save(_load(args, overrides)(prompts, num=num, seed=seed), args.out)
 
 
 def _redraw(pipe, origin: Path, out: Path) -> None:
     image, same = pipe.redraw(origin)
     path = out / f"{origin.parent.name}-{origin.stem}-again.png"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image.save(path)
+    with atomic_path(path) as part:
+        image.save(part)
     if not same:
         raise ValueError(f"{path}: NOT the same pixels (another machine or version?)")
     print(f"{path}: the same, bit for bit")
@@ -100,11 +106,13 @@ def read_prompts(path) -> list[str]:
     Raises FileNotFoundError if there is none, ValueError if it is no UTF-8 text or has no prompt.
     """
     if not Path(path).is_file():
-        raise FileNotFoundError(f"--prompts: there is no file {path}")
+        raise FileNotFoundError(f"--prompts: there is no file {path}: name a text file")
     try:
         lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise ValueError(f"--prompts: {path} is not UTF-8 text ({error})") from None
+    if any("\0" in line for line in lines):
+        raise ValueError(f"--prompts: {path} has NUL bytes: save it as UTF-8 text")
     if not (prompts := [line.strip() for line in lines if line.strip()]):
         raise ValueError(f"--prompts: {path} has no prompt: write one a line")
     return prompts
@@ -138,27 +146,51 @@ def interpolate(args, overrides) -> None:
 
 def encode(args, overrides) -> None:
     """Write the codes or latents of pictures to a .npy file."""
+    if Path(args.out).is_dir():
+        raise IsADirectoryError(f"--out: {args.out} is a folder: name a file to write, X.npy")
+    check_folder(Path(args.out).parent)
     encoded = _load(args, overrides).encode(args.image)
-    np.save(args.out, encoded)
+    with atomic_path(Path(args.out)) as part, open(part, "wb") as file:
+        np.save(file, encoded)
     print(f"{args.out}: {encoded.dtype} {list(encoded.shape)}")
 
 
 def decode(args, overrides) -> None:
     """Write the pictures of codes or latents."""
-    images = _load(args, overrides).decode(np.load(args.codes, allow_pickle=False))
+    pipe, encoded = _load(args, overrides), read_codes(args.codes)
+    try:
+        images = pipe.decode(encoded)
+    except ValueError as error:
+        raise ValueError(f"--codes: {args.codes}: {error}") from error
     _save_all(images, [args.codes] * len(images), args.out)
+
+
+def read_codes(path) -> np.ndarray:
+    """Read a file of `encode`. Raises FileNotFoundError if there is none, ValueError if damaged."""
+    if not Path(path).is_file():
+        raise FileNotFoundError(
+            f"--codes: there is no file {path}: name a file of the command encode"
+        )
+    try:
+        with open(path, "rb") as file:
+            return np.lib.format.read_array(file, allow_pickle=False)
+    except Exception as error:  # NumPy raises many kinds for broken bytes
+        raise ValueError(
+            f"--codes: {path} is damaged, or no file of the command encode ({error})"
+        ) from error
 
 
 def evaluate(args, overrides) -> None:
     """Measure a run, or the ruler itself."""
     from t2i_jax.core.compile_cache import keep_compiled_programs
     from t2i_jax.evaluation.evaluate import evaluate as score
-    from t2i_jax.evaluation.evaluate import summary
+    from t2i_jax.evaluation.evaluate import summary, warn_of_other_data
     from t2i_jax.evaluation.truth import evaluate_truth
 
     if args.workdir:
         chosen = _measures(args)
         pipe = _load(args, overrides)
+        warn_of_other_data(pipe, args.workdir)
         report = score(pipe, args.workdir, args.split, args.num, args.seed, chosen)
         print(summary(report, args.workdir))
     elif args.config:
@@ -186,6 +218,9 @@ def compare(args, overrides) -> None:
 
 def _load(args, overrides):
     from t2i_jax import pipeline
+
+    if "out" in args and args.command != "encode":
+        check_folder(args.out)  # before anything is drawn for it
 
     return pipeline.load(args.workdir, args.checkpoint, overrides)
 

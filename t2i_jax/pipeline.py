@@ -17,11 +17,14 @@ from t2i_jax.config.checks import what_is_right
 from t2i_jax.convert.load import find_importer
 from t2i_jax.core.compile_cache import keep_compiled_programs
 from t2i_jax.core.family import Family, Variables, get_ability, parameter_shapes
+from t2i_jax.core.files import atomic_path, make_folder
 from t2i_jax.core.registry import did_you_mean, lookup
+from t2i_jax.core.settings import like
 from t2i_jax.core.trees import mismatches
 from t2i_jax.data.pictures import read_masks, read_picture
-from t2i_jax.data.provenance import read_metadata, with_metadata
+from t2i_jax.data.provenance import with_metadata
 from t2i_jax.families.load import load_family
+from t2i_jax.runs.drawn_picture import MAX_BATCH, SEED, read_drawn
 from t2i_jax.runs.frozen import tree_hash
 from t2i_jax.runs.prepare import resolve
 from t2i_jax.runs.reranker import with_reranker
@@ -35,7 +38,7 @@ from t2i_jax.runs.run_folder import (
 )
 from t2i_jax.text import tokenizer as tokenizers
 
-BATCH = 64  # examples computed at once
+BATCH = MAX_BATCH  # examples computed at once
 
 
 class Drawn(NamedTuple):
@@ -52,12 +55,13 @@ class Drawn(NamedTuple):
 
         In a folder that has such files, the numbers go on after the highest.
         """
-        Path(folder).mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         taken = [int(p.stem) for p in Path(folder).glob("*.png") if p.stem.isdecimal()]
         first = max(taken, default=-1) + 1
         paths = [Path(folder) / f"{first + i:03d}.png" for i in range(len(self.images))]
         for path, image in zip(paths, self.images, strict=True):
-            image.save(path)
+            with atomic_path(path) as part:
+                image.save(part)
         return paths
 
 
@@ -160,9 +164,9 @@ class Pipeline:
 
     def decode(self, encoded: np.ndarray) -> list[Image.Image]:
         """Decode what `encode` returned to pictures."""
-        encoded = np.asarray(encoded)
+        encoded, ability = np.asarray(encoded), get_ability(self.family, "decode")
         name = "codes" if np.issubdtype(encoded.dtype, np.integer) else "latent"
-        ability = get_ability(self.family, "decode")
+        self._check_encoded(encoded)
         drawn = np.concatenate(list(self._run(ability, {name: encoded})))
         return list(map(Image.fromarray, drawn))
 
@@ -223,11 +227,7 @@ class Pipeline:
                     f"no setting {name!r}: this model has {', '.join(known)}"
                     f"{did_you_mean(name, known)}"
                 )
-            kind = type(known[name])
-            if kind is int and not float(value).is_integer():
-                example = known[name]
-                raise ValueError(f"{name} is {value!r}: it is a whole number, such as {example}")
-            known[name] = kind(value)
+            known[name] = like(known[name], value, name)
             if name in fields and (right := what_is_right(known[name], fields[name])):
                 raise ValueError(
                     f"{name} is {value!r}: it must be {right} ({fields[name].meaning})"
@@ -238,28 +238,42 @@ class Pipeline:
         """Draw a picture again from its file's metadata.
 
         Returns it, and whether all its pixels are those of the file. Raises ValueError if the file
-        has no metadata, or was drawn by other weights, chosen by another reranker or inpainted.
+        has no metadata or wrong metadata, or was drawn by other weights, chosen by another reranker
+        or inpainted.
         """
-        told = read_metadata(path)
+        told, before = read_drawn(path)
         if told["weights"] != self.weights:
             raise ValueError(
                 f"{path} was drawn by the weights {told['weights']}; these are {self.weights}"
             )
-        if "ability" in told:
-            raise ValueError(f"{path} was inpainted: its file does not hold the picture before")
-        asked = configs.migrate(told["config"]).get("reranker", {}).get("run", "")
-        if asked != self.config.reranker.run:
-            raise ValueError(
-                f"{path} was chosen with config.reranker.run={asked!r}, and here it is "
-                f"{self.config.reranker.run!r}"
-            )
         size, row = told["batch"], told["row"]
         captions, index = [""] * size, np.arange(size) + told["index"] - row
         captions[row] = told["prompt"]
-        drawn = self.draw_rows(captions, index, told["seed"], **told["settings"])
+        try:
+            asked = configs.migrate(told["config"]).get("reranker", {}).get("run", "")
+            if asked != self.config.reranker.run:
+                raise ValueError(
+                    f"was chosen with config.reranker.run={asked!r}, and here it is "
+                    f"{self.config.reranker.run!r}"
+                )
+            drawn = self.draw_rows(captions, index, told["seed"], **told["settings"])
+        except ValueError as error:
+            raise ValueError(f"{path}, by its metadata: {error}") from error
         image = with_metadata(Image.fromarray(drawn[row]), told)
-        with Image.open(path) as before:
-            return image, np.array_equal(np.asarray(before), np.asarray(image))
+        return image, np.array_equal(before, np.asarray(image))
+
+    def _check_encoded(self, encoded: np.ndarray) -> None:
+        side = self.config.data.resolution
+        picture = {"image": np.zeros((1, side, side, 3), np.uint8)}
+        encode = functools.partial(get_ability(self.family, "encode"), keys=None)
+        like = jax.eval_shape(encode, self.variables, picture)
+        kind = np.integer if np.issubdtype(like.dtype, np.integer) else np.floating
+        fits = encoded.shape[1:] == like.shape[1:] and len(encoded.shape) and len(encoded)
+        if not fits or not np.issubdtype(encoded.dtype, kind):
+            raise ValueError(
+                f"{encoded.dtype} {list(encoded.shape)} cannot be decoded: this model encodes N "
+                f"pictures as {like.dtype} [N, {', '.join(map(str, like.shape[1:]))}]"
+            )
 
     def _reconstruct(self, pictures: np.ndarray, prompts: Sequence[str] | str) -> np.ndarray:
         captions = [prompts] * len(pictures) if isinstance(prompts, str) else list(prompts)
@@ -340,8 +354,8 @@ def padded_size(count: int, batch: int) -> int:
 
 def check_seed(seed: int) -> int:
     """Return `seed`. Raises ValueError unless it is a whole number from 0 to 2^32 - 1."""
-    if not float(seed).is_integer() or not 0 <= seed < 2**32:
-        raise ValueError(f"seed is {seed}: it is a whole number from 0 to {2**32 - 1}")
+    if not float(seed).is_integer() or what_is_right(int(seed), SEED):
+        raise ValueError(f"seed is {seed}: it is a whole number from 0 to {SEED.high}")
     return int(seed)
 
 
@@ -369,6 +383,7 @@ def load(workdir, checkpoint: str | int = "last", overrides: Sequence[str] = ())
     run = read_run(workdir)
     config = config_of(run)
     configs.override(config, overrides)
+    configs.refuse_wrong_values(config)
     config = resolve(config, workdir)
     family = load_family(config)
     variables = read_variables(workdir, checkpoint)

@@ -12,7 +12,7 @@ from t2i_jax.config.base import BASE, base
 from t2i_jax.config.files import load
 from t2i_jax.config.listing import describe, listing
 from t2i_jax.config.overrides import override
-from t2i_jax.config.stored import copy, from_json, migrate, to_json
+from t2i_jax.config.stored import copy, from_json, migrate, refuse_wrong_values, to_json
 
 __all__ = [
     "BASE",
@@ -24,5 +24,6 @@ __all__ = [
     "load",
     "migrate",
     "override",
+    "refuse_wrong_values",
     "to_json",
 ]

@@ -28,6 +28,11 @@ KINDS = {
 def check(config: dict, fields: Fields) -> None:
     """Raise ValueError for an unknown name, and for a value of another type or out of range."""
     check_names(config, fields)
+    check_values(config, fields)
+
+
+def check_values(config: dict, fields: Fields) -> None:
+    """Raise ValueError for a value of another type or out of range."""
     for key, value, field in described(config, fields):
         check_value(key, value, field)
         if key == "optim.players":

@@ -15,6 +15,7 @@ from t2i_jax.config.defaults import (
     complete,
     described,
     keys_of,
+    may_have_more,
     values_of,
 )
 from t2i_jax.config.hints import unknown_key
@@ -57,6 +58,7 @@ def apply(given: Mapping, overrides: Sequence[str]) -> tuple[dict, Fields]:
     given = copy.deepcopy(dict(given))
     waiting = [_split(text) for text in overrides]
     _refuse_at_once(waiting, given)
+    given = _without_other_data(given, waiting)
     waiting = [
         pair for pair in waiting if find_field(BASE, pair[0]) is None or not put(given, BASE, *pair)
     ]
@@ -157,8 +159,28 @@ def _has_names(value: Mapping) -> bool:
 def _split(text: str) -> tuple[str, str]:
     key, equals, value = text.partition("=")
     if not equals:
+        key = key if key.isprintable() else repr(key)
         raise ValueError(f"--config.{key} has no value: write --config.{key}=VALUE")
     return key, value
+
+
+def _without_other_data(given: dict, overrides: Sequence[tuple[str, str]]) -> dict:
+    """Return `given`, of whose section `data` the fields that another `data.name` lacks are gone.
+
+    So the config of a run can be trained on other data by the command line alone.
+    """
+    name = next((text for key, text in overrides if key == "data.name"), None)
+    data = given.get("data")
+    if name is None or not isinstance(data, Mapping) or name == data.get("name"):
+        return given
+    given = {**given, "data": {**data, "name": name}}
+    try:
+        fields = complete(given, strict=False)[1]["data"]
+    except ValueError:  # no such source: `complete` says so later
+        return given
+    if not may_have_more("data", given):
+        given["data"] = {key: value for key, value in given["data"].items() if key in fields}
+    return given
 
 
 def _refuse_at_once(overrides: Sequence[tuple[str, str]], given: Mapping) -> None:

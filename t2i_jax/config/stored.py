@@ -6,6 +6,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from t2i_jax.config.checks import check_values
 from t2i_jax.config.defaults import complete
 from t2i_jax.config.overrides import tuples
 
@@ -30,6 +31,11 @@ def from_json(text: str) -> Any:
         raise ValueError(f"this is not a stored config: {error}") from error
 
 
+def refuse_wrong_values(config: ConfigDict) -> None:
+    """Raise ValueError if a value of a stored config is of another type or out of range."""
+    check_values(*complete(config.to_dict(), strict=False))
+
+
 def copy(config: ConfigDict) -> Any:
     """Return an unlocked deep copy."""
     return ConfigDict(config.to_dict())
@@ -43,7 +49,13 @@ def migrate(given: Mapping) -> dict:
     if "ranker" in given:  # until 0.1
         given["reranker"] = {"run": given.pop("ranker"), "config": {}}
     for section in ("first_stage", "reranker"):
+        if not isinstance(given.get(section, {}), Mapping):
+            raise ValueError(
+                f"config.{section} is {given[section]!r:.40}: it must be a section of fields"
+            )
         if stored := given.get(section, {}).get("config"):
+            if not isinstance(stored, Mapping):
+                raise ValueError(f"config.{section}.config is {stored!r:.40}: it must be a config")
             given[section] = {**given[section], "config": migrate(stored)}
     return given
 

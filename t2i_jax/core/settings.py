@@ -1,4 +1,4 @@
-"""Nested settings as plain mappings: defaults, and flat views with dotted names."""
+"""Settings as plain mappings: defaults and their types, and flat views with dotted names."""
 
 from collections.abc import Mapping
 
@@ -35,3 +35,24 @@ def flatten(config) -> dict:
         else:
             flat[key] = value
     return flat
+
+
+def like(default, value, name: str):
+    """Return the setting `value` with the type of its default.
+
+    Raises ValueError, saying what would be right, if it is no value of that type.
+    """
+    kind = type(default)
+    if kind not in (int, float):
+        if type(value) is not kind:
+            raise ValueError(f"{name} is {value!r:.40}: it must be like {default!r}")
+        return value
+    if isinstance(value, bool) or not hasattr(value, "__float__"):
+        raise ValueError(f"{name} is {value!r:.40}: it must be a number, such as {default}")
+    try:
+        whole = float(value).is_integer()
+    except OverflowError:
+        raise ValueError(f"{name} is too large a number: it is like {default}") from None
+    if kind is int and not whole:
+        raise ValueError(f"{name} is {value!r}: it is a whole number, such as {default}")
+    return kind(value)

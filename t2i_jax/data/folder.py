@@ -46,6 +46,7 @@ CAPTION_LAYOUTS = (
 )
 CACHE_BYTES = 2**30  # a split stays in memory if its pixels are less than this
 INDEX_VERSION = 2  # raise it when what counts as valid changes, or which split it is in
+FEW = 10  # examples of a split on which little can be measured
 SCAN_BLOCK = 1024  # pictures scanned before a Ctrl-C is noticed
 
 
@@ -86,16 +87,20 @@ def make(config, split: str) -> source.Source:
     """
     if not getattr(config, "path", None):
         raise ValueError("folder needs a path: --config.data.path=FOLDER_OF_PICTURES")
-    folder = Path(config.path).expanduser().resolve()
+    folder = Path(config.path).expanduser()
     if not folder.is_dir():
-        raise FileNotFoundError(f"there is no folder {folder}")
+        raise FileNotFoundError(f"there is no folder {folder} (config.data.path)")
+    folder = folder.resolve()
     home = data_dir() / "folder" / fingerprint(_encode(str(folder)))[:16]
     index = _load_index(folder, home, int(config.resolution))
     _check(index, folder, home, float(getattr(config, "max_skipped", 0.1)))
     examples = [example for example in index.examples if example[3] == split]
     if not examples:
         present = ", ".join(name for name in SPLITS if any(e[3] == name for e in index.examples))
-        raise ValueError(f"{folder} has no examples in split {split!r}: it has {present}")
+        raise ValueError(
+            f"{folder} has no examples in split {split!r}: it has {present}; give at least 3 "
+            f"pictures, or some in {folder / split}/"
+        )
     captions = [caption for _, _, caption, _ in examples]
     content = b"".join(_encode(json.dumps(example)) for example in examples)
     mark = fingerprint("folder", config.resolution, split, content)
@@ -269,6 +274,11 @@ def _notes(index, captions, split, home):
         notes.append(
             f"{empty} of {len(captions)} captions in {split} are empty: these examples are "
             f"unconditional"
+        )
+    if split != "train" and len(captions) < FEW:
+        notes.append(
+            f"{split} has {len(captions)} of {len(index.examples)} examples, so what is measured "
+            f"on it says little: put more into a folder {split}/"
         )
     return notes
 

@@ -1,6 +1,7 @@
 """How a picture was drawn, in its PNG file: a text chunk with all it takes to draw it again."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from PIL import Image, PngImagePlugin
@@ -27,17 +28,29 @@ def with_metadata(image: Image.Image, told: dict) -> Picture:
     return picture  # pyright: ignore[reportReturnType]
 
 
-def read_metadata(path) -> dict:
+def read_metadata(path, info: Mapping | None = None) -> dict:
     """Read what a picture says of how it was drawn.
 
+    info: the `Image.info` of the picture, if it is open already.
     Raises FileNotFoundError if there is no such file, ValueError if it says nothing.
     """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"no picture {path}")
-    with Image.open(path) as image:
-        if METADATA not in image.info:
-            raise ValueError(
-                f"{path} has no {METADATA} metadata: it was not drawn by this program, or was "
-                "saved again without"
-            )
-        return json.loads(image.info[METADATA])
+    if info is None:
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"no picture {path}")
+        with Image.open(path) as image:
+            info = dict(image.info)
+    if METADATA not in info:
+        raise ValueError(
+            f"{path} has no {METADATA} metadata: it was not drawn by this program, or was "
+            "saved again without"
+        )
+    try:
+        told = json.loads(info[METADATA])
+    except (ValueError, TypeError, RecursionError):
+        told = None
+    if not isinstance(told, dict):
+        raise ValueError(
+            f"{path}: its {METADATA} metadata is damaged: it is not the JSON object that this "
+            "program writes"
+        )
+    return told

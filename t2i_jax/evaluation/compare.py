@@ -9,10 +9,10 @@ from typing import Any
 
 from t2i_jax import config as configs
 from t2i_jax import pipeline
-from t2i_jax.core.files import write_atomically
+from t2i_jax.core.files import check_folder, make_folder, read_json, write_atomically
 from t2i_jax.data.load import load_source
 from t2i_jax.evaluation.during_training import EVALUATORS
-from t2i_jax.evaluation.evaluate import evaluate, read_report
+from t2i_jax.evaluation.evaluate import evaluate, read_report, warn_of_other_data
 from t2i_jax.evaluation.measure import load_measures
 from t2i_jax.evaluation.report.entry import read_entry
 from t2i_jax.evaluation.report.write import write_report
@@ -47,7 +47,7 @@ def compare(
     Raises ValueError if a config has no budget, if the subjects have different data, or if `out`
     holds another comparison.
     """
-    out = Path(out)
+    out = check_folder(out)
     plan = make_plan(subjects, out, minutes, pictures, split, num, seed, overrides)
     entries = []
     for name, chosen in plan["subjects"].items():
@@ -55,6 +55,7 @@ def compare(
         if chosen["steps"] is None:
             workdir = Path(chosen["subject"])
             pipe = pipeline.load(workdir, overrides=overrides_for_runs(subjects, overrides))
+            warn_of_other_data(pipe, workdir)
         else:
             workdir = train_subject(out, name, chosen, overrides)
             pipe = pipeline.load(workdir)
@@ -108,7 +109,7 @@ def make_plan(subjects, out: Path, minutes, pictures, split, num, seed, override
     }
     path = out / "plan.json"
     if path.is_file():
-        plan = json.loads(path.read_text(encoding="utf-8"))
+        plan = read_json(path)
         check_same_request(plan, request, out)
         return plan
     chosen: dict[str, dict[str, Any]] = {}
@@ -134,7 +135,7 @@ def make_plan(subjects, out: Path, minutes, pictures, split, num, seed, override
         chosen[name] = {"subject": str(subject), "steps": steps}
     captions = num or (first.evaluate.num if first is not None else 0)
     plan = {**request, "captions": captions, "subjects": chosen}
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     write_atomically(path, json.dumps(plan, indent=1))
     return plan
 
@@ -142,6 +143,8 @@ def make_plan(subjects, out: Path, minutes, pictures, split, num, seed, override
 def check_same_request(plan: dict, request: dict, out: Path) -> None:
     """Raise ValueError, naming the first difference, if `plan` was made for another request."""
     for key, value in request.items():
+        if key not in plan or "subjects" not in plan:
+            raise ValueError(f"{out / 'plan.json'} is damaged: delete it, or name another --out")
         if plan[key] != value:
             raise ValueError(
                 f"{out} holds another comparison ({key}: {plan[key]!r}, now {value!r}); name "

@@ -8,6 +8,7 @@ from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
 GAP_PX, LINE_PX, MAX_LINES = 8, 14, 3
+CUT = " ..."  # at the end of a caption that has more lines
 
 
 def contact_sheet(
@@ -15,27 +16,31 @@ def contact_sheet(
     captions: Sequence[str],
     columns: int = 0,
     tile: int = 128,
+    max_lines: int | None = MAX_LINES,
 ) -> Image.Image:
     """Return the pictures in rows, each enlarged to about `tile` pixels, its caption beneath.
 
     columns: 0 for about as many as rows.
+    max_lines: lines of a caption that are shown; None for all.
     """
     columns = columns or int(np.ceil(len(images) ** 0.5))
     scale = max(1, round(tile / images.shape[2]))
     height, width = images.shape[1] * scale, images.shape[2] * scale
     font = ImageFont.load_default(11)
     wrapped = [
-        textwrap.wrap(caption, max(12, width // 6))[:MAX_LINES] or ["(empty)"]
+        textwrap.wrap(caption, max(12, width // 6), max_lines=max_lines, placeholder=CUT)
+        or ["(empty)"]
         for caption in captions
     ]
-    text = LINE_PX * max(len(lines) for lines in wrapped) + 4
-    rows = -(-len(images) // columns)
-    size = (columns * (width + GAP_PX) + GAP_PX, rows * (height + text + GAP_PX) + GAP_PX)
+    rows = [wrapped[first : first + columns] for first in range(0, len(wrapped), columns)]
+    text = [LINE_PX * max(len(lines) for lines in row) + 4 for row in rows]
+    tops = np.cumsum([GAP_PX] + [height + each + GAP_PX for each in text])
+    size = (columns * (width + GAP_PX) + GAP_PX, int(tops[-1]))
     page = Image.new("RGB", size, (255, 255, 255))
     pen = ImageDraw.Draw(page)
     for i, (image, lines) in enumerate(zip(images, wrapped, strict=True)):
         x = GAP_PX + i % columns * (width + GAP_PX)
-        y = GAP_PX + i // columns * (height + text + GAP_PX)
+        y = int(tops[i // columns])
         enlarged = Image.fromarray(image).resize((width, height), Image.Resampling.NEAREST)
         page.paste(enlarged, (x, y))
         pen.multiline_text(

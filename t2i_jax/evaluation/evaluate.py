@@ -2,19 +2,28 @@
 
 import importlib.metadata
 import json
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 import jax
 import numpy as np
 
-from t2i_jax.core.files import write_atomically
+from t2i_jax.core.files import (
+    check_folder,
+    complete_files,
+    make_folder,
+    name_file,
+    read_json,
+    write_atomically,
+)
 from t2i_jax.core.source import Source
 from t2i_jax.data.load import load_source
 from t2i_jax.evaluation.contact_sheet import contact_sheet
 from t2i_jax.evaluation.draw import for_display, make_pictures
 from t2i_jax.evaluation.measure import Trial, check_names, load_measures, take
 from t2i_jax.pipeline import Pipeline
+from t2i_jax.runs.run_folder import config_of, read_run
 
 CONTACT_SHEET_PICTURES = 24
 MAX_PICTURES_KEPT = 64  # in pictures.npz
@@ -41,13 +50,14 @@ def evaluate(
     under "not_measured". Raises ValueError for an unknown measure.
     """
     check_names(measures)
+    folder = check_folder(Path(workdir) / "evaluation" / split)
+    read_report(folder)  # before anything is drawn for it
     source = load_source(pipe.config.data, split)
     measures = measures or usual_measures(pipe, source)
     count = min(num or pipe.config.evaluate.num, len(source.captions))
     captions, true = list(source.captions[:count]), source.read(np.arange(count))
     drawn = make_pictures(pipe, captions, true, seed, f"drawing {split}")
     trial = Trial(pipe, split, source, seed, captions, true, drawn)
-    folder = Path(workdir) / "evaluation" / split
     report = start_report(trial, folder)
     for name in measures:
         report["not_measured"].pop(name, None)
@@ -75,22 +85,30 @@ def start_report(trial: Trial, folder: Path) -> dict:
 
 
 def read_report(folder) -> dict | None:
-    """Return the report that `evaluate` wrote to `folder`, or None."""
+    """Return the report that `evaluate` wrote to `folder`, or None if there is none.
+
+    Raises ValueError, naming the file, if it is damaged.
+    """
     path = Path(folder) / "metrics.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    if not path.is_file():
+        return None
+    report = read_json(path)
+    if not all(isinstance(report.get(name), dict) for name in ("setting", "not_measured")):
+        raise ValueError(f"{path} is damaged: delete it, and all is measured anew")
+    return report
 
 
 def write_report(report: dict, trial: Trial, folder: Path) -> None:
     """Write metrics.json, the contact sheet, some pictures, and the plots of the measures."""
-    folder.mkdir(parents=True, exist_ok=True)
     first, kept = slice(CONTACT_SHEET_PICTURES), slice(MAX_PICTURES_KEPT)
     shown = for_display(trial.pipe, trial.captions[first], trial.true[first], trial.drawn[first])
-    contact_sheet(*shown, columns=6).save(folder / "grid.png")
-    for name, measure in load_measures().items():
-        if name in report:
-            measure.save(report[name], folder)
-    np.savez_compressed(folder / "pictures.npz", drawn=trial.drawn[kept], true=trial.true[kept])
-    write_atomically(folder / "metrics.json", json.dumps(report, indent=1, sort_keys=True))
+    with name_file(folder), complete_files(make_folder(folder)) as new:
+        contact_sheet(*shown, columns=6).save(new / "grid.png")
+        for name, measure in load_measures().items():
+            if name in report:
+                measure.save(report[name], new)
+        np.savez_compressed(new / "pictures.npz", drawn=trial.drawn[kept], true=trial.true[kept])
+        write_atomically(new / "metrics.json", json.dumps(report, indent=1, sort_keys=True))
 
 
 def setting(trial: Trial) -> dict:
@@ -110,6 +128,18 @@ def setting(trial: Trial) -> dict:
             for name in ("t2i_jax", "jax", "flax", "numpy", "pillow")
         },
     }
+
+
+def warn_of_other_data(pipe: Pipeline, workdir) -> None:
+    """Warn if the data of the run in `workdir` is not what it was trained on."""
+    run = read_run(workdir)
+    if pipe.config.data != config_of(run).data:
+        return  # other data was asked for
+    if load_source(pipe.config.data, "train").fingerprint != run["data"]:
+        changed = "(other files, captions or versions)"
+        warnings.warn(
+            f"the data of {workdir} is not what it was in training {changed}", stacklevel=2
+        )
 
 
 def summary(report: dict, workdir) -> str:

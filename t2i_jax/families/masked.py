@@ -44,7 +44,7 @@ ORDERS: Mapping[str, Callable] = {
     "surprise": lambda remaining, s: parallel.by_surprise(s["sure"], s["temperature"]),
 }
 SAMPLE_FIELDS = {
-    "steps": Field(8, "steps of drawing, at most one for each token", 1),
+    "steps": Field(8, "steps of drawing, at most one for each token", 1, 65_536),
     "order": Field("confidence", "which tokens are drawn first", choices=tuple(ORDERS)),
     "schedule": Field(
         "cosine",

@@ -18,6 +18,7 @@ from t2i_jax.core.fields import Field
 from t2i_jax.core.random import derive_keys
 from t2i_jax.core.registry import defines, lookup, names_with
 
+MAX_CANDIDATES = 1024  # a picture that says more would be drawn for hours
 CANDIDATES_FIELD = Field(
     1, "how many pictures to draw for each one kept; the reranker chooses it", low=1
 )
@@ -100,9 +101,11 @@ def keep_best(
 
 
 def check_candidates(candidates: int, can_rank: bool) -> None:
-    """Raise ValueError for fewer than one candidate, and for several if nothing ranks them."""
+    """Raise ValueError for no candidate, too many, and several if nothing ranks them."""
     if candidates < 1:
         raise ValueError(f"sample.candidates is {candidates}: at least 1")
+    if candidates > MAX_CANDIDATES:
+        raise ValueError(f"sample.candidates is {candidates:,}: at most {MAX_CANDIDATES:,}")
     if candidates > 1 and not can_rank:
         raise ValueError(
             f"nothing ranks {candidates} candidates: name the folder of a run that captions in "

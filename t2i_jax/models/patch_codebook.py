@@ -43,8 +43,9 @@ def fit(
     flat = patches[first]
     if len(flat) < codes:
         raise ValueError(
-            f"a codebook of {codes} needs as many distinct patches; the {len(images)} pictures "
-            f"have {len(flat)}"
+            f"image_tokenizer.codes is {codes}: a codebook needs as many distinct patches, and the "
+            f"{len(images)} pictures have {len(flat)}; set it to {len(flat)} or less, or give more "
+            "pictures (image_tokenizer.fit_pictures)"
         )
     points, weights = to_unit(jnp.asarray(flat)), jnp.sqrt(jnp.asarray(counts, jnp.float32))
     sample = np.random.default_rng(seed).permutation(len(flat))[: max(MIN_SEEDING_POINTS, codes)]

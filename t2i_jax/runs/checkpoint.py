@@ -2,7 +2,11 @@
 
 import contextlib
 import copy
+import functools
+import os
+import re
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -39,7 +43,7 @@ def open_manager(workdir) -> Iterator[ocp.CheckpointManager]:
 
     The last two checkpoints and the one of the lowest validation loss are kept.
     """
-    logging.set_verbosity(logging.ERROR)  # Orbax reports every file it touches
+    _quiet()
     keep = [
         preservation_policy.LatestN(2),
         preservation_policy.BestN(
@@ -136,13 +140,14 @@ def restore_ema(workdir, which: str | int = "last") -> tuple[dict, int]:
     """Restore a run's averaged weights. Returns ({"params", "extra"}, step).
 
     which: "last", "best" (lowest validation loss) or a step.
-    Raises FileNotFoundError if the run has no checkpoint, or not that one.
+    Raises FileNotFoundError if the run has no checkpoint, or not that one, ValueError if it is
+    damaged.
     """
     if not _folder(workdir).is_dir():
         raise FileNotFoundError(
             f"{workdir} has no checkpoints: train there first, or name the folder of a run"
         )
-    logging.set_verbosity(logging.ERROR)
+    _quiet()
     options = ocp.CheckpointManagerOptions(read_only=True, best_fn=_loss, best_mode="min")
     handlers = {"ema": ocp.StandardCheckpointHandler()}
     with ocp.CheckpointManager(
@@ -154,13 +159,22 @@ def restore_ema(workdir, which: str | int = "last") -> tuple[dict, int]:
         if step is None:
             known = ", ".join(map(str, steps)) or "none"
             raise FileNotFoundError(f"{workdir} has no checkpoint {which!r}; there are {known}")
-        device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-        shapes = manager.item_metadata(step).ema
-        shapes = jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), shapes
-        )
-        parts = ocp.args.Composite(ema=ocp.args.StandardRestore(shapes))
-        return manager.restore(step, args=parts).ema, step
+        try:
+            return _read_ema(manager, step), step
+        except Exception as error:  # whatever a damaged file makes the libraries below raise
+            known = ", ".join(map(str, steps))
+            raise ValueError(
+                f"{_folder(workdir) / str(step)} is damaged ({_first_line(error)}): choose another "
+                f"checkpoint; there are {known}"
+            ) from error
+
+
+def _read_ema(manager: ocp.CheckpointManager, step: int) -> dict:
+    device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    shapes = manager.item_metadata(step).ema
+    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), shapes)
+    parts = ocp.args.Composite(ema=ocp.args.StandardRestore(shapes))
+    return manager.restore(step, args=parts).ema
 
 
 def last_complete_step(workdir) -> int | None:
@@ -173,11 +187,28 @@ def last_complete_step(workdir) -> int | None:
         return manager.latest_step()
 
 
+@functools.cache
+def _quiet() -> None:
+    """Let Orbax print nothing, nor the threads that it leaves behind when something has failed.
+
+    They would print hundreds of lines; the cause is raised by itself.
+    """
+    logging.set_verbosity(logging.FATAL)  # Orbax reports every file, and what it raises too
+    show = sys.unraisablehook
+
+    def show_others(about):
+        if str(about.exc_value) != "Event loop is closed":
+            show(about)
+
+    sys.unraisablehook = show_others
+
+
 def _write(action: Callable) -> None:
     try:
         action()
     except Exception as error:  # the libraries below raise many kinds for one full disk
-        raise SaveError(_first_line(error)) from error
+        code = re.search(r"os_error_code='(\d+)'", str(error))
+        raise SaveError(os.strerror(int(code[1])) if code else _first_line(error)) from error
 
 
 def _loss(metrics) -> float:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 
@@ -21,7 +21,10 @@ def save_frozen(workdir, tree: Any) -> str:
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_suffix(".tmp")
-        save_file(flat, temporary)
+        try:
+            save_file(flat, temporary)
+        except SafetensorError as error:
+            raise OSError(f"{path} could not be written ({error})") from error
         temporary.replace(path)
     return name
 
@@ -36,8 +39,13 @@ def load_frozen(workdir, name: str) -> dict:
         raise FileNotFoundError(
             f"{path} is missing: the run needs what was fitted before its training"
         )
-    with safe_open(path, "np") as file:
-        arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (it is no dict)
+    try:
+        with safe_open(path, "np") as file:
+            arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (it is no dict)
+    except SafetensorError as error:
+        raise ValueError(
+            f"{path} is damaged ({error}): put back the file of the training"
+        ) from error
     tree = unflatten_dict(arrays, sep="/")
     if tree_hash(tree) != name:
         raise ValueError(f"{path} was changed: its content does not have the hash in its name")

@@ -9,7 +9,7 @@ from typing import IO, Any, NamedTuple, cast
 from t2i_jax import config as configs
 from t2i_jax.convert.load import find_importer
 from t2i_jax.core.family import Family, Frozen
-from t2i_jax.core.files import file_hash, write_atomically
+from t2i_jax.core.files import check_folder, file_hash, make_folder, write_atomically
 from t2i_jax.core.source import Source
 from t2i_jax.data import augmentation
 from t2i_jax.data.load import load_source
@@ -30,6 +30,7 @@ from t2i_jax.runs.run_folder import (
     read_variables,
     refuse_changes,
     refuse_other_frozen_settings,
+    settings_hash,
 )
 from t2i_jax.text import tokenizer as tokenizers
 from t2i_jax.text.encoder import make_encoder
@@ -83,7 +84,8 @@ def prepare_run(
     folder holds a run of another config, data or tokenizer (naming each difference), and if another
     process trains there.
     """
-    workdir = Path(workdir)
+    workdir = check_folder(workdir)
+    check_folder(workdir / "checkpoints")
     config = resolve(config, workdir)
     family = load_family(config)
     check(config, family)
@@ -93,7 +95,7 @@ def prepare_run(
     augment, variants = augmentation.make_augment(config.augment, training)
     if is_run(workdir):
         refuse_changes(read_run(workdir), config, training, workdir)
-    workdir.mkdir(parents=True, exist_ok=True)
+    make_folder(workdir)
     lock = lock_folder(workdir)
     try:
         tokenizer, frozen = open_run(config, workdir, family, training)
@@ -168,7 +170,7 @@ def open_run(config, workdir: Path, family: Family, training: Source) -> tuple[A
             f"{workdir} has checkpoints and no run.json, so nothing says what was trained there: "
             "put run.json back, or name another --workdir"
         )
-    workdir.mkdir(parents=True, exist_ok=True)
+    make_folder(workdir)
     importer = find_importer(config.init_from)
     if importer:
         importer.check(config)
@@ -201,11 +203,12 @@ def _make_frozen(config, family: Family, tokenizer, training: Source) -> Frozen:
 
 
 def _write_run(config, workdir: Path, tokenizer, frozen: Frozen, training: Source) -> None:
-    tokenizer.save(str(workdir / "tokenizer.json"))
+    write_atomically(workdir / "tokenizer.json", tokenizer.to_str(pretty=True))
     # Published weights are not copied: they can be had again.
     own = {name: tree for name, tree in frozen.items() if name != "text"}
     run = {
         "config": config.to_dict(),
+        "settings": settings_hash(config.to_dict()),
         "data": training.fingerprint,
         "tokenizer": file_hash(workdir / "tokenizer.json"),
         "frozen": save_frozen(workdir, own),

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from t2i_jax import config as configs
 from t2i_jax.core.family import Frozen, Variables
-from t2i_jax.core.files import file_hash
+from t2i_jax.core.files import file_hash, fingerprint
 from t2i_jax.core.settings import flatten
 from t2i_jax.runs import checkpoint
 from t2i_jax.runs.frozen import load_frozen, tree_hash
@@ -39,11 +39,31 @@ def read_run(workdir) -> dict:
     try:
         run = json.loads(path.read_text(encoding="utf-8"))
         known = all(isinstance(run[name], str) for name in ("data", "tokenizer", "frozen"))
-        if known and isinstance(run["config"], dict):
-            return run
-    except (ValueError, KeyError, TypeError):
-        pass
-    raise ValueError(f"{path} is damaged: it is not what training wrote")
+        if "pretrained" in run:
+            named = run["pretrained"]["text"]
+            known &= all(isinstance(named[name], str) for name in ("name", "package", "hash"))
+        known &= isinstance(run["config"], dict)
+    except (ValueError, KeyError, TypeError, RecursionError):
+        known = False
+    if not known:
+        raise ValueError(f"{path} is damaged: it is not what training wrote; put that back")
+    # Runs before 0.2 have no hash of their settings.
+    if "settings" in run and run["settings"] != settings_hash(run["config"]):
+        raise ValueError(
+            f"{path} was edited: its config is not the one that was trained; put that back (or "
+            "train with other settings in another --workdir)"
+        )
+    return run
+
+
+def settings_hash(config: dict) -> str:
+    """Return the hash of all settings that a trained run draws by and that cannot be changed.
+
+    config: as JSON has it. What training alone uses is compared when it goes on (`refuse_changes`).
+    """
+    free = (*FREE, *CHANGEABLE, "train.", "optim.", "ranker")
+    fixed = {key: value for key, value in flatten(config).items() if not key.startswith(free)}
+    return fingerprint(json.dumps(fixed, sort_keys=True))[:16]
 
 
 def config_of(run: dict):
@@ -117,7 +137,7 @@ def refuse_changes(run: dict, config, training, workdir: Path) -> bool:
     if changed and checkpoint.last_complete_step(workdir) is not None:
         listed = "\n  ".join(changed)
         raise ValueError(
-            f"{workdir} holds another run; nothing was changed:\n  {listed}\nname another --workdir"
+            f"{workdir} holds another run; nothing was changed; name another --workdir:\n  {listed}"
         )
     return not changed
 

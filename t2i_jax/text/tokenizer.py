@@ -108,6 +108,9 @@ def encode(
         raise ValueError(
             f"text.length is {length}; the tokens around a caption alone are {length - room}"
         )
+    for caption in captions:
+        if not caption.isascii() and any("\ud800" <= c <= "\udfff" for c in caption):
+            raise ValueError(f"{caption!r:.40} is no Unicode text: write it in UTF-8")
     tokens = np.full((len(captions), length), PAD, np.int32)
     mask = np.zeros((len(captions), length), bool)
     num_cut = 0

@@ -131,15 +131,20 @@ class NoWriters:
 
 
 def cut_back(path: Path, step: int) -> None:
-    """Drop the lines of a JSON-lines file after `step`, and an incomplete last line."""
+    """Drop the lines of a JSON-lines file after `step`, and those that cannot be read.
+
+    They are told, except for the last line, which is incomplete if the process was killed.
+    """
     if not path.exists():
         return
-    kept = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    kept, lines = [], path.read_text(encoding="utf-8", errors="replace").splitlines()
+    for number, line in enumerate(lines, 1):
         try:
             if json.loads(line)["step"] > step:
                 break
-        except (json.JSONDecodeError, KeyError):
-            break
+        except (ValueError, KeyError, TypeError, RecursionError):
+            if number < len(lines):
+                print(f"{path}, line {number} is damaged: it was left out")
+            continue
         kept.append(line + "\n")
     write_atomically(path, "".join(kept))

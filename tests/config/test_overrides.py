@@ -1,5 +1,6 @@
 """Fields set from the command line, and values that are refused."""
 
+import json
 import math
 from pathlib import Path
 
@@ -276,3 +277,23 @@ def test_the_data_section_alone_can_be_overridden():
 )
 def test_nearest_key(key, nearest):
     assert nearest_key(key, ["a.l2", "a.b1", "a.learning_rate", "c.width"]) == nearest
+
+
+def test_another_data_source_has_its_own_fields_only(tmp_path):
+    """What the config file says of its own data is left out, but for what both have."""
+    given = configs.load(f"{ROOT}/configs/shapes.py").data
+    config = configs.load(f"{ROOT}/configs/shapes.py", ["data.name=folder", "data.path=DIR"])
+    assert given.scenes == 0 and "scenes" not in config.data
+    assert (config.data.resolution, config.data.path) == (given.resolution, "DIR")
+    assert config.data.max_skipped == 0.1
+    with pytest.raises(ValueError, match=r"unknown config key 'data\.scenes'"):
+        configs.load(f"{ROOT}/configs/shapes.py", ["data.scenes=3", "data.name=folder"])
+    with pytest.raises(ValueError, match=r"there is no 'folde' in data.*did you mean 'folder'"):
+        configs.load(f"{ROOT}/configs/shapes.py", ["data.name=folde"])
+    same = configs.load(f"{ROOT}/configs/shapes.py", ["data.name=shapes", "data.scenes=3"])
+    assert same.data.scenes == 3
+    sizes = dict.fromkeys(("vocab_size", "n_embd", "n_layer", "n_head", "n_positions"), 64)
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "gpt2", **sizes}))
+    file = f"{ROOT}/configs/shapes_llm.py:{tmp_path}"
+    tuned = configs.load(file, ["data.name=folder", "data.path=DIR"])
+    assert tuned.init_from == str(tmp_path) and tuned.data.path == "DIR"

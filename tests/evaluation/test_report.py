@@ -5,7 +5,9 @@ import re
 
 import numpy as np
 import pytest
+from PIL import ImageDraw
 
+from t2i_jax.evaluation.contact_sheet import contact_sheet
 from t2i_jax.evaluation.report import table
 from t2i_jax.evaluation.report.entry import (
     Entry,
@@ -14,7 +16,7 @@ from t2i_jax.evaluation.report.entry import (
     read_entry,
     training_loss,
 )
-from t2i_jax.evaluation.report.pictures import CURVES, plot_curves, side_by_side
+from t2i_jax.evaluation.report.pictures import CURVES, choose_plots, plot_curves, side_by_side
 from t2i_jax.evaluation.report.write import write_report
 from t2i_jax.metrics.diversity import convergence
 
@@ -190,3 +192,57 @@ def test_an_entry_is_read_from_its_folders(entries, tmp_path):
     assert found.curves == {"score/kid": [(2.0, 0.5)]} and found.convergence["falls"]
     for key, pictures in entries[0].pictures.items():
         np.testing.assert_array_equal(found.pictures[key], pictures)
+
+
+def of_family(entry, family, loss):
+    """Return the model as one of another family, with a validation loss."""
+    setting = {**entry.metrics["setting"], "config": {"family": family}}
+    curves = {**entry.curves, "validation/loss": [(1.0, loss), (2.0, loss / 2)]}
+    return entry._replace(metrics={**entry.metrics, "setting": setting}, curves=curves)
+
+
+def test_losses_of_different_families_never_share_an_axis(entries):
+    a, b, c = entries
+    models = [of_family(a, "gan", 3.0), of_family(b, "diffusion", 0.1), of_family(c, "gan", 4.0)]
+    plots = {plot.title: plot.curves for plot in choose_plots(models)}
+    assert set(plots["validation loss of gan"]) == {"a", "c"}
+    assert plots["validation loss of diffusion"] == {"b<i>": [(1.0, 0.1), (2.0, 0.05)]}
+    assert set(plots["captions drawn exactly right"]) == {"a", "b<i>", "c"}, "a score is shared"
+    assert len(plots) == 3
+
+
+def test_captions_are_whole_beside_the_pictures(entries, monkeypatch):
+    """Also one of many lines: each word of it is drawn."""
+    caption = " ".join(f"word{i}" for i in range(60))
+    drawn = []
+    monkeypatch.setattr(
+        ImageDraw.ImageDraw, "multiline_text", lambda pen, place, text, **_: drawn.append(text)
+    )
+    for entry in entries:
+        entry.metrics["captions"][0] = caption
+    side_by_side(entries)
+    assert caption in [" ".join(text.split()) for text in drawn]
+
+
+def test_a_caption_that_is_cut_on_a_sheet_says_so(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(
+        ImageDraw.ImageDraw, "multiline_text", lambda pen, place, text, **_: drawn.append(text)
+    )
+    contact_sheet(np.zeros((2, 8, 8, 3), np.uint8), ["word " * 100, "short"], tile=96)
+    assert drawn[0].endswith("word ...") and len(drawn[0].splitlines()) == 3
+    assert drawn[1] == "short"
+
+
+def test_the_page_fits_a_narrow_screen(entries, tmp_path):
+    """What is wider than the screen scrolls by itself; the page does not."""
+    text = write_report(entries, tmp_path, PLAN).read_text(encoding="utf-8")
+    assert '<meta name="viewport" content="width=device-width, initial-scale=1">' in text
+    assert text.count('<div class="wide"><img ') == text.count("<img ") == 2
+    for rule in (
+        r"\.wide { overflow-x: auto }",
+        r"table {[^}]*display: block; overflow-x: auto }",
+        r"pre {[^}]*overflow-x: auto",
+        r"body {[^}]*overflow-wrap: anywhere",
+    ):
+        assert re.search(rule, text), rule

@@ -31,9 +31,8 @@ def read_entry(name: str, workdir, measured) -> Entry:
     metrics = json.loads((Path(measured) / "metrics.json").read_text(encoding="utf-8"))
     with np.load(Path(measured) / "pictures.npz", allow_pickle=False) as file:
         pictures = {key: file[key] for key in ("drawn", "true")}
-    timing, lines = (
-        _read_lines(Path(workdir) / name) for name in ("timing.jsonl", "metrics.jsonl")
-    )
+    timing = read_lines(Path(workdir) / "timing.jsonl", ("step", "images_per_second"))
+    lines = read_lines(Path(workdir) / "metrics.jsonl", ("step",))
     losses = {line["step"]: loss for line in lines if (loss := training_loss(line)) is not None}
     clock = minutes_of(timing, metrics["setting"]["config"]["train"]["batch_size"])
     metrics["minutes"] = clock(timing[-1]["step"])
@@ -79,5 +78,25 @@ def training_loss(line: dict) -> float | None:
     return sum(losses) if losses else None
 
 
-def _read_lines(path: Path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+def read_lines(path: Path, needs: Sequence[str]) -> list[dict]:
+    """Read a file of a JSON object of numbers a line.
+
+    Raises FileNotFoundError if it is missing, and ValueError, naming file and line, if it is empty,
+    or if a line is damaged or lacks one of `needs`.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing: training writes it; put it back")
+    lines = []
+    for number, text in enumerate(path.read_bytes().splitlines(), 1):
+        try:
+            line = json.loads(text)
+            good = all(type(value) in (int, float) for value in line.values())
+            good = good and all(name in line for name in needs)
+        except (ValueError, AttributeError, RecursionError):
+            good = False
+        if not good:
+            raise ValueError(f"{path}, line {number} is damaged: delete this line")
+        lines.append(line)
+    if not lines:
+        raise ValueError(f"{path} is empty: put back what training wrote")
+    return lines

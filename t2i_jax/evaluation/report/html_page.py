@@ -10,16 +10,20 @@ from t2i_jax.evaluation.report import table
 from t2i_jax.evaluation.report.entry import Entry
 from t2i_jax.evaluation.report.pictures import Picture
 
+NARROWEST_PX = 1000  # of a picture: on a narrower screen it scrolls, and its text can be read
 PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>Comparison</title><style>
+<html lang="en"><head><meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1"><title>Comparison</title><style>
 body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 1400px; margin: 2em auto; padding: 0 1em;
-  color: #222 }}
+  color: #222; overflow-wrap: anywhere }}
 table {{ border-collapse: collapse; display: block; overflow-x: auto }}
 th, td {{ padding: .35em .6em; border-bottom: 1px solid #ddd; text-align: right;
   white-space: nowrap }}
 th:first-child {{ text-align: left }}
-thead th {{ border-bottom: 2px solid #222; white-space: normal; vertical-align: bottom }}
-.top {{ font-weight: 700; background: #e4f3e4 }} img {{ max-width: 100% }} ul {{ color: #444 }}
+thead th {{ border-bottom: 2px solid #222; white-space: normal; vertical-align: bottom;
+  overflow-wrap: normal }}
+.top {{ font-weight: 700; background: #e4f3e4 }} ul {{ color: #444; padding-left: 1.2em }}
+.wide {{ overflow-x: auto }} .wide img {{ width: 100% }}
 pre {{ background: #f6f6f6; padding: 1em; overflow-x: auto; font-size: 12px }}
 </style></head><body>
 <h1>Comparison</h1><p>{conditions}</p><ul>{headlines}</ul>
@@ -69,4 +73,6 @@ def _picture(picture: Picture) -> str:
     picture.image.save(buffer, "PNG")
     data = base64.b64encode(buffer.getvalue()).decode()
     source = f"data:image/png;base64,{data}"
-    return f'<h2>{picture.title}</h2><img alt="{picture.shows}" src="{source}">'
+    style = f"min-width: {min(picture.image.width, NARROWEST_PX)}px"
+    image = f'<img alt="{picture.shows}" style="{style}" src="{source}">'
+    return f'<h2>{picture.title}</h2><div class="wide">{image}</div>'

@@ -20,6 +20,7 @@ CURVES = {  # the metrics that are plotted, and the titles of their plots
     "score/vendi": "effective number of distinct pictures, as a part of that of real ones",
     "validation/loss": "validation loss",
 }
+LOSSES = ("validation/loss",)  # each family measures its own, in units of its own
 
 
 class Picture(NamedTuple):
@@ -58,30 +59,58 @@ def side_by_side(entries: Sequence[Entry]) -> Image.Image | None:
     images = np.stack([pictures[i] for i in range(count) for pictures in columns.values()])
     labels = [captions[i] if name == "true" else name for i in range(count) for name in columns]
     captions_in_a_row = max(MIN_TILES_IN_A_ROW // len(columns), 1)
-    return contact_sheet(images, labels, columns=len(columns) * captions_in_a_row, tile=96)
+    return contact_sheet(
+        images, labels, columns=len(columns) * captions_in_a_row, tile=96, max_lines=None
+    )
+
+
+class Plot(NamedTuple):
+    """A plot: its title, and for each model the points (minutes, value) of its curve."""
+
+    title: str
+    curves: dict[str, list[tuple[float, float]]]
+
+
+def choose_plots(entries: Sequence[Entry]) -> list[Plot]:
+    """Return a plot for each metric of CURVES that some model has.
+
+    Losses of different families are not comparable, so each family has a plot of its own.
+    """
+    plots = []
+    for key, title in CURVES.items():
+        groups: dict[str, Plot] = {}
+        for entry in entries:
+            if key in entry.curves:
+                family = entry.metrics["setting"]["config"].get("family", "")
+                group = family if key in LOSSES else ""
+                own = f"{title} of {group}" if group else title
+                groups.setdefault(group, Plot(own, {})).curves[entry.name] = entry.curves[key]
+        plots += groups.values()
+    return plots
 
 
 def plot_curves(entries: Sequence[Entry]) -> Image.Image:
-    """Plot the metrics of CURVES that some model has, up to three in a row."""
+    """Draw the plots of `choose_plots`, up to three in a row."""
     import matplotlib  # takes half a second to import, and only reports need it
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    shown = [key for key in CURVES if any(key in entry.curves for entry in entries)]
-    columns = min(max(len(shown), 1), 3)
-    rows = max(-(-len(shown) // columns), 1)
+    plots = choose_plots(entries)
+    columns = min(max(len(plots), 1), 3)
+    rows = max(-(-len(plots) // columns), 1)
     figure, axes = pyplot.subplots(
         rows, columns, figsize=(6 * columns, 3.6 * rows), squeeze=False, dpi=120
     )
-    for axis in axes.flat[len(shown) :]:
+    for axis in axes.flat[len(plots) :]:
         axis.set_axis_off()
-    for axis, key in zip(axes.flat, shown, strict=False):
-        for entry in entries:
-            if key in entry.curves:
-                minutes, values = zip(*entry.curves[key], strict=True)
-                axis.plot(minutes, values, marker="o", markersize=3, label=entry.name)
-        axis.set(xlabel="minutes of training", title=CURVES[key])
+    colours = {entry.name: f"C{i}" for i, entry in enumerate(entries)}
+    for axis, plot in zip(axes.flat, plots, strict=False):
+        for name, points in plot.curves.items():
+            minutes, values = zip(*points, strict=True)
+            axis.plot(minutes, values, marker="o", markersize=3, label=name, color=colours[name])
+        axis.set_title(plot.title, wrap=True)
+        axis.set(xlabel="minutes of training")
         axis.grid(alpha=0.3)
         axis.legend(frameon=False)
     figure.tight_layout()
