@@ -20,7 +20,7 @@ from t2i_jax.config.defaults import (
 )
 from t2i_jax.config.hints import unknown_key
 from t2i_jax.core.fields import Field
-from t2i_jax.core.settings import flatten
+from t2i_jax.core.settings import flatten, printable
 
 # What `ast.literal_eval` raises for a text that it cannot read.
 UNREADABLE = (ValueError, SyntaxError, TypeError, MemoryError, RecursionError)
@@ -159,7 +159,7 @@ def _has_names(value: Mapping) -> bool:
 def _split(text: str) -> tuple[str, str]:
     key, equals, value = text.partition("=")
     if not equals:
-        key = key if key.isprintable() else repr(key)
+        key = printable(key)
         raise ValueError(f"--config.{key} has no value: write --config.{key}=VALUE")
     return key, value
 

@@ -14,7 +14,8 @@ def with_defaults(defaults: Mapping, given: Mapping, section: str) -> dict:
     """
     if unknown := sorted(set(given) - set(defaults)):
         known = ", ".join(defaults)
-        raise ValueError(f"{section}.{unknown[0]} is unknown: {section} has {known}")
+        name = printable(unknown[0])
+        raise ValueError(f"{section}.{name} is unknown: {section} has {known}")
     floats = {
         name: float(value)
         for name, value in given.items()
@@ -35,6 +36,11 @@ def flatten(config) -> dict:
         else:
             flat[key] = value
     return flat
+
+
+def printable(name: str) -> str:
+    """Return a name as it is, or quoted if it would break the line that it is printed in."""
+    return name if name.isprintable() else repr(name)
 
 
 def like(default, value, name: str):

@@ -171,10 +171,13 @@ def restore_ema(workdir, which: str | int = "last") -> tuple[dict, int]:
 
 def _read_ema(manager: ocp.CheckpointManager, step: int) -> dict:
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    shapes = manager.item_metadata(step).ema
-    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), shapes)
+    found: Any = manager.item_metadata(step)
+    shapes = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), found.ema
+    )
     parts = ocp.args.Composite(ema=ocp.args.StandardRestore(shapes))
-    return manager.restore(step, args=parts).ema
+    restored: Any = manager.restore(step, args=parts)
+    return restored.ema
 
 
 def last_complete_step(workdir) -> int | None:

@@ -62,8 +62,17 @@ def settings_hash(config: dict) -> str:
     config: as JSON has it. What training alone uses is compared when it goes on (`refuse_changes`).
     """
     free = (*FREE, *CHANGEABLE, "train.", "optim.", "ranker")
-    fixed = {key: value for key, value in flatten(config).items() if not key.startswith(free)}
-    return fingerprint(json.dumps(fixed, sort_keys=True))[:16]
+
+    def fixed(section: dict, path: str) -> dict:  # with its empty sections, which `flatten` drops
+        kept = {
+            name: each for name, each in section.items() if not f"{path}{name}.".startswith(free)
+        }
+        return {
+            name: fixed(each, f"{path}{name}.") if isinstance(each, dict) else each
+            for name, each in kept.items()
+        }
+
+    return fingerprint(json.dumps(fixed(config, ""), sort_keys=True))[:16]
 
 
 def config_of(run: dict):
