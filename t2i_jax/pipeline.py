@@ -21,6 +21,7 @@ from t2i_jax.core.registry import did_you_mean, lookup
 from t2i_jax.core.trees import mismatches
 from t2i_jax.data.pictures import read_masks, read_picture
 from t2i_jax.data.provenance import read_metadata, with_metadata
+from t2i_jax.families.captioning import check_caption_settings
 from t2i_jax.families.load import load_family
 from t2i_jax.runs.frozen import tree_hash
 from t2i_jax.runs.prepare import resolve
@@ -135,12 +136,7 @@ class Pipeline:
         """
         ability = get_ability(self.family, "caption")
         settings = self.settings(settings, "caption")
-        beams, temperature = settings.get("beams", 1), settings.get("temperature", 0.0)
-        if beams > 1 and temperature > 0:
-            raise ValueError(
-                f"beams is {beams} and temperature {temperature}: a search for the likeliest draws "
-                "nothing at random; let temperature be 0, or beams 1"
-            )
+        check_caption_settings(settings)
         if num < 1:
             raise ValueError("nothing to caption: let num be at least 1")
         inputs = {"image": np.repeat(self._read(images, "caption"), num, axis=0)}

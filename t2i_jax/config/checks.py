@@ -13,7 +13,7 @@ from t2i_jax.config.defaults import (
 )
 from t2i_jax.config.hints import unknown_key
 from t2i_jax.core.fields import Field
-from t2i_jax.core.registry import did_you_mean
+from t2i_jax.core.registry import did_you_mean, lookup
 
 KINDS = {
     bool: "True or False",
@@ -27,6 +27,13 @@ KINDS = {
 
 def check(config: dict, fields: Fields) -> None:
     """Raise ValueError for an unknown name, and for a value of another type or out of range."""
+    for folder, name in (
+        ("families", config["family"]),
+        ("data", config["data"]["name"]),
+        ("text", config["text"]["encoder"]),
+    ):
+        if not name:
+            lookup(folder, name)  # refuses it, listing those there are
     check_names(config, fields)
     for key, value, field in described(config, fields):
         check_value(key, value, field)

@@ -61,7 +61,7 @@ DIFFUSION_FIELDS = {
 }
 SAMPLE_FIELDS = {
     "sampler": Field("heun", "method that solves for the picture", choices=tuple(SAMPLERS)),
-    "steps": Field(25, "steps of the sampler", 1),
+    "steps": Field(25, "steps of the sampler", 1, 10_000),
     "guidance": guidance_field(2.0),
     "rescale": Field(0.0, "how far guided predictions get the spread of unguided ones", 0.0, 1.0),
     "interval_low": Field(0.0, "guidance applies from this time on", 0.0, 1.0),

@@ -19,7 +19,7 @@ from t2i_jax.core.random import derive_keys
 from t2i_jax.core.registry import defines, lookup, names_with
 
 CANDIDATES_FIELD = Field(
-    1, "how many pictures to draw for each one kept; the reranker chooses it", low=1
+    1, "how many pictures to draw for each one kept; the reranker chooses it", 1, 1024
 )
 
 
