@@ -24,6 +24,7 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 
+from t2i_jax.core.arguments import MAX_NUM, MAX_SEED
 from t2i_jax.core.registry import did_you_mean
 
 # Keep memory instead of returning it to the kernel, use huge pages, and one arena.
@@ -31,10 +32,6 @@ ALLOCATOR = (
     "glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=1000000000000:"
     "glibc.malloc.arena_max=1"
 )
-
-
-MAX_SEED = 2**32 - 1
-MAX_NUM = 10**6
 
 
 class Once(argparse.Action):

@@ -45,10 +45,8 @@ def prepare(args, overrides) -> None:
     if fetch:
         fetch(chosen.data, args.archives)
     source = make(chosen.data, "train")
-    print(
-        f"{args.data}: {len(source.captions):,} training pictures of {chosen.data.resolution} px, in "
-        f"{data_dir()}"
-    )
+    count, side = len(source.captions), chosen.data.resolution
+    print(f"{args.data}: {count:,} training pictures of {side} px, in {data_dir()}")
 
 
 def train(args, overrides) -> None:

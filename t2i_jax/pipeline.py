@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,8 +13,9 @@ import numpy as np
 from PIL import Image
 
 from t2i_jax import config as configs
-from t2i_jax.config.checks import what_is_right
+from t2i_jax.config.checks import of_type_of, what_is_right
 from t2i_jax.convert.load import find_importer
+from t2i_jax.core.arguments import MAX_NUM, MAX_SEED, texts, whole_number
 from t2i_jax.core.compile_cache import keep_compiled_programs
 from t2i_jax.core.family import Family, Variables, get_ability, parameter_shapes
 from t2i_jax.core.registry import did_you_mean, lookup
@@ -37,6 +38,7 @@ from t2i_jax.runs.run_folder import (
 from t2i_jax.text import tokenizer as tokenizers
 
 BATCH = 64  # examples computed at once
+MAX_STEPS = 1024  # of a way from one picture to another
 
 
 class Drawn(NamedTuple):
@@ -93,10 +95,10 @@ class Pipeline:
         settings: override the defaults of `config.sample`.
         """
         get_ability(self.family, "sample")
-        prompts = [prompts] if isinstance(prompts, str) else list(prompts)
-        captions = [prompt for prompt in prompts for _ in range(num)]
+        num = whole_number("num", num, 1, MAX_NUM)
+        captions = [prompt for prompt in texts("prompts", prompts) for _ in range(num)]
         if not captions:
-            raise ValueError("nothing to draw: give at least one prompt, and num of at least 1")
+            raise ValueError("nothing to draw: give at least one prompt")
         settings = self.settings(settings)
         images, places = self.draw(captions, seed, **settings)
         told = {"seed": seed, "settings": settings}
@@ -120,7 +122,7 @@ class Pipeline:
             raise ValueError(
                 f"{len(masks)} masks for {len(pictures)} pictures: give one, or one for each"
             )
-        pictures = np.repeat(pictures, num, axis=0)
+        pictures = np.repeat(pictures, whole_number("num", num, 1, MAX_NUM), axis=0)
         masks = np.repeat(masks, len(pictures) // len(masks), axis=0)
         inputs = {"image": pictures, "mask": masks, "text": self._text([prompt] * len(pictures))}
         drawn = np.concatenate(list(self._run(ability, inputs, settings, seed)))
@@ -137,8 +139,7 @@ class Pipeline:
         ability = get_ability(self.family, "caption")
         settings = self.settings(settings, "caption")
         check_caption_settings(settings)
-        if num < 1:
-            raise ValueError("nothing to caption: let num be at least 1")
+        num = whole_number("num", num, 1, MAX_NUM)
         inputs = {"image": np.repeat(self._read(images, "caption"), num, axis=0)}
         parts = self._run(ability, inputs, settings, seed, batch)
         return [text for tokens in parts for text in tokenizers.decode(self.tokenizer, tokens)]
@@ -155,10 +156,15 @@ class Pipeline:
         return np.concatenate(list(self._run(get_ability(self.family, "encode"), inputs)))
 
     def decode(self, encoded: np.ndarray) -> list[Image.Image]:
-        """Decode what `encode` returned to pictures."""
-        encoded = np.asarray(encoded)
-        name = "codes" if np.issubdtype(encoded.dtype, np.integer) else "latent"
-        ability = get_ability(self.family, "decode")
+        """Decode what `encode` returned to pictures. Raises ValueError for what it cannot be."""
+        ability, encoded = get_ability(self.family, "decode"), np.asarray(encoded)
+        own = self._shape_of_encoded()
+        if encoded.dtype.kind != own.dtype.kind or encoded.shape[1:] != own.shape[1:]:
+            right = f"{own.dtype} [N, {', '.join(map(str, own.shape[1:]))}]"
+            raise ValueError(f"this model decodes {right}, not {encoded.dtype} {[*encoded.shape]}")
+        if not len(encoded):
+            raise ValueError("nothing to decode: give the codes of at least one picture")
+        name = "codes" if encoded.dtype.kind == "i" else "latent"
         drawn = np.concatenate(list(self._run(ability, {name: encoded})))
         return list(map(Image.fromarray, drawn))
 
@@ -169,6 +175,7 @@ class Pipeline:
         """
         ability = get_ability(self.family, "interpolate")
         settings = self.settings(settings, "interpolate")
+        whole_number("steps", settings["steps"], 2, MAX_STEPS)
         inputs = {
             "image": self._read(first, "interpolate")[:1],
             "image_b": self._read(last, "interpolate")[:1],
@@ -219,11 +226,7 @@ class Pipeline:
                     f"no setting {name!r}: this model has {', '.join(known)}"
                     f"{did_you_mean(name, known)}"
                 )
-            kind = type(known[name])
-            if kind is int and not float(value).is_integer():
-                example = known[name]
-                raise ValueError(f"{name} is {value!r}: it is a whole number, such as {example}")
-            known[name] = kind(value)
+            known[name] = of_type_of(known[name], value, name)
             if name in fields and (right := what_is_right(known[name], fields[name])):
                 raise ValueError(
                     f"{name} is {value!r}: it must be {right} ({fields[name].meaning})"
@@ -258,7 +261,8 @@ class Pipeline:
             return image, np.array_equal(np.asarray(before), np.asarray(image))
 
     def _reconstruct(self, pictures: np.ndarray, prompts: Sequence[str] | str) -> np.ndarray:
-        captions = [prompts] * len(pictures) if isinstance(prompts, str) else list(prompts)
+        captions = texts("prompts", prompts)
+        captions = captions * len(pictures) if isinstance(prompts, str) else captions
         if len(captions) != len(pictures):
             raise ValueError(f"{len(captions)} prompts for {len(pictures)} pictures")
         inputs = {"image": pictures, "text": self._text(captions)}
@@ -272,6 +276,7 @@ class Pipeline:
         ability gets no keys.
         """
         traced, static = self._split_static(settings or {})
+        whole_number("batch", batch, 1, MAX_NUM)
         count = len(jax.tree.leaves(inputs)[0])
         for first in range(0, count, batch):
             size = padded_size(min(count - first, batch), batch)
@@ -280,6 +285,11 @@ class Pipeline:
             keys = None if seed is None else _keys(seed, first + np.arange(size))
             result = run_ability(ability, self.variables, part, keys, traced, static)
             yield np.asarray(result)[: count - first]
+
+    def _shape_of_encoded(self) -> jax.ShapeDtypeStruct:
+        side, ability = self.config.data.resolution, get_ability(self.family, "encode")
+        inputs = {"image": jax.ShapeDtypeStruct((1, side, side, 3), np.uint8)}
+        return jax.eval_shape(lambda v, x: ability(v, x, None), self.variables, inputs)
 
     def _text(self, captions: Sequence[str]) -> dict:
         text, cut = tokenizers.encode(self.tokenizer, captions, self.config.text.length)
@@ -293,7 +303,8 @@ class Pipeline:
 
     def _read(self, images, purpose: str) -> np.ndarray:
         """Pictures as uint8 [N, R, R, 3]."""
-        if isinstance(images, str | Path | Image.Image) or getattr(images, "ndim", 0) in (2, 3):
+        is_one = getattr(images, "ndim", 0) in (2, 3) or not isinstance(images, Iterable)
+        if is_one or isinstance(images, str | Path | Image.Image):
             images = [images]
         pictures = [read_picture(image, self.config.data.resolution) for image in images]
         if not pictures:
@@ -334,15 +345,8 @@ def padded_size(count: int, batch: int) -> int:
     return min(batch, size)
 
 
-def check_seed(seed: int) -> int:
-    """Return `seed`. Raises ValueError unless it is a whole number from 0 to 2^32 - 1."""
-    if not float(seed).is_integer() or not 0 <= seed < 2**32:
-        raise ValueError(f"seed is {seed}: it is a whole number from 0 to {2**32 - 1}")
-    return int(seed)
-
-
 def _keys(seed: int, index: np.ndarray):
-    key = jax.random.key(check_seed(seed))
+    key = jax.random.key(whole_number("seed", seed, 0, MAX_SEED))
     return jax.vmap(functools.partial(jax.random.fold_in, key))(jnp.asarray(index))
 
 
@@ -361,6 +365,7 @@ def load(workdir, checkpoint: str | int = "last", overrides: Sequence[str] = ())
             f"it (--config.init_from={workdir})"
         )
     keep_compiled_programs()
+    overrides = texts("overrides", overrides)
     refuse_trained_settings(overrides)
     run = read_run(workdir)
     config = config_of(run)

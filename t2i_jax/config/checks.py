@@ -103,6 +103,24 @@ def what_is_right(value, field: Field) -> str:
     return ""
 
 
+def of_type_of(like, value, name: str):
+    """Return `value`, of the type of `like`: a whole number can be a float, and the reverse.
+
+    name: of the setting, for the message. Raises ValueError for a value of another type.
+    """
+    value = value.item() if getattr(value, "ndim", None) == 0 else value
+    kind = type(like)
+    if kind is int and isinstance(value, float) and value.is_integer():
+        return int(value)
+    if kind is float and type(value) is int and abs(value) < 2**53:
+        return float(value)
+    if type(value) is not kind:
+        raise ValueError(
+            f"{name} is {value!r}: it is {KINDS.get(kind, kind.__name__)}, such as {like!r}"
+        )
+    return value
+
+
 def has_type(value, kind: type) -> bool:
     """Return whether `value` is of this type; a whole number is a float too."""
     if kind is dict:

@@ -16,7 +16,7 @@ from t2i_jax.evaluation.evaluate import evaluate, read_report
 from t2i_jax.evaluation.measure import load_measures
 from t2i_jax.evaluation.report.entry import read_entry
 from t2i_jax.evaluation.report.write import write_report
-from t2i_jax.runs.run_folder import CHANGEABLE, config_of, read_run
+from t2i_jax.runs.run_folder import CHANGEABLE, config_of, read_run, refuse_trained_settings
 from t2i_jax.training.loop import train
 
 SCORES_PER_RUN = 5  # points of each curve
@@ -152,7 +152,7 @@ def check_same_request(plan: dict, request: dict, out: Path) -> None:
 
 
 def check_budget(subjects, minutes: float, pictures: int) -> None:
-    """Raise ValueError unless there is one budget if there are configs, and none if there are not."""
+    """Raise ValueError unless there is one budget for configs, and none for run folders alone."""
     if all(map(_is_run, subjects)):
         if minutes or pictures:
             raise ValueError("--minutes and --pictures are for configs: these are all run folders")
@@ -206,6 +206,7 @@ def _is_run(subject) -> bool:
 
 def _config_of(subject, overrides) -> Any:
     if _is_run(subject):
+        refuse_trained_settings(overrides)
         config = config_of(read_run(subject))
         configs.override(config, overrides)
         return config
