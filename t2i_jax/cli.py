@@ -20,7 +20,9 @@ import argparse
 import importlib.util
 import math
 import os
+import signal
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Sequence
 
@@ -240,7 +242,8 @@ def main(argv: list[str]) -> None:
             print(f"{args.command}: {one_line(error)}", file=sys.stderr)
             sys.exit(getattr(error, "exit_code", 1))
     except KeyboardInterrupt:
-        print(f"\n{args.command}: stopped by Ctrl-C", file=sys.stderr)
+        after = "\n" if sys.stderr.isatty() else ""  # what the terminal shows for Ctrl-C
+        print(f"{after}{args.command}: stopped by Ctrl-C", file=sys.stderr)
         sys.exit(130)
     finally:
         warnings.formatwarning = before
@@ -314,7 +317,15 @@ def run() -> None:
     if "GLIBC_TUNABLES" not in os.environ and sys.platform == "linux" and runs_on_cpu():
         os.environ["GLIBC_TUNABLES"] = ALLOCATOR
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+    sys.unraisablehook = press_again
     main(sys.argv[1:])
+
+
+def press_again(unraisable) -> None:
+    """Send Ctrl-C once more if Python lost it: what a callback of its garbage collector raises."""
+    if unraisable.exc_type is not KeyboardInterrupt:
+        return sys.__unraisablehook__(unraisable)
+    threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
 
 
 def runs_on_cpu() -> bool:

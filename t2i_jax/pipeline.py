@@ -124,6 +124,7 @@ class Pipeline:
             )
         pictures = np.repeat(pictures, whole_number("num", num, 1, MAX_NUM), axis=0)
         masks = np.repeat(masks, len(pictures) // len(masks), axis=0)
+        self.warn_if_cut(texts("prompt", prompt))
         inputs = {"image": pictures, "mask": masks, "text": self._text([prompt] * len(pictures))}
         drawn = np.concatenate(list(self._run(ability, inputs, settings, seed)))
         told = {"prompt": prompt, "seed": seed, "settings": settings, "ability": "inpaint"}
@@ -188,6 +189,7 @@ class Pipeline:
 
         Returns uint8 [N, H, W, 3], and where each stood: {"index", "row", "batch"}.
         """
+        self.warn_if_cut(captions)
         images, places = [], []
         for first in range(0, len(captions), batch):
             part = captions[first : first + batch]
@@ -211,6 +213,14 @@ class Pipeline:
         return np.asarray(
             run_ability(ability, self.variables, inputs, _keys(seed, index), traced, static)
         )
+
+    def warn_if_cut(self, prompts: Sequence[str]) -> None:
+        """Warn, once for all of them, of prompts with more than `text.length` tokens."""
+        length = self.config.text.length
+        if cut := tokenizers.encode(self.tokenizer, prompts, length)[1]:
+            have = "has" if cut == 1 else "have"
+            message = f"{cut} of the prompts {have} more than {length} tokens: cut"
+            warnings.warn(message, stacklevel=4)
 
     def settings(self, given: dict, ability: str = "sample") -> dict:
         """Return the defaults of an ability, overridden by `given`, each of its default's type.
@@ -265,6 +275,7 @@ class Pipeline:
         captions = captions * len(pictures) if isinstance(prompts, str) else captions
         if len(captions) != len(pictures):
             raise ValueError(f"{len(captions)} prompts for {len(pictures)} pictures")
+        self.warn_if_cut(captions)
         inputs = {"image": pictures, "text": self._text(captions)}
         ability = get_ability(self.family, "reconstruct")
         return np.concatenate(list(self._run(ability, inputs)))
@@ -292,13 +303,7 @@ class Pipeline:
         return jax.eval_shape(lambda v, x: ability(v, x, None), self.variables, inputs)
 
     def _text(self, captions: Sequence[str]) -> dict:
-        text, cut = tokenizers.encode(self.tokenizer, captions, self.config.text.length)
-        if cut:
-            length, have = self.config.text.length, "has" if cut == 1 else "have"
-            warnings.warn(
-                f"{cut} of the prompts {have} more than {length} tokens: cut",
-                stacklevel=4,
-            )
+        text, _ = tokenizers.encode(self.tokenizer, captions, self.config.text.length)
         return {self.config.text.encoder: text}
 
     def _read(self, images, purpose: str) -> np.ndarray:
