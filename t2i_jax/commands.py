@@ -7,6 +7,7 @@ argument is told at once.
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -32,7 +33,9 @@ def prepare(args, overrides) -> None:
         _fetch_weights(args.weights)(args.archives)
         print(f"{args.weights}: ready in {data_dir()}")
         return
-    chosen = ConfigDict({"data": {"name": args.data, "resolution": 32, "path": "", "dataset": ""}})
+    chosen: Any = ConfigDict(
+        {"data": {"name": args.data, "resolution": 32, "path": "", "dataset": ""}}
+    )
     if args.resolution:
         overrides = [f"data.resolution={args.resolution}", *overrides]
     configs.override(chosen, overrides)

@@ -6,7 +6,7 @@ families/autoregressive.py for models that both draw and caption.
 """
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -35,7 +35,7 @@ CAPTION_FIELDS = {
 }
 
 
-def check_caption_settings(settings: Mapping) -> Mapping:
+def check_caption_settings(settings: dict[str, Any]) -> dict[str, Any]:
     """Return `settings` of CAPTION_FIELDS. Raises ValueError for those that exclude each other."""
     beams, temperature = settings.get("beams", 1), settings.get("temperature", 0.0)
     if beams > 1 and temperature > 0:

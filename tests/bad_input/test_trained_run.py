@@ -119,6 +119,10 @@ CALLS = [
 
 # (command line, words of the line). All end with exit code 1, but for those that stand first.
 COMMANDS = [
+    (
+        f"train --workdir=new --config={ROOT}/configs/shapes.py:smoke --config.data.scenes=3",
+        "a codebook of 64 needs as many distinct patches",
+    ),
     ("sample --workdir=RUN --prompt=a --config.seed=3", "config.seed", "sample.*"),
     ("sample --workdir=RUN --prompt=a --config.train.steps=3", "config.train.steps", "sample.*"),
     ("sample --workdir=RUN --prompt=a --config.model.width=3", "config.model.width", "sample.*"),
