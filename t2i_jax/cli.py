@@ -18,9 +18,16 @@ Any field of a config can be set: --config.optim.learning_rate=0.002
 
 import argparse
 import importlib.util
+import math
 import os
+import signal
 import sys
+import threading
 import warnings
+from collections.abc import Callable, Sequence
+
+from t2i_jax.core.arguments import MAX_NUM, MAX_SEED
+from t2i_jax.core.registry import did_you_mean
 
 # Keep memory instead of returning it to the kernel, use huge pages, and one arena.
 ALLOCATOR = (
@@ -29,18 +36,74 @@ ALLOCATOR = (
 )
 
 
+class Once(argparse.Action):
+    """Store a value that is given once and is not empty; only a prompt may be empty."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        """Store `values`, as argparse asks. Exit with a line of error for what is refused."""
+        given = namespace.__dict__.setdefault("given", set())
+        if option_string in given:
+            parser.error(f"argument {option_string}: it is given twice")
+        if values == "" and self.dest != "prompt":
+            parser.error(f"argument {option_string}: its value is empty")
+        if option_string:
+            given.add(option_string)
+        setattr(namespace, self.dest, values)
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, allow_abbrev=False, **kwargs)
+        self.register("action", None, Once)
+
+    def error(self, message):
+        """Print one line and exit with code 2, as argparse does after a page of usage."""
+        line = " ".join(message.split())
+        self.exit(2, f"{self.prog}: {line}; see {self.prog} --help\n")
+
+
+def whole(low: int, high: int) -> Callable[[str], int]:
+    """Return the type of an argument that is a whole number from `low` to `high`."""
+
+    def read(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = low - 1
+        if not low <= number <= high:
+            raise argparse.ArgumentTypeError(
+                f"{text!r} is not a whole number from {low} to {high:,}"
+            )
+        return number
+
+    return read
+
+
+def minutes(text: str) -> float:
+    """Return a number of minutes, more than 0: the type of an argument."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of minutes, more than 0")
+    return number
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the parser. `--config.a.b=value` is left over for `config.load`."""
-    top = argparse.ArgumentParser(
+    top = Parser(
         prog="main.py",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
+    top.set_defaults(given=frozenset())
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def command(name, help):
-        return commands.add_parser(name, help=help, description=help, allow_abbrev=False)
+        return commands.add_parser(name, help=help, description=help)
 
     add_training(command)
     add_abilities(command)
@@ -59,7 +122,8 @@ def add_training(command) -> None:
         "--weights", help="efficientnet_lite0 (for evaluate) or minilm (a text encoder)"
     )
     sub.add_argument("--archives", help="a folder of archives fetched by other means")
-    sub.add_argument("--resolution", type=int, default=32, help="side of the pictures in pixels")
+    help = "side of the pictures in pixels (32)"
+    sub.add_argument("--resolution", type=whole(1, 1024), help=help)
     sub = command("train", "train a model, or go on with the run in --workdir; ends with a score")
     sub.add_argument("--workdir", required=True, help="the run's folder: all that a run writes")
     help = "the experiment, such as configs/shapes.py"
@@ -97,7 +161,10 @@ def add_abilities(command) -> None:
     help = "the first and the last picture"
     sub.add_argument("--image", nargs=2, required=True, metavar="X.png", help=help)
     sub.add_argument(
-        "--num", type=int, default=8, help="pictures on the way, both ends included (8)"
+        "--num",
+        type=whole(2, 1024),
+        default=8,
+        help="pictures on the way, both ends included (8)",
     )
     sub = command("encode", "write the codes or latents of pictures to a .npy file")
     add_run(sub)
@@ -114,23 +181,25 @@ def add_measuring(command) -> None:
     evaluate.add_argument("--workdir", help="the run's folder")
     help = "whose true pictures to measure the ruler on"
     evaluate.add_argument("--config", metavar="FILE.py[:VARIANT]", help=help)
-    evaluate.add_argument("--checkpoint", default="last", help="last, best or a step (last)")
+    evaluate.add_argument("--checkpoint", help="last, best or a step (last)")
     compare = command("compare", "measure runs, or configs trained under one budget, in one report")
     help = "run folders and configs"
     compare.add_argument("subjects", nargs="+", metavar="RUN|FILE.py[:VARIANT]", help=help)
     budget = compare.add_mutually_exclusive_group()
     help = "minutes of training steps for each config"
-    budget.add_argument("--minutes", type=float, default=0.0, help=help)
+    budget.add_argument("--minutes", type=minutes, default=0.0, help=help)
     help = "pictures seen in training for each config"
-    budget.add_argument("--pictures", type=int, default=0, help=help)
+    budget.add_argument("--pictures", type=whole(1, 10**12), default=0, help=help)
     help = "folder of the report, which resumes there (comparison)"
     compare.add_argument("--out", default="comparison", help=help)
     for scored in (evaluate, compare):
         help = "some of the measures, with commas between (all): alignment,fidelity,cost,..."
         scored.add_argument("--measure", help=help)
         scored.add_argument("--split", default="test", help="test, validation, ... (test)")
-        scored.add_argument("--num", type=int, default=0, help="captions (config.evaluate.num)")
-        scored.add_argument("--seed", type=int, default=0, help="same seed, same pictures (0)")
+        help = "captions (config.evaluate.num)"
+        scored.add_argument("--num", type=whole(1, 10**7), default=0, help=help)
+        help = "same seed, same pictures (0)"
+        scored.add_argument("--seed", type=whole(0, MAX_SEED), default=0, help=help)
 
 
 def add_run(sub, num: str = "", default: int | None = 1, out: str = "") -> None:
@@ -138,9 +207,10 @@ def add_run(sub, num: str = "", default: int | None = 1, out: str = "") -> None:
     sub.add_argument("--workdir", required=True, help="the run's folder")
     sub.add_argument("--checkpoint", default="last", help="last, best or a step (last)")
     if num:
-        sub.add_argument("--num", type=int, default=default, help=num)
+        sub.add_argument("--num", type=whole(1, MAX_NUM), default=default, help=num)
         seed = None if default is None else 0
-        sub.add_argument("--seed", type=int, default=seed, help="same seed, same result (0)")
+        help = "same seed, same result (0)"
+        sub.add_argument("--seed", type=whole(0, MAX_SEED), default=seed, help=help)
     if out:
         sub.add_argument("--out", default=out, help=f"folder for the pictures ({out})")
 
@@ -153,12 +223,11 @@ def add_images(sub) -> None:
 
 def main(argv: list[str]) -> None:
     """Run one command. Errors that a user can mend are printed as one line."""
-    args, rest = parser().parse_known_args(argv)
+    args, rest = parser().parse_known_args(join_values(argv))
     overrides = [arg.removeprefix("--config.") for arg in rest if arg.startswith("--config.")]
     if len(overrides) < len(rest):
         unknown = next(arg for arg in rest if not arg.startswith("--config."))
-        parser().error(f"unknown argument {unknown!r}; see --help")
-    refuse_empty(args)
+        parser().error(f"unknown argument {unknown!r}{meant(unknown, args)}")
     before = warnings.formatwarning
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     try:
@@ -166,25 +235,74 @@ def main(argv: list[str]) -> None:
 
         try:
             getattr(commands, args.command)(args, overrides)
-        except commands.UserError as error:
-            if (
-                type(error).__name__ == "JaxRuntimeError"
-            ):  # a bug or a lack of memory, not a mistake
+        except (*commands.UserError, MemoryError) as error:
+            if lacks_memory(error):
+                sys.exit(
+                    f"{args.command}: there is not enough memory ({first_line(error)}): a smaller "
+                    "batch, picture or model needs less"
+                )
+            if type(error).__name__ == "JaxRuntimeError":  # a bug, not a mistake
                 raise
-            sys.exit(f"{args.command}: {one_line(error)}")
+            print(f"{args.command}: {one_line(error)}", file=sys.stderr)
+            sys.exit(getattr(error, "exit_code", 1))
     except KeyboardInterrupt:
-        print(f"\n{args.command}: stopped by Ctrl-C", file=sys.stderr)
+        after = "\n" if sys.stderr.isatty() else ""  # what the terminal shows for Ctrl-C
+        print(f"{after}{args.command}: stopped by Ctrl-C", file=sys.stderr)
         sys.exit(130)
     finally:
         warnings.formatwarning = before
 
 
-def refuse_empty(args: argparse.Namespace) -> None:
-    """Exit with a message if an argument that names something is empty; a prompt may be."""
-    for name, value in vars(args).items():
-        if name != "prompt" and "" in (value if isinstance(value, list) else (value,)):
-            option = {"origin": "--from", "subjects": "RUN"}.get(name, f"--{name}")
-            sys.exit(f"{args.command}: {option} is empty: give it a value, or leave it out")
+def join_values(argv: Sequence[str]) -> list[str]:
+    """Return the arguments with "--config.a.b=value" in place of "--config.a.b" and "value"."""
+    joined: list[str] = []
+    for arg in argv:
+        before = joined[-1] if joined else ""
+        if before.startswith("--config.") and "=" not in before and not arg.startswith("--"):
+            joined[-1] = f"{before}={arg}"
+        else:
+            joined.append(arg)
+    return joined
+
+
+def meant(unknown: str, args: argparse.Namespace) -> str:
+    """Return "; did you mean --workdir?" for an unknown argument, or "" if nothing is near."""
+    from t2i_jax.config.hints import nearest_key
+
+    name, _, value = unknown.lstrip("-").partition("=")
+    options = [name for name in vars(args) if name not in ("command", "given", "origin")]
+    if name in options or did_you_mean(name, options):
+        near = name if name in options else did_you_mean(name, options).split("'")[1]
+        return f"; did you mean --{near}?"
+    if key := nearest_key(name.removeprefix("config."), keys_to_set(args)):
+        return f"; did you mean --config.{key}={value or 'VALUE'}?"
+    return ""
+
+
+def keys_to_set(args: argparse.Namespace) -> list[str]:
+    """Return the keys of the config that `--config.KEY` sets, or [] if there is no such config."""
+    from t2i_jax import config as configs
+    from t2i_jax.core.settings import flatten
+
+    try:
+        if getattr(args, "config", None):
+            return [*flatten(configs.load(args.config))]
+        from t2i_jax.runs.run_folder import CHANGEABLE, config_of, read_run
+
+        keys = flatten(config_of(read_run(getattr(args, "workdir", None) or "")))
+        return [key for key in keys if key.startswith(CHANGEABLE)]
+    except (ValueError, OSError):
+        return []
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Return whether an error says that there is not enough memory, on the host or a device."""
+    return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message."""
+    return str(error).partition("\n")[0]
 
 
 def one_line(error: BaseException) -> str:
@@ -203,7 +321,15 @@ def run() -> None:
     if "GLIBC_TUNABLES" not in os.environ and sys.platform == "linux" and runs_on_cpu():
         os.environ["GLIBC_TUNABLES"] = ALLOCATOR
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+    sys.unraisablehook = press_again
     main(sys.argv[1:])
+
+
+def press_again(unraisable) -> None:
+    """Send Ctrl-C once more if Python lost it: what a callback of its garbage collector raises."""
+    if unraisable.exc_type is not KeyboardInterrupt:
+        return sys.__unraisablehook__(unraisable)
+    threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
 
 
 def runs_on_cpu() -> bool:

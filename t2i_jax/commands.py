@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -29,21 +30,28 @@ def config(args, overrides) -> None:
 def prepare(args, overrides) -> None:
     """Fetch and prepare a data set, or published weights."""
     if args.weights:
+        if args.resolution or overrides:
+            raise ValueError("--resolution and --config.data are of --data, and not of --weights")
         _fetch_weights(args.weights)(args.archives)
         print(f"{args.weights}: ready in {data_dir()}")
         return
-    fields = {"name": args.data, "resolution": args.resolution, "path": "", "dataset": ""}
-    chosen = ConfigDict({"data": fields})
+    chosen: Any = ConfigDict(
+        {"data": {"name": args.data, "resolution": 32, "path": "", "dataset": ""}}
+    )
+    if args.resolution:
+        overrides = [f"data.resolution={args.resolution}", *overrides]
     configs.override(chosen, overrides)
+    if other := next((text for text in overrides if not text.startswith("data.")), None):
+        raise ValueError(f"--config.{other}: only --config.data of a source can be set here")
     make = lookup("data", args.data)
     fetch = getattr(sys.modules[make.__module__], "prepare", None)
+    if args.archives and not fetch:
+        raise ValueError(f"--archives: {args.data} needs none")
     if fetch:
         fetch(chosen.data, args.archives)
     source = make(chosen.data, "train")
-    print(
-        f"{args.data}: {len(source.captions):,} training pictures of {args.resolution} px, in "
-        f"{data_dir()}"
-    )
+    count, side = len(source.captions), chosen.data.resolution
+    print(f"{args.data}: {count:,} training pictures of {side} px, in {data_dir()}")
 
 
 def train(args, overrides) -> None:
@@ -187,13 +195,18 @@ def evaluate(args, overrides) -> None:
     from t2i_jax.evaluation.evaluate import summary, warn_of_other_data
     from t2i_jax.evaluation.truth import evaluate_truth
 
+    if args.workdir and args.config:
+        raise ValueError("evaluate takes --workdir (a run) or --config (the ruler), and not both")
     if args.workdir:
         chosen = _measures(args)
+        args.checkpoint = args.checkpoint or "last"
         pipe = _load(args, overrides)
         warn_of_other_data(pipe, args.workdir)
         report = score(pipe, args.workdir, args.split, args.num, args.seed, chosen)
         print(summary(report, args.workdir))
     elif args.config:
+        if unused := {"--checkpoint", "--measure", "--seed"} & args.given:
+            raise ValueError(f"{min(unused)} is of a run: it needs --workdir in place of --config")
         keep_compiled_programs()
         print(evaluate_truth(configs.load(args.config, overrides), args.split, args.num))
     else:
@@ -208,8 +221,6 @@ def compare(args, overrides) -> None:
     from t2i_jax.core.compile_cache import keep_compiled_programs
     from t2i_jax.evaluation.compare import compare as measure_all
 
-    if not 0 <= args.minutes < float("inf") or args.pictures < 0:
-        raise ValueError("--minutes and --pictures are budgets of training: more than 0")
     keep_compiled_programs()
     budget = (args.minutes, args.pictures)
     how = (args.split, args.num, args.seed, overrides, _measures(args))
@@ -242,8 +253,6 @@ def _measures(args) -> tuple[str, ...]:
 
     asked = tuple(load_measures() if args.measure is None else args.measure.split(","))
     check_names(asked)  # before anything is trained for them
-    if args.num < 0:
-        raise ValueError(f"--num is {args.num}: a number of captions, or 0 for evaluate.num")
     return asked
 
 

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,18 +13,19 @@ import numpy as np
 from PIL import Image
 
 from t2i_jax import config as configs
-from t2i_jax.config.checks import what_is_right
+from t2i_jax.config.checks import of_type_of, what_is_right
 from t2i_jax.convert.load import find_importer
+from t2i_jax.core.arguments import MAX_NUM, MAX_SEED, texts, whole_number
 from t2i_jax.core.compile_cache import keep_compiled_programs
 from t2i_jax.core.family import Family, Variables, get_ability, parameter_shapes
 from t2i_jax.core.files import atomic_path, make_folder
 from t2i_jax.core.registry import did_you_mean, lookup
-from t2i_jax.core.settings import like
 from t2i_jax.core.trees import mismatches
 from t2i_jax.data.pictures import read_masks, read_picture
 from t2i_jax.data.provenance import with_metadata
+from t2i_jax.families.captioning import check_caption_settings
 from t2i_jax.families.load import load_family
-from t2i_jax.runs.drawn_picture import MAX_BATCH, SEED, read_drawn
+from t2i_jax.runs.drawn_picture import MAX_BATCH, read_drawn
 from t2i_jax.runs.frozen import tree_hash
 from t2i_jax.runs.prepare import resolve
 from t2i_jax.runs.reranker import with_reranker
@@ -39,6 +40,7 @@ from t2i_jax.runs.run_folder import (
 from t2i_jax.text import tokenizer as tokenizers
 
 BATCH = MAX_BATCH  # examples computed at once
+MAX_STEPS = 1024  # of a way from one picture to another
 
 
 class Drawn(NamedTuple):
@@ -96,10 +98,10 @@ class Pipeline:
         settings: override the defaults of `config.sample`.
         """
         get_ability(self.family, "sample")
-        prompts = [prompts] if isinstance(prompts, str) else list(prompts)
-        captions = [prompt for prompt in prompts for _ in range(num)]
+        num = whole_number("num", num, 1, MAX_NUM)
+        captions = [prompt for prompt in texts("prompts", prompts) for _ in range(num)]
         if not captions:
-            raise ValueError("nothing to draw: give at least one prompt, and num of at least 1")
+            raise ValueError("nothing to draw: give at least one prompt")
         settings = self.settings(settings)
         images, places = self.draw(captions, seed, **settings)
         told = {"seed": seed, "settings": settings}
@@ -123,8 +125,9 @@ class Pipeline:
             raise ValueError(
                 f"{len(masks)} masks for {len(pictures)} pictures: give one, or one for each"
             )
-        pictures = np.repeat(pictures, num, axis=0)
+        pictures = np.repeat(pictures, whole_number("num", num, 1, MAX_NUM), axis=0)
         masks = np.repeat(masks, len(pictures) // len(masks), axis=0)
+        self.warn_if_cut(texts("prompt", prompt))
         inputs = {"image": pictures, "mask": masks, "text": self._text([prompt] * len(pictures))}
         drawn = np.concatenate(list(self._run(ability, inputs, settings, seed)))
         told = {"prompt": prompt, "seed": seed, "settings": settings, "ability": "inpaint"}
@@ -139,14 +142,8 @@ class Pipeline:
         """
         ability = get_ability(self.family, "caption")
         settings = self.settings(settings, "caption")
-        beams, temperature = settings.get("beams", 1), settings.get("temperature", 0.0)
-        if beams > 1 and temperature > 0:
-            raise ValueError(
-                f"beams is {beams} and temperature {temperature}: a search for the likeliest draws "
-                "nothing at random; let temperature be 0, or beams 1"
-            )
-        if num < 1:
-            raise ValueError("nothing to caption: let num be at least 1")
+        check_caption_settings(settings)
+        num = whole_number("num", num, 1, MAX_NUM)
         inputs = {"image": np.repeat(self._read(images, "caption"), num, axis=0)}
         parts = self._run(ability, inputs, settings, seed, batch)
         return [text for tokens in parts for text in tokenizers.decode(self.tokenizer, tokens)]
@@ -163,10 +160,15 @@ class Pipeline:
         return np.concatenate(list(self._run(get_ability(self.family, "encode"), inputs)))
 
     def decode(self, encoded: np.ndarray) -> list[Image.Image]:
-        """Decode what `encode` returned to pictures."""
-        encoded, ability = np.asarray(encoded), get_ability(self.family, "decode")
-        name = "codes" if np.issubdtype(encoded.dtype, np.integer) else "latent"
-        self._check_encoded(encoded)
+        """Decode what `encode` returned to pictures. Raises ValueError for what it cannot be."""
+        ability, encoded = get_ability(self.family, "decode"), np.asarray(encoded)
+        own = self._shape_of_encoded()
+        if encoded.dtype.kind != own.dtype.kind or encoded.shape[1:] != own.shape[1:]:
+            right = f"{own.dtype} [N, {', '.join(map(str, own.shape[1:]))}]"
+            raise ValueError(f"this model decodes {right}, not {encoded.dtype} {[*encoded.shape]}")
+        if not len(encoded):
+            raise ValueError("nothing to decode: give the codes of at least one picture")
+        name = "codes" if encoded.dtype.kind == "i" else "latent"
         drawn = np.concatenate(list(self._run(ability, {name: encoded})))
         return list(map(Image.fromarray, drawn))
 
@@ -177,6 +179,7 @@ class Pipeline:
         """
         ability = get_ability(self.family, "interpolate")
         settings = self.settings(settings, "interpolate")
+        whole_number("steps", settings["steps"], 2, MAX_STEPS)
         inputs = {
             "image": self._read(first, "interpolate")[:1],
             "image_b": self._read(last, "interpolate")[:1],
@@ -189,6 +192,7 @@ class Pipeline:
 
         Returns uint8 [N, H, W, 3], and where each stood: {"index", "row", "batch"}.
         """
+        self.warn_if_cut(captions)
         images, places = [], []
         for first in range(0, len(captions), batch):
             part = captions[first : first + batch]
@@ -213,6 +217,14 @@ class Pipeline:
             run_ability(ability, self.variables, inputs, _keys(seed, index), traced, static)
         )
 
+    def warn_if_cut(self, prompts: Sequence[str]) -> None:
+        """Warn, once for all of them, of prompts with more than `text.length` tokens."""
+        length = self.config.text.length
+        if cut := tokenizers.encode(self.tokenizer, prompts, length)[1]:
+            have = "has" if cut == 1 else "have"
+            message = f"{cut} of the prompts {have} more than {length} tokens: cut"
+            warnings.warn(message, stacklevel=4)
+
     def settings(self, given: dict, ability: str = "sample") -> dict:
         """Return the defaults of an ability, overridden by `given`, each of its default's type.
 
@@ -227,7 +239,7 @@ class Pipeline:
                     f"no setting {name!r}: this model has {', '.join(known)}"
                     f"{did_you_mean(name, known)}"
                 )
-            known[name] = like(known[name], value, name)
+            known[name] = of_type_of(known[name], value, name)
             if name in fields and (right := what_is_right(known[name], fields[name])):
                 raise ValueError(
                     f"{name} is {value!r}: it must be {right} ({fields[name].meaning})"
@@ -262,23 +274,12 @@ class Pipeline:
         image = with_metadata(Image.fromarray(drawn[row]), told)
         return image, np.array_equal(before, np.asarray(image))
 
-    def _check_encoded(self, encoded: np.ndarray) -> None:
-        side = self.config.data.resolution
-        picture = {"image": np.zeros((1, side, side, 3), np.uint8)}
-        encode = functools.partial(get_ability(self.family, "encode"), keys=None)
-        like = jax.eval_shape(encode, self.variables, picture)
-        kind = np.integer if np.issubdtype(like.dtype, np.integer) else np.floating
-        fits = encoded.shape[1:] == like.shape[1:] and len(encoded.shape) and len(encoded)
-        if not fits or not np.issubdtype(encoded.dtype, kind):
-            raise ValueError(
-                f"{encoded.dtype} {list(encoded.shape)} cannot be decoded: this model encodes N "
-                f"pictures as {like.dtype} [N, {', '.join(map(str, like.shape[1:]))}]"
-            )
-
     def _reconstruct(self, pictures: np.ndarray, prompts: Sequence[str] | str) -> np.ndarray:
-        captions = [prompts] * len(pictures) if isinstance(prompts, str) else list(prompts)
+        captions = texts("prompts", prompts)
+        captions = captions * len(pictures) if isinstance(prompts, str) else captions
         if len(captions) != len(pictures):
             raise ValueError(f"{len(captions)} prompts for {len(pictures)} pictures")
+        self.warn_if_cut(captions)
         inputs = {"image": pictures, "text": self._text(captions)}
         ability = get_ability(self.family, "reconstruct")
         return np.concatenate(list(self._run(ability, inputs)))
@@ -290,6 +291,7 @@ class Pipeline:
         ability gets no keys.
         """
         traced, static = self._split_static(settings or {})
+        whole_number("batch", batch, 1, MAX_NUM)
         count = len(jax.tree.leaves(inputs)[0])
         for first in range(0, count, batch):
             size = padded_size(min(count - first, batch), batch)
@@ -299,19 +301,19 @@ class Pipeline:
             result = run_ability(ability, self.variables, part, keys, traced, static)
             yield np.asarray(result)[: count - first]
 
+    def _shape_of_encoded(self) -> jax.ShapeDtypeStruct:
+        side, ability = self.config.data.resolution, get_ability(self.family, "encode")
+        inputs = {"image": jax.ShapeDtypeStruct((1, side, side, 3), np.uint8)}
+        return jax.eval_shape(lambda v, x: ability(v, x, None), self.variables, inputs)
+
     def _text(self, captions: Sequence[str]) -> dict:
-        text, cut = tokenizers.encode(self.tokenizer, captions, self.config.text.length)
-        if cut:
-            length, have = self.config.text.length, "has" if cut == 1 else "have"
-            warnings.warn(
-                f"{cut} of the prompts {have} more than {length} tokens: cut",
-                stacklevel=4,
-            )
+        text, _ = tokenizers.encode(self.tokenizer, captions, self.config.text.length)
         return {self.config.text.encoder: text}
 
     def _read(self, images, purpose: str) -> np.ndarray:
         """Pictures as uint8 [N, R, R, 3]."""
-        if isinstance(images, str | Path | Image.Image) or getattr(images, "ndim", 0) in (2, 3):
+        is_one = getattr(images, "ndim", 0) in (2, 3) or not isinstance(images, Iterable)
+        if is_one or isinstance(images, str | Path | Image.Image):
             images = [images]
         pictures = [read_picture(image, self.config.data.resolution) for image in images]
         if not pictures:
@@ -352,15 +354,8 @@ def padded_size(count: int, batch: int) -> int:
     return min(batch, size)
 
 
-def check_seed(seed: int) -> int:
-    """Return `seed`. Raises ValueError unless it is a whole number from 0 to 2^32 - 1."""
-    if not float(seed).is_integer() or what_is_right(int(seed), SEED):
-        raise ValueError(f"seed is {seed}: it is a whole number from 0 to {SEED.high}")
-    return int(seed)
-
-
 def _keys(seed: int, index: np.ndarray):
-    key = jax.random.key(check_seed(seed))
+    key = jax.random.key(whole_number("seed", seed, 0, MAX_SEED))
     return jax.vmap(functools.partial(jax.random.fold_in, key))(jnp.asarray(index))
 
 
@@ -379,6 +374,7 @@ def load(workdir, checkpoint: str | int = "last", overrides: Sequence[str] = ())
             f"it (--config.init_from={workdir})"
         )
     keep_compiled_programs()
+    overrides = texts("overrides", overrides)
     refuse_trained_settings(overrides)
     run = read_run(workdir)
     config = config_of(run)

@@ -65,6 +65,47 @@ def test_the_allocator_is_set_once_and_only_on_cpu(environment, allocator, tmp_p
     assert said.startswith(allocator) and said.strip().endswith("['train', '--x=1']")
 
 
+def test_a_lack_of_memory_is_one_line(monkeypatch, capsys):
+    for error in (
+        MemoryError("Unable to allocate 119. GiB"),
+        RuntimeError("RESOURCE_EXHAUSTED: x"),
+    ):
+        monkeypatch.setattr(commands, "config", lambda *_, error=error: raise_(error))
+        with pytest.raises(SystemExit) as stop:
+            cli.main(["config", "--config=c.py"])
+        said = str(stop.value.code)
+        assert str(error) in said and "not enough memory" in said and "\n" not in said
+
+
+def raise_(error):
+    raise error
+
+
+def test_ctrl_c_that_python_loses_comes_again():
+    """A callback of the garbage collector cannot raise: Python would go on after a trace."""
+    script = """
+import gc, signal, sys, time
+from t2i_jax import cli
+def lose(*_):
+    gc.callbacks.clear()
+    signal.raise_signal(signal.SIGINT)
+def command(argv):
+    gc.callbacks.append(lose)
+    try:
+        gc.collect()
+        time.sleep(20)
+    except KeyboardInterrupt:
+        sys.exit(130)
+cli.main = command
+cli.run()
+"""
+    environment = {"PATH": "/usr/bin", "PYTHONPATH": str(ROOT), "GLIBC_TUNABLES": ""}
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, env=environment, timeout=15
+    )
+    assert (done.returncode, done.stderr) == (130, "")
+
+
 def test_an_unknown_ability_or_command_lists_those_there_are(capsys):
     with pytest.raises(SystemExit) as stop:
         cli.main(["paint", "--workdir=x"])

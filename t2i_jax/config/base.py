@@ -8,6 +8,9 @@ from ml_collections import ConfigDict
 from t2i_jax.core.fields import Field, defaults_of
 from t2i_jax.core.registry import names_with
 
+# With a decay of 1, a running mean would never change.
+LARGEST_DECAY = 0.999999
+
 # {section: {name: Field}}; the section "" is the top level. What is not said by a default alone is
 # in the meaning. Names that are listed elsewhere too (optimizers, schedules, augmentations) are
 # compared by a test: importing them would import JAX, and a wrong name should be refused at once.
@@ -21,7 +24,9 @@ BASE: dict[str, dict[str, Field]] = {
         "caption_dropout": Field(
             0.1, "probability of an empty caption in training, for guidance", 0.0, 1.0
         ),
-        "ema_decay": Field(0.999, "decay of the running average of the weights", 0.0, 1.0),
+        "ema_decay": Field(
+            0.999, "decay of the running average of the weights", 0.0, LARGEST_DECAY
+        ),
     },
     "data": {
         "name": Field("", "the data source: a file of t2i_jax/data"),
@@ -38,7 +43,7 @@ BASE: dict[str, dict[str, Field]] = {
         "cell": Field(
             "gru", "one direction, or bilstm: both (recurrent)", choices=("gru", "bilstm")
         ),
-        "dropout": Field(0.0, "dropout rate (recurrent, transformer)", 0.0, 1.0),
+        "dropout": Field(0.0, "dropout rate (recurrent, transformer)", 0.0, 0.999),
     },
     "first_stage": {
         "run": Field(
@@ -83,8 +88,8 @@ BASE: dict[str, dict[str, Field]] = {
         "gradient_noise": Field(
             0.0, "standard deviation of noise on the mean gradient; 0: none", 0.0
         ),
-        "b1": Field(0.9, "decay of the mean of gradients; of sgd: momentum", 0.0, 1.0),
-        "b2": Field(0.99, "decay of the mean of squared gradients", 0.0, 1.0),
+        "b1": Field(0.9, "decay of the mean of gradients; of sgd: momentum", 0.0, LARGEST_DECAY),
+        "b2": Field(0.99, "decay of the mean of squared gradients", 0.0, LARGEST_DECAY),
         "adam_scale": Field(
             1.0, "muon: learning rate of tables, norms and biases, over that of matrices", 0.0
         ),

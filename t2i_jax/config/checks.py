@@ -13,7 +13,7 @@ from t2i_jax.config.defaults import (
 )
 from t2i_jax.config.hints import unknown_key
 from t2i_jax.core.fields import Field
-from t2i_jax.core.registry import did_you_mean
+from t2i_jax.core.registry import did_you_mean, lookup
 
 KINDS = {
     bool: "True or False",
@@ -27,6 +27,13 @@ KINDS = {
 
 def check(config: dict, fields: Fields) -> None:
     """Raise ValueError for an unknown name, and for a value of another type or out of range."""
+    for folder, name in (
+        ("families", config["family"]),
+        ("data", config["data"]["name"]),
+        ("text", config["text"]["encoder"]),
+    ):
+        if not name:
+            lookup(folder, name)  # refuses it, listing those there are
     check_names(config, fields)
     check_values(config, fields)
 
@@ -99,6 +106,24 @@ def what_is_right(value, field: Field) -> str:
         if type(each) in (int, float) and not in_range(each, field):
             return limits(field) or "a finite number"
     return ""
+
+
+def of_type_of(like, value, name: str):
+    """Return `value`, of the type of `like`: a whole number can be a float, and the reverse.
+
+    name: of the setting, for the message. Raises ValueError for a value of another type.
+    """
+    value = value.item() if getattr(value, "ndim", None) == 0 else value
+    kind = type(like)
+    if kind is int and isinstance(value, float) and value.is_integer():
+        return int(value)
+    if kind is float and type(value) is int and abs(value) < 2**53:
+        return float(value)
+    if type(value) is not kind:
+        raise ValueError(
+            f"{name} is {value!r}: it is {KINDS.get(kind, kind.__name__)}, such as {like!r}"
+        )
+    return value
 
 
 def has_type(value, kind: type) -> bool:

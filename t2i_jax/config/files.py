@@ -9,6 +9,7 @@ A file with ARGUMENT, a text that says what it is, also takes any other argument
 
 import importlib.util
 from collections.abc import Callable, Sequence
+from inspect import isfunction
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -66,9 +67,12 @@ def read(path: str) -> ConfigFile:
     get_config = getattr(module, "get_config", None)
     if not callable(get_config):
         raise ValueError(f"{path} is not a config: it defines no get_config()")
-    variants = {variant.__name__: variant for variant in getattr(module, "VARIANTS", ())}
+    variants = getattr(module, "VARIANTS", ())
+    if not isinstance(variants, list | tuple) or not all(map(isfunction, variants)):
+        raise ValueError(f"{path}: VARIANTS is {variants!r}: it must be a tuple of functions")
     title = (module.__doc__ or "").strip().partition("\n")[0]
-    return ConfigFile(path, title, get_config, variants, getattr(module, "ARGUMENT", ""))
+    named = {variant.__name__: variant for variant in variants}
+    return ConfigFile(path, title, get_config, named, getattr(module, "ARGUMENT", ""))
 
 
 def build(file: ConfigFile, variant: str = "") -> dict:
@@ -109,7 +113,7 @@ def _call(file: ConfigFile, function: Callable, *arguments):
         return function(*arguments)
     except (ValueError, FileNotFoundError):
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         what = f"{type(error).__name__}: {error}".partition("\n")[0]
         raise ValueError(f"{file.path}: {function.__name__}() raises {what}") from error
 

@@ -42,7 +42,10 @@ def nearest_key(key: str, known: Iterable[str]) -> str | None:
         if near and section not in known:
             return _most_like(last, fields[near[0]], likeness, 0.65) or f"{near[0]}.{last}"
     found = _most_like(last, fields.get(section, ()), likeness, 0.65)
-    return found or _most_like(last, known, same_or_typo, 0.9 if section else 0.75)
+    found = found or _most_like(last, known, same_or_typo, 0.9 if section else 0.75)
+    if found or section:
+        return found
+    return next(iter(difflib.get_close_matches(key, filter(None, fields), 1)), None)
 
 
 def likeness(asked: str, name: str) -> float:

@@ -22,6 +22,8 @@ from t2i_jax.config.hints import unknown_key
 from t2i_jax.core.fields import Field
 from t2i_jax.core.settings import flatten, printable
 
+# Fields that are copied from another run.
+FILLED_IN = ("first_stage.config", "reranker.config")
 # What `ast.literal_eval` raises for a text that it cannot read.
 UNREADABLE = (ValueError, SyntaxError, TypeError, MemoryError, RecursionError)
 
@@ -184,8 +186,18 @@ def _without_other_data(given: dict, overrides: Sequence[tuple[str, str]]) -> di
 
 
 def _refuse_at_once(overrides: Sequence[tuple[str, str]], given: Mapping) -> None:
-    """Raise ValueError for keys that no family can have, before one is imported (with JAX)."""
+    """Raise ValueError for what is wrong for every family, before one is imported (with JAX).
+
+    That is a key that no family can have, one that is set to two values, and one that is filled in.
+    """
     known = flatten(given)
+    values = dict(reversed(overrides))
+    for key, value in overrides:
+        if values[key] != value:
+            raise ValueError(f"config.{key} is set twice: to {values[key]!r} and to {value!r}")
+        if key.startswith(FILLED_IN):
+            section = key.partition(".")[0]
+            raise ValueError(f"config.{section}.config is that of {section}.run: set {section}.run")
     family = next((text for key, text in overrides if key == "family"), given.get("family", ""))
     for key, _ in overrides:
         section = key.partition(".")[0]

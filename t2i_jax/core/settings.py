@@ -41,24 +41,3 @@ def flatten(config) -> dict:
 def printable(name: str) -> str:
     """Return a name as it is, or quoted if it would break the line that it is printed in."""
     return name if name.isprintable() else repr(name)
-
-
-def like(default, value, name: str):
-    """Return the setting `value` with the type of its default.
-
-    Raises ValueError, saying what would be right, if it is no value of that type.
-    """
-    kind = type(default)
-    if kind not in (int, float):
-        if type(value) is not kind:
-            raise ValueError(f"{name} is {value!r:.40}: it must be like {default!r}")
-        return value
-    if isinstance(value, bool) or not hasattr(value, "__float__"):
-        raise ValueError(f"{name} is {value!r:.40}: it must be a number, such as {default}")
-    try:
-        whole = float(value).is_integer()
-    except OverflowError:
-        raise ValueError(f"{name} is too large a number: it is like {default}") from None
-    if kind is int and not whole:
-        raise ValueError(f"{name} is {value!r}: it is a whole number, such as {default}")
-    return kind(value)

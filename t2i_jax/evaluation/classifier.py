@@ -15,6 +15,7 @@ import optax
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array, Float, Int, UInt8
 from safetensors.numpy import load_file, save_file
+from tqdm import tqdm
 
 from t2i_jax.core.files import atomic_path, data_dir, fingerprint
 from t2i_jax.core.pictures import to_unit
@@ -65,6 +66,12 @@ def cached_classifier(training: Source) -> dict:
     name = fingerprint(*RECIPE, training.fingerprint)[:32]
     path = data_dir() / "classifiers" / f"{name}.safetensors"
     if not path.is_file():
+        count, classes = len(training.labels), len(training.classes)
+        print(
+            f"fitting a classifier of {classes} classes to {count:,} true pictures, by which drawn "
+            f"ones are judged; it is kept in {path.parent}",
+            flush=True,
+        )
         params = fit(training.read, training.labels, len(training.classes))
         flat: dict[str, Any] = flatten_dict(params, sep="/")
         with atomic_path(path) as part:
@@ -92,7 +99,8 @@ def fit(read: Callable, labels: Sequence[int], classes: int, seed: int = 0) -> A
     rng = np.random.default_rng(seed)
     order = np.concatenate([rng.permutation(len(targets)) for _ in range(EPOCHS)])
     params, state = _start(jax.random.key(seed), side, classes, steps)
-    for first in range(0, steps * size, size):
+    batches = range(0, steps * size, size)
+    for first in tqdm(batches, "fitting a classifier", unit="batch", leave=False, disable=None):
         rows = order[first : first + size]
         params, state = _step(params, state, read(rows), targets[rows], steps)
     return jax.device_get(params)

@@ -16,7 +16,7 @@ from t2i_jax.evaluation.evaluate import evaluate, read_report, warn_of_other_dat
 from t2i_jax.evaluation.measure import load_measures
 from t2i_jax.evaluation.report.entry import read_entry
 from t2i_jax.evaluation.report.write import write_report
-from t2i_jax.runs.run_folder import CHANGEABLE, config_of, read_run
+from t2i_jax.runs.run_folder import CHANGEABLE, config_of, read_run, refuse_trained_settings
 from t2i_jax.training.loop import train
 
 SCORES_PER_RUN = 5  # points of each curve
@@ -112,12 +112,14 @@ def make_plan(subjects, out: Path, minutes, pictures, split, num, seed, override
         plan = read_json(path)
         check_same_request(plan, request, out)
         return plan
+    of_runs = overrides_for_runs(subjects, overrides)
+    configs_of = [_config_of(each, of_runs if _is_run(each) else overrides) for each in subjects]
+    check_budget(subjects, minutes, pictures)
     chosen: dict[str, dict[str, Any]] = {}
     first: Any = None  # the config of the first subject
     first_name = first_data = ""
-    for subject in subjects:
-        given = overrides_for_runs(subjects, overrides) if _is_run(subject) else overrides
-        config, name = _config_of(subject, given), _free_name(subject, chosen)
+    for subject, config in zip(subjects, configs_of, strict=True):
+        name = _free_name(subject, chosen)
         data = load_source(config.data, split).fingerprint
         if first is None:
             first, first_name, first_data = config, name, data
@@ -152,15 +154,21 @@ def check_same_request(plan: dict, request: dict, out: Path) -> None:
             )
 
 
+def check_budget(subjects, minutes: float, pictures: int) -> None:
+    """Raise ValueError unless there is one budget for configs, and none for run folders alone."""
+    if all(map(_is_run, subjects)):
+        if minutes or pictures:
+            raise ValueError("--minutes and --pictures are for configs: these are all run folders")
+    elif bool(minutes) == bool(pictures):
+        raise ValueError("configs are trained under one budget: give --minutes=M or --pictures=N")
+
+
 def steps_within(config, scratch: Path, minutes: float, pictures: int) -> int:
     """Return how many training steps of a config fit into the budget.
 
     To see how long a step takes, it trains for a moment in the folder `scratch`, which is removed
     again.
-    Raises ValueError unless exactly one budget is given.
     """
-    if bool(minutes) == bool(pictures):
-        raise ValueError("configs are trained under one budget: give --minutes=M or --pictures=N")
     if minutes:
         print(f"measuring a training step of {scratch.name}", flush=True)
         brief: Any = configs.from_json(configs.to_json(config))
@@ -201,6 +209,7 @@ def _is_run(subject) -> bool:
 
 def _config_of(subject, overrides) -> Any:
     if _is_run(subject):
+        refuse_trained_settings(overrides)
         config = config_of(read_run(subject))
         configs.override(config, overrides)
         return config

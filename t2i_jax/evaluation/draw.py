@@ -22,6 +22,7 @@ def draw(
     """
     # One batch size means one compiled program; for a few captions, a smaller power of two.
     size, images = min(pipe.config.evaluate.batch, 1 << (len(captions) - 1).bit_length()), []
+    pipe.warn_if_cut(captions)
     batches = range(0, len(captions), size)
     for first in tqdm(batches, desc=title, unit="batch", leave=False, disable=None):
         part = list(captions[first : first + size])

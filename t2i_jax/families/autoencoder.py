@@ -28,10 +28,10 @@ SCALES_FIELD = Field((), "sides of the grids of multi-scale codes, coarse to fin
 # The arguments of the functions of models/quantize.py. Where a default is None, the function has
 # one itself.
 QUANTIZER_FIELDS = {
-    "size": Field(1024, "size of the codebook", 1),
-    "dim": Field(8, "channels of a vector", 1),
+    "size": Field(1024, "size of the codebook", 2, 2**20),
+    "dim": Field(8, "channels of a vector", 1, 2**16),
     "levels": Field((8, 5, 5, 5), "number of levels of each channel", 2),
-    "bits": Field(10, "bits of a code", 1),
+    "bits": Field(10, "bits of a code", 1, 20),
     "normalize": Field(None, "whether vectors and codes have length 1"),
     "commitment": Field(None, "weight of the distance of vectors from their codes", 0.0),
     "decay": Field(None, "decay of the running means that codes are", 0.0, 1.0),

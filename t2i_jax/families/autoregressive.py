@@ -19,6 +19,7 @@ from t2i_jax.decoding.autoregressive import generate
 from t2i_jax.families import reranking
 from t2i_jax.families.captioning import (
     CAPTION_FIELDS,
+    check_caption_settings,
     make_word_decoder,
     view_of_codes,
     word_loss,
@@ -44,13 +45,13 @@ from t2i_jax.models.transformer import PrefixDecoder
 
 SAMPLE_FIELDS = {
     "temperature": Field(1.0, "of drawing tokens; 0 takes the likeliest", 0.0),
-    "top_k": Field(0, "how many of the likeliest tokens one is drawn from; 0 for all", 0),
-    "top_p": Field(1.0, "probability of the likeliest tokens that one is drawn from", 0.0, 1.0),
+    "top_k": Field(0, "how many of the likeliest tokens one is drawn from; 0 for all", 0, 2**24),
+    "top_p": Field(1.0, "probability of the likeliest tokens that one is drawn from", 0.001, 1.0),
     "guidance": guidance_field(1.0),
     "candidates": reranking.CANDIDATES_FIELD,
 }
 CAPTIONING_FIELD = Field(
-    0.0, "weight of the loss of captions; 0 for a model that only draws", low=0.0
+    0.0, "weight of the loss of captions; 0 for a model that only draws", low=0.0, high=1000.0
 )
 
 
@@ -114,7 +115,8 @@ def make(config, axis_name=None) -> Family:
     }
     if writer:
         abilities["caption"] = writer.caption
-        settings["caption"] = read_section(config, "caption", CAPTION_FIELDS)
+        own = read_section(config, "caption", CAPTION_FIELDS)
+        settings["caption"] = check_caption_settings(own)
     return Family(
         init=init,
         losses={"model": loss},

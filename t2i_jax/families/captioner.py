@@ -14,6 +14,7 @@ from t2i_jax.core.fields import Field
 from t2i_jax.families.captioning import (
     CAPTION_FIELDS,
     SOURCES,
+    check_caption_settings,
     make_view,
     make_word_decoder,
     word_loss,
@@ -48,6 +49,7 @@ def make(config, axis_name=None) -> Family:
     """
     del axis_name  # nothing here compares examples
     settings = read_section(config, "captioner", CAPTIONER_FIELDS)
+    writing = check_caption_settings(read_section(config, "caption", CAPTION_FIELDS))
     name, source = config.text.encoder, settings["source"]
     view = make_view(config, source, settings["map"])
     decoder = make_word_decoder(config, view, config.model)
@@ -79,7 +81,7 @@ def make(config, axis_name=None) -> Family:
         init=init,
         losses={"model": loss},
         abilities={"caption": caption},
-        settings={"caption": read_section(config, "caption", CAPTION_FIELDS), "sample": {}},
+        settings={"caption": writing, "sample": {}},
         static=("beams",),
         frozen_depends_on=("first_stage.config", "image_tokenizer", "captioner"),
         make_frozen=view.make_frozen,

@@ -6,7 +6,7 @@ families/autoregressive.py for models that both draw and caption.
 """
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -28,11 +28,22 @@ from t2i_jax.text.tokenizer import END, PAD
 
 SOURCES = ("codes", "features")
 CAPTION_FIELDS = {
-    "beams": Field(1, "beams of a search for the likeliest caption; 1 for no search", 1),
+    "beams": Field(1, "beams of a search for the likeliest caption; 1 for no search", 1, 256),
     "temperature": Field(0.0, "of drawing words, if beams is 1; 0 takes the likeliest word", 0.0),
-    "top_p": Field(1.0, "probability of the likeliest words from which one is drawn", 0.0, 1.0),
+    "top_p": Field(1.0, "probability of the likeliest words from which one is drawn", 0.001, 1.0),
     "length_penalty": Field(0.6, "exponent of a search's length penalty; more favours length", 0.0),
 }
+
+
+def check_caption_settings(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return `settings` of CAPTION_FIELDS. Raises ValueError for those that exclude each other."""
+    beams, temperature = settings.get("beams", 1), settings.get("temperature", 0.0)
+    if beams > 1 and temperature > 0:
+        raise ValueError(
+            f"beams is {beams} and temperature {temperature}: a search for the likeliest draws "
+            "nothing at random; let temperature be 0, or beams 1"
+        )
+    return settings
 
 
 class PictureView(NamedTuple):

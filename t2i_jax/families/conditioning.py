@@ -125,4 +125,4 @@ def guide(predictions: Float[Array, "twice_B *rest"], scale) -> Float[Array, "B 
 def guidance_field(default: float) -> Field:
     """Return the config field of the scale of guidance."""
     meaning = "scale of classifier-free guidance: 1 is none, more follows captions more closely"
-    return Field(default, meaning)
+    return Field(default, meaning, -1000.0, 1000.0)

@@ -11,25 +11,27 @@ from t2i_jax.models.variants import fields_of
 
 # Of fields that many networks have: the meaning, if their docstring gives none, and the limits.
 COMMON = {
-    "width": Field(None, "channels of the network", 1),
-    "depth": Field(None, "number of blocks", 0),
-    "heads": Field(None, "attention heads; they divide the width", 1),
-    "blocks": Field(None, "residual blocks of each level", 1),
-    "levels": Field(None, "how often the sides are halved or doubled", 1),
-    "patch": Field(None, "side of a patch, in pixels", 1),
-    "reach": Field(None, "reach of the window of tokens around each place", 0),
+    "width": Field(None, "channels of the network", 1, 2**16),
+    "depth": Field(None, "number of blocks", 0, 1024),
+    "heads": Field(None, "attention heads; they divide the width", 1, 1024),
+    "blocks": Field(None, "residual blocks of each level", 1, 1024),
+    "levels": Field(None, "how often the sides are halved or doubled", 1, 16),
+    "patch": Field(None, "side of a patch, in pixels", 1, 1024),
+    "reach": Field(None, "reach of the window of tokens around each place", 0, 1024),
     "channels": Field(None, "channels of a picture: 3 for colour, 1 for grey", 1, 3),
-    "latent": Field(None, "numbers of a latent vector", 1),
-    "hidden": Field(None, "width of the hidden layer", 1),
-    "widths": Field(None, "widths of the hidden layers"),
-    "multipliers": Field(None, "channels of each level over `width`, the finest level first"),
+    "latent": Field(None, "numbers of a latent vector", 1, 2**16),
+    "hidden": Field(None, "width of the hidden layer", 1, 2**20),
+    "widths": Field(None, "widths of the hidden layers", 1, 2**20),
+    "multipliers": Field(
+        None, "channels of each level over `width`, the finest level first", 1, 1024
+    ),
     "attention": Field(None, "where there is attention"),
     "dropout": Field(None, "probability that a number is dropped in training", 0.0, 0.999),
-    "mlp_ratio": Field(None, "width of the hidden layer of a block over `width`", 0.01),
+    "mlp_ratio": Field(None, "width of the hidden layer of a block over `width`", 0.01, 1024.0),
     "gate_init": Field(None, "value of the residual gates at the start; 0 closes them"),
-    "mapping_layers": Field(None, "layers of the mapping network", 1),
-    "base_channels": Field(None, "channels at side s are base_channels / s", 1),
-    "max_channels": Field(None, "the most channels at any side", 1),
+    "mapping_layers": Field(None, "layers of the mapping network", 1, 1024),
+    "base_channels": Field(None, "channels at side s are base_channels / s", 1, 2**20),
+    "max_channels": Field(None, "the most channels at any side", 1, 2**16),
     "causal_text": Field(None, "whether a token of the caption attends only to earlier ones"),
     "remat": Field(None, "whether to recompute blocks in the backward pass, to save memory"),
     "dtype": Field(
@@ -42,12 +44,12 @@ BLOCK = {
     "norm": Field(None, "norm before each branch", choices=NORMS),
     "epsilon": Field(None, "added to the variance in a norm", 0.0),
     "mlp": Field(None, "activation of the hidden layer", choices=MLPS),
-    "hidden": Field(None, "width of the hidden layer; 0 for 4 times the width", 0),
+    "hidden": Field(None, "width of the hidden layer; 0 for 4 times the width", 0, 2**20),
     "bias": Field(None, "whether linear layers have a bias"),
     "qk_norm": Field(None, "whether queries and keys are normalised"),
     "rope": Field(None, "base of rotary positions; 0 for none", 0.0),
-    "kv_heads": Field(None, "heads of keys and values; 0 for as many as `heads`", 0),
-    "head_dim": Field(None, "channels of a head; 0 for width / heads", 0),
+    "kv_heads": Field(None, "heads of keys and values; 0 for as many as `heads`", 0, 1024),
+    "head_dim": Field(None, "channels of a head; 0 for width / heads", 0, 2**16),
 }
 
 

@@ -152,10 +152,16 @@ def make(config, axis_name=None) -> Family:
         return weight(weighting, kind, c) * error, (ctx.extra, metrics)
 
     sample = with_candidates(make_sample(denoiser, conditioning), config)
+    settings = read_section(config, "sample", SAMPLE_FIELDS)
+    if settings["interval_low"] >= settings["interval_high"]:
+        raise ValueError(
+            f"sample.interval_low is {settings['interval_low']}: it must be less than "
+            f"sample.interval_high, {settings['interval_high']}"
+        )
     return Family(
         losses={"model": loss},
         abilities={"sample": sample},
-        settings={"sample": read_section(config, "sample", SAMPLE_FIELDS)},
+        settings={"sample": settings},
         static=("sampler", "steps", "candidates"),
         **family_parts(config, denoiser, conditioning),
     )

@@ -25,9 +25,11 @@ from t2i_jax.models import patch_codebook
 ENCODING_VERSION = 1
 # Of `config.image_tokenizer`, the codebook of patches of a run without another run's first stage.
 IMAGE_TOKENIZER_FIELDS = {
-    "patch": Field(4, "side of a patch, in pixels", 1),
-    "codes": Field(1024, "size of the codebook", 1),
-    "fit_pictures": Field(4000, "number of training pictures that the codebook is fitted to", 1),
+    "patch": Field(4, "side of a patch, in pixels", 1, 1024),
+    "codes": Field(1024, "size of the codebook", 2, 2**20),
+    "fit_pictures": Field(
+        4000, "number of training pictures that the codebook is fitted to", 1, 10**7
+    ),
 }
 
 

@@ -56,8 +56,8 @@ SAMPLE_FIELDS = {
     ),
     "sure": Field(0.1, 'of order "surprise": draw every token with less entropy, in nats', 0.0),
     "temperature": Field(1.0, "of drawing tokens; 0 takes the likeliest", 0.0),
-    "top_k": Field(0, "how many of the likeliest tokens one is drawn from; 0 for all", 0),
-    "top_p": Field(1.0, "probability of the likeliest tokens that one is drawn from", 0.0, 1.0),
+    "top_k": Field(0, "how many of the likeliest tokens one is drawn from; 0 for all", 0, 2**24),
+    "top_p": Field(1.0, "probability of the likeliest tokens that one is drawn from", 0.001, 1.0),
     "guidance": guidance_field(1.5),
     "candidates": CANDIDATES_FIELD,
 }

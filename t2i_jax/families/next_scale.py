@@ -28,8 +28,8 @@ from t2i_jax.models.next_scale import NextScale, spans
 
 SAMPLE_FIELDS = {
     "temperature": Field(1.0, "of drawing tokens; 0 takes the likeliest", 0.0),
-    "top_k": Field(0, "how many of the likeliest tokens one is drawn from; 0 for all", 0),
-    "top_p": Field(0.9, "probability of the likeliest tokens that one is drawn from", 0.0, 1.0),
+    "top_k": Field(0, "how many of the likeliest tokens one is drawn from; 0 for all", 0, 2**24),
+    "top_p": Field(0.9, "probability of the likeliest tokens that one is drawn from", 0.001, 1.0),
     "guidance": guidance_field(1.5),
     "candidates": CANDIDATES_FIELD,
 }

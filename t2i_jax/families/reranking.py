@@ -20,7 +20,7 @@ from t2i_jax.core.registry import defines, lookup, names_with
 
 MAX_CANDIDATES = 1024  # a picture that says more would be drawn for hours
 CANDIDATES_FIELD = Field(
-    1, "how many pictures to draw for each one kept; the reranker chooses it", low=1
+    1, "how many pictures to draw for each one kept; the reranker chooses it", 1, 1024
 )
 
 

@@ -147,6 +147,8 @@ class UNet(nn.Module):
         Raises ValueError if H or W is not a multiple of patch * 2^(levels - 1).
         """
         levels, channels = len(self.multipliers), x.shape[-1]
+        if not levels:
+            raise ValueError("multipliers is (): a U-Net needs at least one level")
         multiple = self.patch * 2 ** (levels - 1)
         if x.shape[1] % multiple or x.shape[2] % multiple:
             raise ValueError(

@@ -6,16 +6,16 @@ import numpy as np
 from PIL import Image
 
 from t2i_jax.config.checks import what_is_right
+from t2i_jax.core.arguments import MAX_SEED
 from t2i_jax.core.fields import Field
 from t2i_jax.core.registry import did_you_mean
 from t2i_jax.data.pictures import FORMATS
 from t2i_jax.data.provenance import read_metadata
 
 MAX_BATCH = 64  # the most examples that are ever computed at once
-SEED = Field(0, "the seed", 0, 2**32 - 1)
 ENTRIES = {  # of the metadata
     "prompt": Field("", "what was drawn"),
-    "seed": SEED,
+    "seed": Field(0, "the seed", 0, MAX_SEED),
     "index": Field(0, "the place among all pictures of its call", 0, 2**31 - 1),
     "row": Field(0, "the place in its batch", 0, MAX_BATCH - 1),
     "batch": Field(4, "the size of its batch", 1, MAX_BATCH),

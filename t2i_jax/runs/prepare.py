@@ -1,6 +1,7 @@
 """Preparing a run: the one place that resolves its config, opens its folder, reads its captions."""
 
 import json
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -91,10 +92,13 @@ def prepare_run(
     check(config, family)
     if config.first_stage.cache:
         encoding_cache.check(config, family)
+    if config.init_from and not is_run(workdir) and not find_importer(config.init_from):
+        read_run(config.init_from)  # refuses what is not a run
     training, validation = (load_source(config.data, split) for split in ("train", "validation"))
     augment, variants = augmentation.make_augment(config.augment, training)
     if is_run(workdir):
         refuse_changes(read_run(workdir), config, training, workdir)
+    is_new = not workdir.exists()
     make_folder(workdir)
     lock = lock_folder(workdir)
     try:
@@ -107,6 +111,8 @@ def prepare_run(
             held_out |= encoding_cache.cached_columns(config, family, frozen, validation)
     except BaseException:
         lock.close()
+        if is_new and not is_run(workdir):
+            shutil.rmtree(workdir, ignore_errors=True)
         raise
     return Prepared(
         config=config,

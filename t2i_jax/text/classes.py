@@ -15,8 +15,8 @@ def fields(config) -> dict[str, Field]:
     """Return the fields of `config.text` for classes."""
     del config
     return {
-        "length": LENGTH._replace(low=2),
-        "vocab_size": VOCAB_SIZE._replace(meaning="largest number of classes, plus 2"),
+        "length": LENGTH,
+        "vocab_size": VOCAB_SIZE._replace(meaning="largest number of classes, plus 2", low=3),
         "width": WIDTH._replace(meaning="numbers in the vector of a class"),
     }
 

@@ -13,11 +13,13 @@ from t2i_jax.core.types import AnyArray
 from t2i_jax.text import tokenizer as tokenizers
 
 # Fields of `config.text` that several encoders use.
-LENGTH = Field(16, "tokens that a caption is cut or padded to, with its special tokens", 1)
-VOCAB_SIZE = Field(1024, "largest number of tokens, at least 258 for a tokenizer trained here", 1)
-WIDTH = Field(128, "numbers in the vector of a token", 1)
-WINDOW = Field(0, "words before and after that are mixed into each word by a linear layer", 0)
-DROPOUT = Field(0.0, "share of numbers set to 0 in training", 0.0, 1.0)
+LENGTH = Field(16, "tokens that a caption is cut or padded to, with its special tokens", 2, 2**16)
+VOCAB_SIZE = Field(
+    1024, "largest number of tokens of the tokenizer", tokenizers.MIN_VOCAB_SIZE, 2**24
+)
+WIDTH = Field(128, "numbers in the vector of a token", 1, 2**16)
+WINDOW = Field(0, "words before and after that are mixed into each word by a linear layer", 0, 1024)
+DROPOUT = Field(0.0, "share of numbers set to 0 in training", 0.0, 0.999)
 SHARED = {"length": LENGTH, "vocab_size": VOCAB_SIZE, "width": WIDTH}
 
 

@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Int, Key
 
 from t2i_jax.core.fields import Field
 from t2i_jax.core.text import TextCondition, TextEncoder
-from t2i_jax.text.encoder import SHARED, make_trainable, masked_mean
+from t2i_jax.text.encoder import SHARED, VOCAB_SIZE, make_trainable, masked_mean
 
 
 class Words(nn.Module):
@@ -45,7 +45,9 @@ class Words(nn.Module):
 def fields(config) -> dict[str, Field]:
     """Return the fields of `config.text` for language_model."""
     del config
-    return {**SHARED, "positions": Field(0, "number of learned positions; 0 for none", 0)}
+    positions = Field(0, "number of learned positions; 0 for none", 0)
+    # A published model brings its own tokenizer, of any size.
+    return {**SHARED, "vocab_size": VOCAB_SIZE._replace(low=1), "positions": positions}
 
 
 def make(config) -> TextEncoder:

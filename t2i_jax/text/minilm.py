@@ -80,7 +80,7 @@ def fields(config) -> dict[str, Field]:
     """Return the fields of `config.text` for minilm."""
     del config
     return {
-        "length": LENGTH._replace(low=2, high=NET.positions),
+        "length": LENGTH._replace(high=NET.positions),
         "width": WIDTH,
         "window": WINDOW,
         "frozen": Field(True, "False to train BERT's weights too"),

@@ -12,7 +12,7 @@ from t2i_jax.text.encoder import LENGTH
 def fields(config) -> dict[str, Field]:
     """Return the fields of `config.text` for none."""
     del config
-    return {"length": LENGTH._replace(meaning="tokens of the empty caption; 1 is enough")}
+    return {"length": LENGTH._replace(meaning="tokens of the empty caption; 1 is enough", low=1)}
 
 
 def make(config) -> TextEncoder:

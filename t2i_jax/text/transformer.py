@@ -67,8 +67,8 @@ def fields(config) -> dict[str, Field]:
     del config
     return {
         **SHARED,
-        "depth": Field(2, "number of layers; 0 for word embeddings alone", 0),
-        "heads": Field(4, "attention heads of a layer", 1),
+        "depth": Field(2, "number of layers; 0 for word embeddings alone", 0, 1024),
+        "heads": Field(4, "attention heads of a layer", 1, 1024),
         "window": WINDOW,
         "dropout": DROPOUT,
         "dtype": Field(

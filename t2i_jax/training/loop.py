@@ -36,7 +36,19 @@ from t2i_jax.training.writers import NoWriters, Writers
 
 
 class Stopped(RuntimeError):
-    """Training ended before its last step; the message says why and what to do."""
+    """Training ended early; the message says why and what to do.
+
+    exit_code: of the process: 1, or 128 and the number of the signal that stopped it.
+    """
+
+    exit_code = 1
+
+    @classmethod
+    def by(cls, name: str, message: str) -> "Stopped":
+        """Return the error for a signal, "SIGINT"."""
+        error = cls(f"{name}: {message}")
+        error.exit_code = 128 + signal.Signals[name]
+        return error
 
 
 class Evaluators(NamedTuple):
@@ -104,6 +116,11 @@ def train(config, workdir, evaluators: Evaluators = NO_EVALUATORS) -> Pipeline:
         try:
             current = run_steps(session, current, pending, first, stop)
             checkpoint.wait(manager)
+            if stop:
+                raise Stopped.by(
+                    stop[0],
+                    f"the last step is saved; main.py evaluate --workdir={workdir} measures it",
+                )
         except OSError as error:
             good = checkpoint.last_complete_step(workdir)
             raise Stopped(
@@ -186,8 +203,10 @@ def run_steps(session: Session, current, pending: list, first: int, stop: list[s
             checkpoint.save(session.manager, whole, {"pending": pending}, loss)
         if stopping and not last:
             checkpoint.wait(session.manager)
-            name = stop[0] if stop else "another process was stopped"
-            raise Stopped(f"{name}: saved at step {number}; the same command goes on from there")
+            saved = f"saved at step {number}; the same command goes on from there"
+            if not stop:
+                raise Stopped(f"another process was stopped: {saved}")
+            raise Stopped.by(stop[0], saved)
     return current
 
 

@@ -1,5 +1,7 @@
 """How training starts: checks before anything is written, the first state, what is printed."""
 
+import math
+import os
 from collections.abc import Callable
 
 import jax
@@ -31,13 +33,43 @@ def check_batch_size(config, devices: int, updates: int = 1) -> None:
 def check_trainable(config, family: Family, place: Parallel) -> None:
     """Raise ValueError, before a run is written down, for settings that cannot be trained."""
     check_batch_size(config, place.devices, updates_per_step(family))
-    make_optimizers(config, family)
+    shapes = parameter_shapes(config, family)  # a network refuses here what does not fit together
+    check_memory(config, shapes)
+    make_optimizers(config, family, shapes)
 
 
-def make_optimizers(config, family: Family) -> dict:
-    """Return {player: optimizer}. Raises ValueError for settings of `config.optim` that fail."""
+def check_memory(config, shapes) -> None:
+    """Raise ValueError if the least that a step needs is more than all devices have.
+
+    shapes: of the parameters. The state holds them, their average and two of the optimizer, and a
+    step their gradient; of the batch only the pictures are counted.
+    """
+    memory = memory_of_devices()
+    state = 5 * 4 * sum(math.prod(x.shape) for x in jax.tree.leaves(shapes))
+    side, size = config.data.resolution, config.train.batch_size
+    pictures = size // config.train.accumulate * side * side * 3 * 4
+    for name, needed in (("config.model", state), (f"train.batch_size {size:,}", pictures)):
+        if needed > memory:
+            raise ValueError(
+                f"{name} is too large: a step needs more than {needed / 2**30:,.0f} GiB of memory, "
+                f"and there are {memory / 2**30:,.0f} GiB"
+            )
+
+
+def memory_of_devices() -> int:
+    """Return the bytes of memory of all devices; of the CPU, those of the machine."""
+    if jax.default_backend() == "cpu":
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return sum((device.memory_stats() or {}).get("bytes_limit", 2**63) for device in jax.devices())
+
+
+def make_optimizers(config, family: Family, shapes=None) -> dict:
+    """Return {player: optimizer}. Raises ValueError for settings of `config.optim` that fail.
+
+    shapes: of the parameters, if they are known.
+    """
     if config.optim.freeze or config.optim.players:
-        optimizer.check_freeze(config.optim, parameter_shapes(config, family))
+        optimizer.check_freeze(config.optim, shapes or parameter_shapes(config, family))
     steps = {player: config.train.steps * family.updates.get(player, 1) for player in family.losses}
     return {player: optimizer.make(config.optim, count, player) for player, count in steps.items()}
 

@@ -177,7 +177,7 @@ def test_a_reranker_adds_its_score(toy, monkeypatch):
 
 
 def test_fewer_than_one_candidate(smoke):
-    with pytest.raises(ValueError, match=r"sample\.candidates is 0: it must be at least 1"):
+    with pytest.raises(ValueError, match=r"sample\.candidates is 0: it must be from 1 to 1,024"):
         smoke("shapes", "sample.candidates=0")
     config = smoke("shapes")
     with config.unlocked():

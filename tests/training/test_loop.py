@@ -168,7 +168,7 @@ def test_a_signal_saves_and_leaves(never_killed, tmp_path, number):
         workdir, lambda: metrics.exists() and metrics.read_text().count("\n") >= 2, number
     )
     assert (
-        code == 1
+        code == 128 + number
         and f"{signal.Signals(number).name}: saved at step" in output
         and "Traceback" not in output
     )

@@ -1,0 +1,147 @@
+"""Ctrl-C at many moments: exit code 130, one line, and nothing is lost that was said to be saved.
+
+A moment is a function of the program, replaced by one that sends the signal to its own process
+before it does its work. The training of one tiny run is stopped several times on its way.
+"""
+
+import importlib
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from t2i_jax.data.load import load_source
+from t2i_jax.evaluation import classifier
+from t2i_jax.runs.checkpoint import last_complete_step, restore_ema
+from t2i_jax.training.writers import Writers
+from tests.bad_input.run_rows import run_row
+from tests.conftest import ROOT
+
+TRAIN = ["train", f"--config={ROOT}/configs/shapes.py:smoke", "--workdir=run"]
+# (name of a function that a command calls, command line)
+MOMENTS = [
+    ("t2i_jax.config.files.read", [*TRAIN[:2], "--workdir=new"]),
+    ("t2i_jax.runs.prepare.load_source", [*TRAIN[:2], "--workdir=new"]),
+    ("t2i_jax.runs.prepare._make_frozen", [*TRAIN[:2], "--workdir=new"]),
+    ("t2i_jax.pipeline.read_variables", ["sample", "--workdir=run", "--prompt=a"]),
+    ("t2i_jax.pipeline.run_ability", ["sample", "--workdir=run", "--prompt=a"]),
+    ("t2i_jax.pipeline.run_ability", ["encode", "--workdir=run", "--image=run/grids/0000006.png"]),
+    ("t2i_jax.evaluation.evaluate.make_pictures", ["evaluate", "--workdir=run"]),
+    ("t2i_jax.evaluation.evaluate.take", ["evaluate", "--workdir=run", "--measure=alignment"]),
+    (
+        "t2i_jax.evaluation.evaluate.write_report",
+        ["evaluate", "--workdir=run", "--measure=alignment"],
+    ),
+    ("t2i_jax.evaluation.truth.load_source", ["evaluate", f"--config={ROOT}/configs/shapes.py"]),
+    ("t2i_jax.evaluation.compare.load_source", ["compare", "run", "--measure=alignment"]),
+    ("t2i_jax.config.listing.read", ["config", f"--config={ROOT}/configs/shapes.py"]),
+]
+
+
+def press(times=1):
+    for _ in range(times):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.01)  # the handler runs before the next line
+
+
+@pytest.fixture(scope="module", autouse=True)
+def folder(tmp_path_factory):
+    """The current folder of all tests of this file."""
+    before, folder = os.getcwd(), tmp_path_factory.mktemp("stopping")
+    os.chdir(folder)
+    yield folder
+    os.chdir(before)
+
+
+@pytest.fixture(scope="module")
+def stopped(folder):
+    """{what happened: (result, last complete step)} of one run that is stopped on its way."""
+    progress, found = Writers.progress, {}
+    for name, at, times in (("once", 2, 1), ("thrice", 4, 3), ("at the end", 6, 1)):
+
+        def stop(self, step, values, at=at, times=times):
+            progress(self, step, values)
+            if step == at:
+                press(times)
+
+        Writers.progress = stop
+        try:
+            found[name] = run_row(TRAIN), last_complete_step("run")
+        finally:
+            Writers.progress = progress
+    return found
+
+
+@pytest.mark.parametrize(
+    ("name", "step", "words"),
+    [
+        ("once", 3, "train: SIGINT: saved at step 3; the same command goes on from there\n"),
+        ("thrice", 3, "train: stopped by Ctrl-C\n"),
+        ("at the end", 6, "train: SIGINT: the last step is saved; main.py evaluate --workdir=run"),
+    ],
+)
+def test_in_the_loop(stopped, name, step, words):
+    """What was said to be saved is there, and the same command went on from it."""
+    result, last = stopped[name]
+    assert (result["code"], last) == (130, step)
+    assert result["said"].startswith(words) and result["said"].count("\n") == 1
+    assert not any("evaluation" in path for path in result["made"])
+
+
+def test_the_checkpoint_is_whole_after_all_that(stopped):
+    ema, step = restore_ema("run")
+    assert step == 6 and "model" in ema["params"]
+
+
+@pytest.mark.parametrize(("moment", "words"), MOMENTS)
+def test_elsewhere(stopped, moment, words, monkeypatch):
+    """Nothing is left half done."""
+    module, _, name = moment.rpartition(".")
+    place = importlib.import_module(module)
+    work, pressed = getattr(place, name), []
+
+    def stop(*args, **kwargs):
+        pressed.append(moment)
+        press()
+        return work(*args, **kwargs)
+
+    monkeypatch.setattr(place, name, stop)
+    result = run_row(words)
+    assert pressed and (result["code"], result["made"]) == (130, [])
+    assert result["said"] == f"{words[0]}: stopped by Ctrl-C\n"
+
+
+def test_while_a_classifier_is_fitted(data_folder, smoke, monkeypatch, capsys):
+    """Why it is fitted is said, and no file of half a fit is left."""
+
+    class Data:
+        fingerprint, labels, classes = "stopping", [0, 1] * 8, ("a", "b")
+        read = load_source(smoke("shapes").data, "train").read
+
+    def stop(*args):
+        press()
+
+    monkeypatch.setattr(classifier, "_step", stop)
+    with pytest.raises(KeyboardInterrupt):
+        classifier.cached_classifier(Data)
+    assert "fitting a classifier of 2 classes to 16 true pictures" in capsys.readouterr().out
+    assert not list(data_folder.glob("classifiers/*"))
+
+
+@pytest.mark.parametrize("seconds", [0.5, 2.0])
+def test_while_the_program_starts(seconds, folder):
+    started = subprocess.Popen(
+        [sys.executable, ROOT / "main.py", *TRAIN[:2], "--workdir=early"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    time.sleep(seconds)
+    started.send_signal(signal.SIGINT)
+    _, said = started.communicate(timeout=60)
+    assert (started.returncode, said.strip()) == (130, "train: stopped by Ctrl-C")
+    assert not (folder / "early").exists()
