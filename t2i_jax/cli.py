@@ -64,6 +64,13 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {line}; see {self.prog} --help\n")
 
 
+def filled(text: str) -> str:
+    """The type of an argument that names something, where several can be given."""
+    if not text:
+        raise argparse.ArgumentTypeError("its value is empty")
+    return text
+
+
 def whole(low: int, high: int) -> Callable[[str], int]:
     """Return the type of an argument that is a whole number from `low` to `high`."""
 
@@ -147,7 +154,9 @@ def add_abilities(command) -> None:
     add_run(sub, num="results a picture (1)", default=1, out="samples")
     add_images(sub)
     help = "white where to draw; one for all, or one for each"
-    sub.add_argument("--mask", action="append", required=True, metavar="M.png", help=help)
+    sub.add_argument(
+        "--mask", action="append", type=filled, required=True, metavar="M.png", help=help
+    )
     sub.add_argument("--prompt", default="", help="what the whole picture shows")
     sub = command("caption", "describe pictures in words")
     add_run(sub, num="captions a picture (1)", default=1)
@@ -159,7 +168,7 @@ def add_abilities(command) -> None:
     sub = command("interpolate", "draw the way from one picture to another")
     add_run(sub, out="samples")
     help = "the first and the last picture"
-    sub.add_argument("--image", nargs=2, required=True, metavar="X.png", help=help)
+    sub.add_argument("--image", nargs=2, type=filled, required=True, metavar="X.png", help=help)
     sub.add_argument(
         "--num",
         type=whole(2, 1024),
@@ -184,7 +193,9 @@ def add_measuring(command) -> None:
     evaluate.add_argument("--checkpoint", help="last, best or a step (last)")
     compare = command("compare", "measure runs, or configs trained under one budget, in one report")
     help = "run folders and configs"
-    compare.add_argument("subjects", nargs="+", metavar="RUN|FILE.py[:VARIANT]", help=help)
+    compare.add_argument(
+        "subjects", nargs="+", type=filled, metavar="RUN|FILE.py[:VARIANT]", help=help
+    )
     budget = compare.add_mutually_exclusive_group()
     help = "minutes of training steps for each config"
     budget.add_argument("--minutes", type=minutes, default=0.0, help=help)
@@ -218,7 +229,9 @@ def add_run(sub, num: str = "", default: int | None = 1, out: str = "") -> None:
 def add_images(sub) -> None:
     """Add the pictures that a command takes."""
     help = "a picture; may be given several times"
-    sub.add_argument("--image", action="append", required=True, metavar="X.png", help=help)
+    sub.add_argument(
+        "--image", action="append", type=filled, required=True, metavar="X.png", help=help
+    )
 
 
 def main(argv: list[str]) -> None:

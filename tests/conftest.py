@@ -53,8 +53,17 @@ def data_folder(tmp_path_factory):
 
 @pytest.fixture
 def smoke():
-    """smoke("shapes", "train.steps=3", ...) is that config's tiny version with overrides."""
-    return lambda name, *overrides: configs.load(f"{ROOT}/configs/{name}.py:smoke", overrides)
+    """smoke("shapes", "train.steps=3", ...) is that config's tiny version with overrides.
+
+    Of several values for one field, the last counts.
+    """
+
+    def load(name, *overrides):
+        last = dict(override.split("=", 1) for override in overrides)
+        given = [f"{key}={value}" for key, value in last.items()]
+        return configs.load(f"{ROOT}/configs/{name}.py:smoke", given)
+
+    return load
 
 
 @pytest.fixture

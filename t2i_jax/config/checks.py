@@ -121,7 +121,7 @@ def of_type_of(like, value, name: str):
         return float(value)
     if type(value) is not kind:
         raise ValueError(
-            f"{name} is {value!r}: it is {KINDS.get(kind, kind.__name__)}, such as {like!r}"
+            f"{name} is {value!r:.60}: it is {KINDS.get(kind, kind.__name__)}, such as {like!r}"
         )
     return value
 

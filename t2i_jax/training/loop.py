@@ -1,9 +1,9 @@
 """The only training loop: it knows steps, writers and checkpoints, never a family or a measure."""
 
+import contextlib
 import functools
 import json
 import math
-import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -32,23 +32,8 @@ from t2i_jax.training.start import (
     report_data,
     report_model,
 )
+from t2i_jax.training.stopping import Stopped, catch_signals
 from t2i_jax.training.writers import NoWriters, Writers
-
-
-class Stopped(RuntimeError):
-    """Training ended early; the message says why and what to do.
-
-    exit_code: of the process: 1, or 128 and the number of the signal that stopped it.
-    """
-
-    exit_code = 1
-
-    @classmethod
-    def by(cls, name: str, message: str) -> "Stopped":
-        """Return the error for a signal, "SIGINT"."""
-        error = cls(f"{name}: {message}")
-        error.exit_code = 128 + signal.Signals[name]
-        return error
 
 
 class Evaluators(NamedTuple):
@@ -107,20 +92,16 @@ def train(config, workdir, evaluators: Evaluators = NO_EVALUATORS) -> Pipeline:
         current, pending, first = begin(prepared, manager, programs["create"], place)
         report_model(prepared.config, place.take(current), first)
         stop, release = catch_signals()
-        every = prepared.config.train
-        first_process = hosts.is_first()
-        writers = (
-            Writers(workdir, first, every.steps, every.batch_size) if first_process else NoWriters()
-        )
-        session = Session(prepared, place, evaluators, **programs, manager=manager, writers=writers)
         try:
-            current = run_steps(session, current, pending, first, stop)
-            checkpoint.wait(manager)
-            if stop:
-                raise Stopped.by(
-                    stop[0],
-                    f"the last step is saved; main.py evaluate --workdir={workdir} measures it",
+            with contextlib.closing(open_writers(prepared, first)) as writers:
+                session = Session(
+                    prepared, place, evaluators, **programs, manager=manager, writers=writers
                 )
+                current = run_steps(session, current, pending, first, stop)
+                checkpoint.wait(manager)
+            if stop:
+                done = f"the last step is saved; main.py evaluate --workdir={workdir} measures it"
+                raise Stopped.by(stop[0], done)
         except OSError as error:
             good = checkpoint.last_complete_step(workdir)
             raise Stopped(
@@ -129,9 +110,16 @@ def train(config, workdir, evaluators: Evaluators = NO_EVALUATORS) -> Pipeline:
             ) from error
         finally:
             release()
-            writers.close()
     ema = hosts.local_copy(place.take(current).ema)
     return session.pipeline(ema, tree_hash(jax.tree.map(np.asarray, ema["params"])))
+
+
+def open_writers(prepared: Prepared, first: int) -> Writers | NoWriters:
+    """Return what writes the run's files from step `first` on; nothing does in other processes."""
+    every = prepared.config.train
+    if not hosts.is_first():
+        return NoWriters()
+    return Writers(prepared.workdir, first, every.steps, every.batch_size)
 
 
 def make_programs(prepared: Prepared, place: parallel.Parallel) -> dict[str, Callable]:
@@ -289,32 +277,3 @@ def diverged(what: str, manager) -> Stopped:
         f"{what}; the last good checkpoint is of step {manager.latest_step()}. A smaller "
         "optim.learning_rate or optim.clip may help."
     )
-
-
-def catch_signals() -> tuple[list[str], Callable[[], None]]:
-    """Catch SIGTERM and Ctrl-C until the returned function is called.
-
-    Returns (a list that gets the name of each signal, a function that restores the former
-    handlers). The first signal asks the loop to save and stop, the second warns, the third stops at
-    once.
-    """
-    stop: list[str] = []
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-
-    def note(number, frame):
-        name = signal.Signals(number).name
-        stop.append(name)
-        if len(stop) == 1:
-            print(f"\n{name}: stopping after this step, then saving", flush=True)
-            return
-        print(f"\n{name}: once more stops at once, and loses what is not saved", flush=True)
-        default = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
-        signal.signal(number, default)
-
-    def release():
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-    for number in before:
-        signal.signal(number, note)
-    return stop, release

@@ -54,7 +54,8 @@ def run_command(command: str, **places) -> Ended:
         except SystemExit as stop:
             # As Python does at the end of a process: a text is printed, and the exit code is 1.
             code = stop.code if isinstance(stop.code, int) else 1
-            print("" if isinstance(stop.code, int) else stop.code, file=err)
+            if not isinstance(stop.code, int):
+                print(stop.code, file=err)
     return Ended(code, out.getvalue(), err.getvalue())
 
 

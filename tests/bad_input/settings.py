@@ -81,7 +81,6 @@ SETTINGS = [
     (f"{T} --config.data.name=../shapes", "no '../shapes' in data", "mean 'shapes'?"),
     (f"{T} --config.data.name=os.path", "module 'os.path' has no function 'make'"),
     (f"{T} --config.data.name=", "no '' in data", "shapes"),
-    (f"{T} --config.data.name=folder", "'data.scenes'", "data has name, path"),
     (f"{T} --config.text.encoder=T5", "no 'T5' in text", "minilm"),
     (f"{T} --config.optim.name=Adam", "config.optim.name is 'Adam'", "did you mean 'adamw'?"),
     (f"{T} --config.optim.name=", "config.optim.name is ''", "adamw, lion, muon or sgd"),
@@ -183,6 +182,7 @@ SETTINGS = [
 
 # Refused before anything is written, by the shapes of the parameters or the number of devices.
 SHAPES = [
+    (f"{T} --config.data.name=folder", "folder needs a path", "--config.data.path"),
     (f"{T} --config.train.accumulate=3", "train.batch_size 8", "train.accumulate 3", "is 9"),
     (f"{T} --config.parallel.fsdp=3", "parallel.fsdp = 3", "devices"),
     (f"{T} --config.parallel.mode=pmap --config.parallel.fsdp=2", "parallel.fsdp", "'jit'"),

@@ -135,18 +135,18 @@ ROWS = [
         entry(f"no '{name}'", **{name: ...})
         for name in ("prompt", "seed", "index", "row", "batch", "settings", "weights", "config")
     ),
-    setting("candidates 100,000 at most 1,024", candidates=100_000),
-    setting("candidates 0 at least 1", candidates=0),
+    setting("candidates 100000 from 1 1,024", candidates=100_000),
+    setting("candidates 0 from 1", candidates=0),
     setting("candidates 1.5 whole number", candidates=1.5),
     setting("temperature 'hot' a number", temperature="hot"),
     setting("temperature '1.0' a number", temperature="1.0"),
     setting("temperature [1] a number", temperature=[1]),
     setting("temperature None a number", temperature=None),
     setting("temperature nan at least 0", temperature=float("nan")),
-    setting("temperature too large", temperature=10**400),
+    setting("temperature is such as", temperature=10**400),
     setting("guidance True a number", guidance=True),
     setting("top_p 2 from 0 to 1", top_p=2),
-    setting("top_k -3 at least 0", top_k=-3),
+    setting("top_k -3 from 0", top_k=-3),
     setting("no setting 'foo' temperature", foo=1),
 ]
 

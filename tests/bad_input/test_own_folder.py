@@ -213,8 +213,9 @@ def test_a_run_is_fine_tuned_on_a_folder_by_one_command(place, trained):
     ],
 )
 def test_a_run_that_cannot_be_fine_tuned_so(override, words, place, trained):
+    origin = "" if override.startswith("init_from") else f"--config.init_from={trained}/run "
     command = (
-        f"train --config={SHAPES} --workdir={{place}}/run --config.init_from={trained}/run "
+        f"train --config={SHAPES} --workdir={{place}}/run {origin}"
         f"--config.data.name=folder --config.data.path={{place}}/own --config.{override}"
     )
     check_row(Row("", pictures(40), command, words), place)

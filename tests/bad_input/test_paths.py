@@ -70,7 +70,7 @@ ROWS = [
     ),
     *rows(
         f"decode {RUN} --out={{place}}/new --codes=",
-        "cannot be decoded int32 [N, 64]",
+        "--codes: decode",
         ["float.npy", "short.npy", "none.npy", "text.npy", "flat.npy"],
     ),
     *rows(f"encode {RUN} --image={{place}}/drawn/000.png --out=", "--out a folder", ["empty"]),
@@ -82,7 +82,7 @@ ROWS = [
     ),
     *rows("compare {place}/run ", "run.json FILE.py", ["empty"]),
     *(
-        Row(f"{option} is empty", nothing, f"{command} {option}=", f"{option} is empty a value")
+        Row(f"{option} is empty", nothing, f"{command} {option}=", f"{option} value is empty", 2)
         for option, command in {
             "--workdir": "sample --prompt=a",
             "--out": f"sample {RUN} --prompt=a",
@@ -113,7 +113,12 @@ ROWS = [
         PROMPTS + "{place}/p.txt",
         "1,000,000 prompts 100,000 fewer",
     ),
-    Row("prompt not UTF-8", nothing, f"sample {RUN} --out={{place}}/new --prompt=\udcff", "UTF-8"),
+    Row(
+        "prompt not UTF-8",
+        nothing,
+        f"sample {RUN} --out={{place}}/new --prompt=\udcff",
+        "valid Unicode",
+    ),
 ]
 
 
@@ -126,7 +131,7 @@ def test_another_path_than_asked_for(row, kinds, loaded, monkeypatch):
 
 
 def test_a_scalar_is_no_codes(kinds, loaded):
-    with pytest.raises(ValueError, match=r"int32 \[\] cannot be decoded"):
+    with pytest.raises(ValueError, match=r"int32 \[N, 64\], not int32 \[\]"):
         loaded.decode(np.load(kinds / "scalar.npy"))
 
 

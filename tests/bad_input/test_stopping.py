@@ -4,6 +4,7 @@ A moment is a function of the program, replaced by one that sends the signal to 
 before it does its work. The training of one tiny run is stopped several times on its way.
 """
 
+import gc
 import importlib
 import os
 import signal
@@ -42,9 +43,13 @@ MOMENTS = [
 
 
 def press(times=1):
-    for _ in range(times):
-        os.kill(os.getpid(), signal.SIGINT)
-        time.sleep(0.01)  # the handler runs before the next line
+    gc.disable()  # else it may run JAX's callback just now, in which errors are lost
+    try:
+        for _ in range(times):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.01)  # the handler runs before the next line
+    finally:
+        gc.enable()
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -121,7 +121,8 @@ CALLS = [
 COMMANDS = [
     (
         f"train --workdir=new --config={ROOT}/configs/shapes.py:smoke --config.data.scenes=3",
-        "a codebook of 64 needs as many distinct patches",
+        "image_tokenizer.codes is 64",
+        "as many distinct patches",
     ),
     ("sample --workdir=RUN --prompt=a --config.seed=3", "config.seed", "sample.*"),
     ("sample --workdir=RUN --prompt=a --config.train.steps=3", "config.train.steps", "sample.*"),
@@ -138,7 +139,7 @@ COMMANDS = [
     ("inpaint --workdir=RUN --image=x.png --mask=x.png", "cannot 'inpaint'", "it can caption"),
     ("interpolate --workdir=RUN --image x.png x.png", "cannot 'interpolate'", "it can caption"),
     ("caption --workdir=RUN --image=no.png", "no picture no.png"),
-    ("caption --workdir=RUN --image=", "no picture"),
+    (2, "caption --workdir=RUN --image=", "--image: its value is empty"),
     ("caption --workdir=RUN --image=x.png --config.caption.beams=0", "caption.beams is 0"),
     ("reconstruct --workdir=RUN --image=x.txt", "x.txt", "its format is none of PNG"),
     ("decode --workdir=RUN --codes=wrong.npy", CODES, "int32 [1, 63]"),

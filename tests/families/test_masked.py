@@ -65,7 +65,9 @@ def _config(*overrides):
         "sample.top_p=1.0",
         "sample.guidance=1.5",
     )
-    return configs.load(f"{ROOT}/configs/shapes_masked.py:smoke", [*tiny, *overrides])
+    last = dict(override.split("=", 1) for override in (*tiny, *overrides))
+    given = [f"{key}={value}" for key, value in last.items()]
+    return configs.load(f"{ROOT}/configs/shapes_masked.py:smoke", given)
 
 
 @pytest.fixture(scope="module")

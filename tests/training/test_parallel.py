@@ -46,20 +46,31 @@ def curve(config, tiny_batch, mode, devices, fsdp=1):
 
 
 @pytest.mark.parametrize(
-    ("name", "tolerance", "overrides"),
+    ("name", "tolerance", "modes", "overrides"),
     [
-        ("shapes", 1e-5, ("model.dropout=0.1", "optim.learning_rate=0.003")),
-        ("shapes_diffusion", 1e-5, ("model.dropout=0.1", "optim.learning_rate=0.003")),
+        # fsdp of it: test_hosts.py
+        ("shapes", 1e-5, [("pmap", 1)], ("model.dropout=0.1", "optim.learning_rate=0.003")),
+        (
+            "shapes_diffusion",
+            1e-5,
+            [("jit", 1), ("jit", 4)],
+            ("model.dropout=0.1", "optim.learning_rate=0.003"),
+        ),
         # BatchNorm, spectral norm, captions of the next example, two updates a step
-        ("shapes_gan", 1e-4, ("gan.discriminator_steps=2",)),
+        ("shapes_gan", 1e-4, [("jit", 4), ("pmap", 1)], ("gan.discriminator_steps=2",)),
     ],
 )
-def test_devices_and_modes_give_the_same_curve(name, tolerance, overrides, smoke, tiny_batch):
-    """Over 20 steps, relative, with dropout and dropped captions."""
+def test_devices_and_modes_give_the_same_curve(
+    name, tolerance, modes, overrides, smoke, tiny_batch
+):
+    """Over 20 steps, relative, with dropout and dropped captions.
+
+    modes: (mode, fsdp), each over eight devices.
+    """
     config = smoke(name, "caption_dropout=0.3", *overrides)
     one, weights = curve(config, tiny_batch, "jit", jax.devices()[:1])
     assert np.ptp(one, axis=0).min() > 1e-2
-    for mode, fsdp in (("jit", 1), ("jit", 4), ("pmap", 1)):
+    for mode, fsdp in modes:
         losses, there = curve(config, tiny_batch, mode, jax.devices(), fsdp)
         np.testing.assert_allclose(losses, one, rtol=tolerance, err_msg=f"{mode}, fsdp {fsdp}")
         largest = max(

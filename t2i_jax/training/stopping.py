@@ -1,0 +1,49 @@
+"""How training ends early: the error that says why, and the signals that ask for it."""
+
+import signal
+from collections.abc import Callable
+
+
+class Stopped(RuntimeError):
+    """Training ended early; the message says why and what to do.
+
+    exit_code: of the process: 1, or 128 and the number of the signal that stopped it.
+    """
+
+    exit_code = 1
+
+    @classmethod
+    def by(cls, name: str, message: str) -> "Stopped":
+        """Return the error for a signal, "SIGINT"."""
+        error = cls(f"{name}: {message}")
+        error.exit_code = 128 + signal.Signals[name]
+        return error
+
+
+def catch_signals() -> tuple[list[str], Callable[[], None]]:
+    """Catch SIGTERM and Ctrl-C until the returned function is called.
+
+    Returns (a list that gets the name of each signal, a function that restores the former
+    handlers). The first signal asks the loop to save and stop, the second warns, the third stops at
+    once.
+    """
+    stop: list[str] = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def note(number, frame):
+        name = signal.Signals(number).name
+        stop.append(name)
+        if len(stop) == 1:
+            print(f"\n{name}: stopping after this step, then saving", flush=True)
+            return
+        print(f"\n{name}: once more stops at once, and loses what is not saved", flush=True)
+        default = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+        signal.signal(number, default)
+
+    def release():
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    for number in before:
+        signal.signal(number, note)
+    return stop, release
