@@ -1,5 +1,6 @@
 """Eight virtual CPU devices, one data folder and one compile cache for the whole test session."""
 
+import gc
 import os
 
 # Most of the time goes to compiling tiny models: without LLVM's optimizations it is halved.
@@ -25,6 +26,7 @@ install_import_hook("t2i_jax", "tests.array_types.check_arrays")
 from t2i_jax import config as configs  # noqa: E402
 
 ROOT = Path(__file__).parent.parent
+MAX_MAPPINGS = 25_000
 LONGEST = (  # minutes
     "training/test_loop.py",
     "training/test_parallel.py",
@@ -49,6 +51,20 @@ def data_folder(tmp_path_factory):
     # Tests that compile the same program share it.
     jax.config.update("jax_compilation_cache_dir", str(folder / "compiled"))
     return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def room_for_programs():
+    """Forget compiled programs when there are many.
+
+    Linux gives a process 65,530 memory mappings. A program takes several, and JAX crashes when
+    none is left.
+    """
+    yield
+    maps = Path("/proc/self/maps")
+    if maps.exists() and len(maps.read_text().splitlines()) > MAX_MAPPINGS:
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture

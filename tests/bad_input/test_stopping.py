@@ -54,11 +54,16 @@ def press(times=1):
 
 @pytest.fixture(scope="module", autouse=True)
 def folder(tmp_path_factory):
-    """The current folder of all tests of this file."""
+    """The current folder of all tests of this file.
+
+    Ctrl-C raises KeyboardInterrupt in them, also where the shell that started them ignores it.
+    """
     before, folder = os.getcwd(), tmp_path_factory.mktemp("stopping")
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     os.chdir(folder)
     yield folder
     os.chdir(before)
+    signal.signal(signal.SIGINT, handler)
 
 
 @pytest.fixture(scope="module")
