@@ -37,6 +37,12 @@ LONGEST = (  # minutes
 )
 
 
+def last_values(overrides) -> list[str]:
+    """Return the overrides "key=value" with one for each key: the last."""
+    last = dict(override.split("=", 1) for override in overrides)
+    return [f"{key}={value}" for key, value in last.items()]
+
+
 def pytest_collection_modifyitems(items):
     """Put the longest files first, so that neither process is left with one of them at the end."""
     place = {ROOT / "tests" / name: i for i, name in enumerate(LONGEST)}
@@ -74,12 +80,9 @@ def smoke():
     Of several values for one field, the last counts.
     """
 
-    def load(name, *overrides):
-        last = dict(override.split("=", 1) for override in overrides)
-        given = [f"{key}={value}" for key, value in last.items()]
-        return configs.load(f"{ROOT}/configs/{name}.py:smoke", given)
-
-    return load
+    return lambda name, *overrides: configs.load(
+        f"{ROOT}/configs/{name}.py:smoke", last_values(overrides)
+    )
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from t2i_jax.core.arguments import MAX_SEED
 from t2i_jax.core.fields import Field, defaults_of
 from t2i_jax.core.registry import names_with
 
@@ -17,7 +18,7 @@ LARGEST_DECAY = 0.999999
 BASE: dict[str, dict[str, Field]] = {
     "": {
         "family": Field("", "what is learned: a file of t2i_jax/families"),
-        "seed": Field(0, "seed of all randomness", 0, 2**32 - 1),
+        "seed": Field(0, "seed of all randomness", 0, MAX_SEED),
         "init_from": Field(
             "", "start from the averaged weights of this run, or from this published language model"
         ),

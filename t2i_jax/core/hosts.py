@@ -3,7 +3,6 @@
 The first process writes what a run writes. With one process, nothing here does anything.
 """
 
-import hashlib
 import os
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -11,6 +10,8 @@ from typing import Any
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
+
+from t2i_jax.core.files import fingerprint
 
 
 def start(coordinator: str | None, processes: int | None, process_id: int | None) -> None:
@@ -92,7 +93,7 @@ def refuse_differences(texts: Mapping[str, str]) -> None:
     """
     if jax.process_count() == 1:
         return
-    digests = np.array([_digest(text) for text in texts.values()], np.uint32)
+    digests = np.array([int(fingerprint(text)[:8], 16) for text in texts.values()], np.uint32)
     everywhere = multihost_utils.process_allgather(digests)
     for i, what in enumerate(texts):
         others = np.flatnonzero(everywhere[:, i] != everywhere[0, i])
@@ -112,7 +113,3 @@ def local_copy(tree):
     whole = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
     copies = jax.jit(lambda tree: tree, out_shardings=whole)(tree)
     return jax.tree.map(lambda x: x.addressable_data(0), copies)
-
-
-def _digest(text: str) -> int:
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "little")

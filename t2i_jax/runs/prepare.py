@@ -23,7 +23,6 @@ from t2i_jax.runs.lock import lock_folder
 from t2i_jax.runs.reranker import with_reranker
 from t2i_jax.runs.run_folder import (
     config_of,
-    is_longer,
     is_run,
     read_frozen,
     read_run,
@@ -168,7 +167,7 @@ def open_run(config, workdir: Path, family: Family, training: Source) -> tuple[A
     if is_run(workdir):
         run = read_run(workdir)
         if refuse_changes(run, config, training, workdir):
-            if is_longer(run, config, workdir):
+            if config.train.steps != config_of(run).train.steps:
                 _lengthen(run, config, workdir)
             return read_tokenizer(workdir, run), read_frozen(workdir, run)
     elif last_complete_step(workdir) is not None:

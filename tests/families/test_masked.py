@@ -15,7 +15,7 @@ from t2i_jax.decoding.parallel import mask_schedule
 from t2i_jax.families.load import load_family
 from t2i_jax.families.masked import ORDERS, masked_cells, masked_cross_entropy, random_mask
 from t2i_jax.training import step
-from tests.conftest import ROOT
+from tests.conftest import ROOT, last_values
 
 
 def test_random_mask_has_exactly_the_count_of_the_schedule():
@@ -65,8 +65,7 @@ def _config(*overrides):
         "sample.top_p=1.0",
         "sample.guidance=1.5",
     )
-    last = dict(override.split("=", 1) for override in (*tiny, *overrides))
-    given = [f"{key}={value}" for key, value in last.items()]
+    given = last_values((*tiny, *overrides))
     return configs.load(f"{ROOT}/configs/shapes_masked.py:smoke", given)
 
 
