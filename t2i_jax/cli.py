@@ -246,6 +246,8 @@ def main(argv: list[str]) -> None:
     try:
         from t2i_jax import commands  # once the arguments are checked: JAX takes a second to import
 
+        if signal.getsignal(signal.SIGINT) is leave_at_once:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
             getattr(commands, args.command)(args, overrides)
         except (*commands.UserError, MemoryError) as error:
@@ -259,8 +261,7 @@ def main(argv: list[str]) -> None:
             print(f"{args.command}: {one_line(error)}", file=sys.stderr)
             sys.exit(getattr(error, "exit_code", 1))
     except KeyboardInterrupt:
-        after = "\n" if sys.stderr.isatty() else ""  # what the terminal shows for Ctrl-C
-        print(f"{after}{args.command}: stopped by Ctrl-C", file=sys.stderr)
+        say_stopped(args.command)
         sys.exit(130)
     finally:
         warnings.formatwarning = before
@@ -335,7 +336,28 @@ def run() -> None:
         os.environ["GLIBC_TUNABLES"] = ALLOCATOR
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
     sys.unraisablehook = press_again
-    main(sys.argv[1:])
+    signal.signal(signal.SIGINT, leave_at_once)
+    try:
+        main(sys.argv[1:])
+    except SystemExit as end:
+        if end.code not in (128 + signal.SIGINT, 128 + signal.SIGTERM):
+            raise
+        # Without Python's own clean-up: threads of XLA that are still compiling crash in it.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(end.code)
+
+
+def leave_at_once(*_) -> None:
+    """Answer Ctrl-C while JAX is imported: an exception would crash its C++ code."""
+    say_stopped(sys.argv[1] if sys.argv[1:] else "main.py")
+    os._exit(128 + signal.SIGINT)
+
+
+def say_stopped(command: str) -> None:
+    """Say in a line that Ctrl-C stopped `command`; on a terminal below the "^C" that it shows."""
+    before = "\n" if sys.stderr.isatty() else ""
+    print(f"{before}{command}: stopped by Ctrl-C", file=sys.stderr, flush=True)
 
 
 def press_again(unraisable) -> None:

@@ -86,11 +86,11 @@ def test_ctrl_c_that_python_loses_comes_again():
     script = """
 import gc, signal, sys, time
 from t2i_jax import cli
-signal.signal(signal.SIGINT, signal.default_int_handler)  # the shell may ignore it
 def lose(*_):
     gc.callbacks.clear()
     signal.raise_signal(signal.SIGINT)
 def command(argv):
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     gc.callbacks.append(lose)
     try:
         gc.collect()

@@ -126,6 +126,7 @@ BASE: dict[str, dict[str, Field]] = {
     "parallel": {
         "mode": Field("jit", "how a step is compiled for several devices", choices=("jit", "pmap")),
         "fsdp": Field(1, "jit: devices that share one copy of the state", 1, 2**16),
+        "tensor": Field(1, "jit: devices that share each layer of a block", 1, 2**16),
     },
 }
 

@@ -90,7 +90,7 @@ def train_cost(pipe, batch, steps: int = 10) -> dict:
     process began, as the device counts it; left out where it does not (CPU).
     The time is the median of `steps` steps after two others.
     """
-    place = parallel.make(ConfigDict({"mode": "jit", "fsdp": pipe.config.parallel.fsdp}))
+    place = parallel.make(ConfigDict({**pipe.config.parallel, "mode": "jit"}))
     create, update = make_training(pipe, batch)
     current = place.put_state(jax.jit(create)(pipe.variables))
     frozen, resident = place.put_frozen(pipe.variables.frozen), place.put_batch(batch)

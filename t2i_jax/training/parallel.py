@@ -4,13 +4,14 @@ The numbers are the same under both.
 """
 
 import functools
-import math
 from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh
+
+from t2i_jax.training.mesh import batch_sharding, make_mesh, state_shardings
 
 AXIS = "batch"
 MODES = ("jit", "pmap")
@@ -29,7 +30,7 @@ class Parallel(NamedTuple):
     take: (the state that the step returned) -> a plain tree of global arrays, for checkpoints and
         evaluation.
     compile: (step) -> compiled step(state, frozen, batch), which donates the state.
-    devices: how many devices share a batch.
+    devices: how many devices share a batch. Those of one "tensor" axis count as one.
     """
 
     axis_name: str | None
@@ -46,16 +47,18 @@ class Parallel(NamedTuple):
 def make(config, devices=None) -> Parallel:
     """Return how to run a step under `config.parallel`.
 
-    mode: "jit" or "pmap". fsdp: under jit, so many devices share each copy of the state.
+    mode: "jit" or "pmap". fsdp: under jit, so many devices share each copy of the state. tensor:
+        under jit, so many devices share each layer of a block.
     devices: those to use; by default all.
     Raises ValueError if the mode is unknown or the devices do not divide.
     """
     if config.mode == "pmap":
-        if config.fsdp != 1:
-            raise ValueError(
-                "parallel.fsdp needs parallel.mode = 'jit': pmap keeps a whole copy of the state "
-                "on each device"
-            )
+        for name in ("fsdp", "tensor"):
+            if config[name] != 1:
+                raise ValueError(
+                    f"parallel.{name} needs parallel.mode = 'jit': pmap keeps a whole copy of the "
+                    "state on each device"
+                )
         if jax.process_count() > 1:
             raise ValueError(
                 "parallel.mode = 'pmap' trains one model for each process: with several, set it to "
@@ -63,58 +66,29 @@ def make(config, devices=None) -> Parallel:
             )
         return _pmap(devices or jax.local_devices())
     if config.mode == "jit":
-        return _jit(make_mesh(config.fsdp, devices))
+        return _jit(make_mesh(config.fsdp, config.tensor, devices))
     raise ValueError(f"parallel.mode = {config.mode!r}: it can be {', '.join(MODES)}")
 
 
-def make_mesh(fsdp: int = 1, devices=None) -> Mesh:
-    """Return the devices as a mesh (data, fsdp).
-
-    Both axes split the batch; `fsdp` also splits the state.
-    """
-    devices = devices or jax.devices()
-    if len(devices) % fsdp:
-        raise ValueError(f"parallel.fsdp = {fsdp} does not divide the {len(devices)} devices")
-    return Mesh(np.asarray(devices).reshape(-1, fsdp), ("data", "fsdp"))
-
-
-def shard_by_shape(shape: tuple[int, ...], ways: int, smallest: int = 4096) -> PartitionSpec:
-    """Return the sharding of an array of the state.
-
-    Its longest dimension that `ways` divides is split over "fsdp". Small arrays are copied to every
-    device.
-    """
-    dims = [d for d, size in enumerate(shape) if size % ways == 0]
-    if ways == 1 or not dims or math.prod(shape) < smallest:
-        return PartitionSpec()
-    longest = max(dims, key=lambda d: shape[d])
-    return PartitionSpec(*("fsdp" if d == longest else None for d in range(len(shape))))
-
-
 def _jit(mesh: Mesh) -> Parallel:
-    def state_sharding(tree):
-        return jax.tree.map(
-            lambda x: NamedSharding(mesh, shard_by_shape(x.shape, mesh.shape["fsdp"])), tree
-        )
-
     def layout(tree):
-        return jax.tree.map(_on, tree, state_sharding(tree))
+        return jax.tree.map(_on, tree, state_shardings(tree, mesh))
 
     def put_state(tree):
-        return jax.tree.map(put_array, tree, state_sharding(tree))
+        return jax.tree.map(put_array, tree, state_shardings(tree, mesh))
 
-    split = NamedSharding(mesh, PartitionSpec(("data", "fsdp")))
+    split, parts = batch_sharding(mesh), mesh.size // mesh.shape["tensor"]
 
     def local_rows(size):
-        parts = split.addressable_devices_indices_map((size,)).values()
-        return np.unique(np.concatenate([np.arange(size)[part] for part in parts]))
+        ours = split.addressable_devices_indices_map((size,)).values()
+        return np.unique(np.concatenate([np.arange(size)[part] for part in ours]))
 
     def put_batch(batch):
-        ours = len(split.addressable_devices) / mesh.size
+        ours = len(local_rows(parts))
 
         def put(x):
             x = np.asarray(x)
-            size = round(len(x) / ours)
+            size = len(x) // ours * parts
             rows = local_rows(size)
 
             def part(index):
@@ -129,7 +103,8 @@ def _jit(mesh: Mesh) -> Parallel:
     def compile(step):
         def with_layout(state, frozen, batch):
             new_state, metrics = step(state, frozen, batch)
-            return jax.lax.with_sharding_constraint(new_state, state_sharding(new_state)), metrics
+            shardings = state_shardings(new_state, mesh)
+            return jax.lax.with_sharding_constraint(new_state, shardings), metrics
 
         return jax.jit(with_layout, donate_argnums=0)
 
@@ -142,7 +117,7 @@ def _jit(mesh: Mesh) -> Parallel:
         local_rows=local_rows,
         take=lambda state: state,
         compile=compile,
-        devices=mesh.size,
+        devices=parts,
     )
 
 

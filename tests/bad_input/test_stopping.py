@@ -141,7 +141,7 @@ def test_while_a_classifier_is_fitted(data_folder, smoke, monkeypatch, capsys):
     assert not list(data_folder.glob("classifiers/*"))
 
 
-@pytest.mark.parametrize("seconds", [0.5, 2.0])
+@pytest.mark.parametrize("seconds", [0.5, 2.0, 4.0])
 def test_while_the_program_starts(seconds, folder):
     started = subprocess.Popen(
         [sys.executable, ROOT / "main.py", *TRAIN[:2], "--workdir=early"],

@@ -184,6 +184,7 @@ OUT_OF_RANGE = [
     ("augment.flip=2", "config.augment.flip is 2.0: it must be from 0 to 1"),
     ("parallel.mode=pmp", "it must be jit or pmap .*; did you mean 'pmap'"),
     ("parallel.fsdp=0", "config.parallel.fsdp is 0"),
+    ("parallel.tensor=-1", "config.parallel.tensor is -1"),
     ("model.width=0", "config.model.width is 0"),
     ("model.heads=0", "config.model.heads is 0"),
     ("model.blocks=-1", "config.model.blocks is -1"),

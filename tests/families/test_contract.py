@@ -145,7 +145,9 @@ def test_pmap_takes_the_same_step_as_jit(made):
     optimizers = make_optimizers(config, prepared.family)
     start = jax.jit(lambda: state.create(prepared.family, optimizers, batch, 0))()
     for mode, devices in (("pmap", 2), ("jit", 1)):  # in this order: the second gives `start` away
-        place = parallel.make(ConfigDict({"mode": mode, "fsdp": 1}), jax.devices()[:devices])
+        place = parallel.make(
+            ConfigDict({"mode": mode, "fsdp": 1, "tensor": 1}), jax.devices()[:devices]
+        )
         family = load_family(config, place.axis_name)
         current = place.put_state(start)
         update = place.compile(

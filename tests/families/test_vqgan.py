@@ -215,7 +215,7 @@ def test_devices_give_the_same_step():
     config, found = config_of(adversarial=0.5), []
     _, params, extra = started(game=True)
     for mode, devices in (("jit", jax.devices()[:1]), ("pmap", jax.devices())):
-        place = parallel.make(ConfigDict({"mode": mode, "fsdp": 1}), devices)
+        place = parallel.make(ConfigDict({"mode": mode, "fsdp": 1, "tensor": 1}), devices)
         family = vqgan.make(config, place.axis_name)
         optimizers = {player: optim.make(config.optim, 10, player) for player in family.losses}
         opt_state = {player: optimizers[player].init(params[player]) for player in params}

@@ -117,7 +117,8 @@ def names(workdir):
 def test_two_processes_train_what_one_trains(alone, tmp_path):
     """The losses are equal, and the files; the state is split over both, and found by one."""
     both = tmp_path / "both"
-    for code, said in train(both, "--config.parallel.fsdp=4"):
+    mesh = ("--config.parallel.fsdp=2", "--config.parallel.tensor=2")
+    for code, said in train(both, *mesh):
         assert code == 0, said
     assert names(both) == names(alone)
     for name in ("run.json", "tokenizer.json"):

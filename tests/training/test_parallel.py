@@ -3,7 +3,6 @@
 import jax
 import numpy as np
 import pytest
-from jax.sharding import PartitionSpec
 from ml_collections import ConfigDict
 
 from t2i_jax.core import state
@@ -14,9 +13,9 @@ from t2i_jax.training import parallel, step
 STEPS = 20
 
 
-def curve(config, tiny_batch, mode, devices, fsdp=1):
+def curve(config, tiny_batch, mode, devices, fsdp=1, tensor=1):
     """Losses of STEPS steps on the same batches."""
-    place = parallel.make(ConfigDict({"mode": mode, "fsdp": fsdp}), devices)
+    place = parallel.make(ConfigDict({"mode": mode, "fsdp": fsdp, "tensor": tensor}), devices)
     family = load_family(config, place.axis_name)
     optimizers = {player: optim.make(config.optim, STEPS, player) for player in family.losses}
     example, frozen = tiny_batch(config, 16)
@@ -49,15 +48,15 @@ def curve(config, tiny_batch, mode, devices, fsdp=1):
     ("name", "tolerance", "modes", "overrides"),
     [
         # fsdp of it: test_hosts.py
-        ("shapes", 1e-5, [("pmap", 1)], ("model.dropout=0.1", "optim.learning_rate=0.003")),
+        ("shapes", 1e-5, [("pmap", 1, 1)], ("model.dropout=0.1", "optim.learning_rate=0.003")),
         (
             "shapes_diffusion",
             1e-5,
-            [("jit", 1), ("jit", 4)],
+            [("jit", 1, 1), ("jit", 2, 2)],
             ("model.dropout=0.1", "optim.learning_rate=0.003"),
         ),
         # BatchNorm, spectral norm, captions of the next example, two updates a step
-        ("shapes_gan", 1e-4, [("jit", 4), ("pmap", 1)], ("gan.discriminator_steps=2",)),
+        ("shapes_gan", 1e-4, [("jit", 4, 1), ("pmap", 1, 1)], ("gan.discriminator_steps=2",)),
     ],
 )
 def test_devices_and_modes_give_the_same_curve(
@@ -65,14 +64,14 @@ def test_devices_and_modes_give_the_same_curve(
 ):
     """Over 20 steps, relative, with dropout and dropped captions.
 
-    modes: (mode, fsdp), each over eight devices.
+    modes: (mode, fsdp, tensor), each over eight devices.
     """
     config = smoke(name, "caption_dropout=0.3", *overrides)
     one, weights = curve(config, tiny_batch, "jit", jax.devices()[:1])
     assert np.ptp(one, axis=0).min() > 1e-2
-    for mode, fsdp in modes:
-        losses, there = curve(config, tiny_batch, mode, jax.devices(), fsdp)
-        np.testing.assert_allclose(losses, one, rtol=tolerance, err_msg=f"{mode}, fsdp {fsdp}")
+    for mode in modes:
+        losses, there = curve(config, tiny_batch, mode[0], jax.devices(), *mode[1:])
+        np.testing.assert_allclose(losses, one, rtol=tolerance, err_msg=str(mode))
         largest = max(
             jax.tree.leaves(jax.tree.map(lambda a, b: np.abs(a - b).max(), there, weights))
         )
@@ -92,26 +91,14 @@ def test_accumulation_gives_the_same_curve(smoke, tiny_batch):
     np.testing.assert_allclose(parts, whole, rtol=1e-5)
 
 
-def test_shard_by_shape():
-    assert parallel.shard_by_shape((128, 512), 4) == PartitionSpec(None, "fsdp")
-    assert parallel.shard_by_shape((510, 128), 4) == PartitionSpec(None, "fsdp")
-    assert parallel.shard_by_shape((16,), 4) == PartitionSpec()
-    assert parallel.shard_by_shape((127, 511), 4) == PartitionSpec()
-    assert parallel.shard_by_shape((128, 512), 1) == PartitionSpec()
-
-
-def test_state_is_really_split():
-    place = parallel.make(ConfigDict({"mode": "jit", "fsdp": 8}))
-    x = place.put_state({"w": np.zeros((64, 128), np.float32)})["w"]
-    assert {shard.data.shape for shard in x.addressable_shards} == {(64, 16)}
-
-
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"mode": "jitt", "fsdp": 1}, "jit, pmap"),
-        ({"mode": "pmap", "fsdp": 2}, "jit"),
-        ({"mode": "jit", "fsdp": 3}, "8 devices"),
+        ({"mode": "jitt", "fsdp": 1, "tensor": 1}, "jit, pmap"),
+        ({"mode": "pmap", "fsdp": 2, "tensor": 1}, "parallel.fsdp needs .*jit"),
+        ({"mode": "pmap", "fsdp": 1, "tensor": 2}, "parallel.tensor needs .*jit"),
+        ({"mode": "jit", "fsdp": 3, "tensor": 1}, "8 devices .* can be 1, 2, 4, 8"),
+        ({"mode": "jit", "fsdp": 4, "tensor": 4}, "8 devices .* can be 1, 2, 4, 8"),
     ],
 )
 def test_bad_settings(settings, message):
