@@ -135,6 +135,8 @@ def add_training(command) -> None:
     sub.add_argument("--workdir", required=True, help="the run's folder: all that a run writes")
     help = "the experiment, such as configs/shapes.py"
     sub.add_argument("--config", required=True, metavar="FILE.py[:VARIANT]", help=help)
+    help = "print the FLOPs, memory and exchanges of a step, and train nothing"
+    sub.add_argument("--compile_only", action="store_true", help=help)
     help = "of several processes (docs/scaling.md): the address of the first"
     sub.add_argument("--coordinator", metavar="HOST:PORT", help=help)
     sub.add_argument("--processes", type=int, help="how many there are")

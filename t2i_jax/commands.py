@@ -6,6 +6,7 @@ argument is told at once.
 
 import os
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -70,12 +71,43 @@ def train(args, overrides) -> None:
     from t2i_jax.training import loop
 
     keep_compiled_programs()
+    if args.compile_only:
+        _describe_step(chosen)
+        return
     pipe = loop.train(chosen, args.workdir, EVALUATORS)
     if hosts.is_first():
         report = score(pipe, args.workdir)
         print(summary(report, args.workdir))
         print(f"{(time.monotonic() - began) / 60:.1f} minutes in all")
     hosts.wait("scored")
+
+
+def _describe_step(config) -> None:
+    """Print what a step under `jit` needs. No run is written."""
+    import jax
+
+    from t2i_jax.evaluation.flops import count_flops
+    from t2i_jax.runs.prepare import prepare_run
+    from t2i_jax.training import needs, parallel, programs
+
+    place = parallel.make(ConfigDict({**config.parallel, "mode": "jit"}))
+    with tempfile.TemporaryDirectory() as folder:
+        prepared = prepare_run(config, Path(folder) / "run")
+        with prepared.lock:
+            made = programs.make_programs(prepared, place)
+            shapes = programs.step_shapes(made, prepared, place)
+            flops = count_flops(made.update, *shapes)
+            compiled = made.update.lower(*shapes).compile()
+    print(f"parameters: {sum(x.size for x in jax.tree.leaves(shapes[0].params)):,}")
+    print(f"FLOPs of a step: {flops:.4g}, on {jax.device_count()} devices")
+    memory = compiled.memory_analysis()
+    print(
+        f"memory of a device: {needs.peak_bytes(compiled) / 2**20:,.1f} MiB, of them "
+        f"{memory.temp_size_in_bytes / 2**20:,.1f} MiB temporary; there are "
+        f"{needs.memory_of_a_device() / 2**20:,.0f} MiB"
+    )
+    for name, (count, size) in needs.collectives(compiled).items():
+        print(f"{name}: {count} in a step, {size / 2**20:,.2f} MiB of results on a device")
 
 
 def sample(args, overrides) -> None:

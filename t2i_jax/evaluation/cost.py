@@ -17,6 +17,7 @@ from t2i_jax.families.load import load_family
 from t2i_jax.text import tokenizer as tokenizers
 from t2i_jax.text.encoder import make_encoder
 from t2i_jax.training import optimizer, parallel, step
+from t2i_jax.training.needs import peak_bytes
 
 # Costs are measured with this caption: they do not depend on the words.
 CAPTION = "a large blue star above a small white ring"
@@ -142,16 +143,6 @@ def draw_cost(pipe, max_batch: int = 64) -> dict:
         "draw_seconds_per_picture_at_best_batch": seconds[best] / best,
         "draw_pictures_per_second_at_best_batch": best / seconds[best],
     }
-
-
-def peak_bytes(compiled) -> int:
-    """Return the bytes that a device needs while a compiled program runs.
-
-    These are arguments + outputs + temporaries - outputs that reuse the memory of arguments.
-    """
-    memory = compiled.memory_analysis()
-    used = memory.argument_size_in_bytes + memory.output_size_in_bytes + memory.temp_size_in_bytes
-    return used - memory.alias_size_in_bytes
 
 
 def random_batch(pipe) -> dict:

@@ -144,11 +144,16 @@ class UNet(nn.Module):
 
         text: `pooled` and `vector` modulate the norms; `sequence` is for `cross_attention`.
         keys: for dropout; None for no dropout.
-        Raises ValueError if H or W is not a multiple of patch * 2^(levels - 1).
+        Raises ValueError if H or W is not a multiple of patch * 2^(levels - 1), and for a level in
+        `attention` that there is not.
         """
         levels, channels = len(self.multipliers), x.shape[-1]
         if not levels:
             raise ValueError("multipliers is (): a U-Net needs at least one level")
+        if unknown := sorted(set(self.attention) - set(range(levels))):
+            raise ValueError(
+                f"attention at level {unknown[0]}: there are {levels} levels, the finest is 0"
+            )
         multiple = self.patch * 2 ** (levels - 1)
         if x.shape[1] % multiple or x.shape[2] % multiple:
             raise ValueError(

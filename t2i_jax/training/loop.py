@@ -13,25 +13,18 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
-from t2i_jax.core import hosts, state
+from t2i_jax.core import hosts
 from t2i_jax.core.family import Frozen, Variables
 from t2i_jax.core.source import Source
 from t2i_jax.data import loader
-from t2i_jax.families.load import load_family
 from t2i_jax.pipeline import Pipeline
 from t2i_jax.runs import checkpoint
 from t2i_jax.runs.frozen import tree_hash
 from t2i_jax.runs.prepare import Prepared, Split, prepare_run
-from t2i_jax.training import parallel, step
-from t2i_jax.training.gradients import make_gradient_transforms
-from t2i_jax.training.optimizer import stop_frozen
-from t2i_jax.training.start import (
-    begin,
-    check_trainable,
-    make_optimizers,
-    report_data,
-    report_model,
-)
+from t2i_jax.training import parallel
+from t2i_jax.training.needs import report_needs
+from t2i_jax.training.programs import Programs, compile_step, make_programs
+from t2i_jax.training.start import begin, check_trainable, report_data, report_model
 from t2i_jax.training.stopping import Stopped, catch_signals
 from t2i_jax.training.writers import NoWriters, Writers
 
@@ -57,10 +50,7 @@ class Session(NamedTuple):
     prepared: Prepared
     place: parallel.Parallel
     evaluators: Evaluators
-    create: Callable
-    update: Callable
-    measure: Callable
-    is_finite: Callable
+    programs: Programs
     manager: Any
     writers: Writers | NoWriters
 
@@ -89,14 +79,15 @@ def train(config, workdir, evaluators: Evaluators = NO_EVALUATORS) -> Pipeline:
     report_data(prepared)
     with prepared.lock, checkpoint.open_manager(workdir) as manager:
         programs = make_programs(prepared, place)
-        current, pending, first = begin(prepared, manager, programs["create"], place)
+        if place.axis_name is None:  # under pmap, the first step compiles
+            programs = programs._replace(update=compile_step(programs, prepared, place))
+            report_needs(programs.update, prepared, place)
+        current, pending, first = begin(prepared, manager, programs.create, place)
         report_model(prepared.config, place.take(current), first)
         stop, release = catch_signals()
         try:
             with contextlib.closing(open_writers(prepared, first)) as writers:
-                session = Session(
-                    prepared, place, evaluators, **programs, manager=manager, writers=writers
-                )
+                session = Session(prepared, place, evaluators, programs, manager, writers)
                 current = run_steps(session, current, pending, first, stop)
                 checkpoint.wait(manager)
             if stop:
@@ -122,31 +113,6 @@ def open_writers(prepared: Prepared, first: int) -> Writers | NoWriters:
     return Writers(prepared.workdir, first, every.steps, every.batch_size)
 
 
-def make_programs(prepared: Prepared, place: parallel.Parallel) -> dict[str, Callable]:
-    """Return what is compiled: `create`, `update` and `measure` of a Session."""
-    config, family = prepared.config, prepared.family
-    parallel_family = family if place.axis_name is None else load_family(config, place.axis_name)
-    optimizers = make_optimizers(config, family)
-    columns, zeros = prepared.training.columns, np.zeros(config.train.batch_size, np.int64)
-    shapes = jax.eval_shape(lambda: loader.make_batch(prepared.training.source, columns, zeros))
-    update = step.make_step(
-        parallel_family,
-        optimizers,
-        ema_decay=config.ema_decay,
-        accumulate=config.train.accumulate,
-        axis_name=place.axis_name,
-        augment=prepared.augment,
-        stop_frozen=stop_frozen(config.optim),
-        **make_gradient_transforms(config.optim),
-    )
-    return {
-        "create": functools.partial(state.create, family, optimizers, shapes, config.seed),
-        "update": place.compile(update),
-        "measure": jax.jit(step.make_measure(family)),
-        "is_finite": jax.jit(state.is_finite),
-    }
-
-
 def run_steps(session: Session, current, pending: list, first: int, stop: list[str]):
     """Train from step `first` to the last, and return the state.
 
@@ -156,7 +122,7 @@ def run_steps(session: Session, current, pending: list, first: int, stop: list[s
     config, place, writers = session.prepared.config, session.place, session.writers
     frozen, every = place.put_frozen(session.prepared.frozen), config.train
     for number, batch in enumerate(read_batches(session, first), first + 1):
-        current, metrics = session.update(current, frozen, batch)
+        current, metrics = session.programs.update(current, frozen, batch)
         pending.append(metrics)
         writers.bar.update()
         last, loss = number == every.steps, None
@@ -185,7 +151,7 @@ def run_steps(session: Session, current, pending: list, first: int, stop: list[s
         if number % every.save_every == 0 or last or stopping:
             pending = finite(pending, number, session.manager)
             whole = place.take(current)
-            if not session.is_finite(whole):
+            if not session.programs.is_finite(whole):
                 raise diverged(f"a weight is not finite after step {number}", session.manager)
             writers.flush()
             checkpoint.save(session.manager, whole, {"pending": pending}, loss)
@@ -214,7 +180,7 @@ def evaluate(session: Session, ema, frozen, number: int) -> float | None:
     Returns the loss that ranks checkpoints, or None where a lower loss is not a better model.
     """
     p, writers = session.prepared, session.writers
-    losses = validate(session.measure, ema, frozen, p.validation, p.config)
+    losses = validate(session.programs.measure, ema, frozen, p.validation, p.config)
     writers.write(number, losses)
     if session.evaluators.grid:
         page = session.evaluators.grid(

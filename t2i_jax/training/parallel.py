@@ -23,6 +23,7 @@ class Parallel(NamedTuple):
     axis_name: for `load_family` and `make_step`; None under jit.
     layout: (shapes of a state) -> the same with shardings: where a state is created, and restored
         from a checkpoint.
+    batch_layout: the same of a batch; used under jit alone.
     put_state, put_frozen: (a tree as `layout` says, or on the host) -> the tree where the step
         takes it.
     put_batch: (the rows `local_rows` of a batch) -> the global batch where the step takes it.
@@ -35,6 +36,7 @@ class Parallel(NamedTuple):
 
     axis_name: str | None
     layout: Callable
+    batch_layout: Callable
     put_state: Callable
     put_frozen: Callable
     put_batch: Callable
@@ -77,6 +79,9 @@ def _jit(mesh: Mesh) -> Parallel:
     def put_state(tree):
         return jax.tree.map(put_array, tree, state_shardings(tree, mesh))
 
+    def batch_layout(tree):
+        return jax.tree.map(lambda x: _on(x, split), tree)
+
     split, parts = batch_sharding(mesh), mesh.size // mesh.shape["tensor"]
 
     def local_rows(size):
@@ -111,6 +116,7 @@ def _jit(mesh: Mesh) -> Parallel:
     return Parallel(
         axis_name=None,
         layout=layout,
+        batch_layout=batch_layout,
         put_state=put_state,
         put_frozen=put_state,
         put_batch=put_batch,
@@ -147,6 +153,7 @@ def _pmap(devices) -> Parallel:
     return Parallel(
         axis_name=AXIS,
         layout=layout,
+        batch_layout=layout,
         put_state=put_state,
         put_frozen=put_state,
         put_batch=put_batch,

@@ -11,7 +11,7 @@ from t2i_jax.evaluation import evaluate as scores
 from t2i_jax.runs import checkpoint
 from t2i_jax.runs.prepare import prepare_run
 from t2i_jax.training import parallel
-from t2i_jax.training.loop import make_programs
+from t2i_jax.training.programs import make_programs
 from t2i_jax.training.start import begin
 from t2i_jax.training.writers import Writers
 from tests.bad_input.command import OVERRIDES, SHAPES, run_command
@@ -24,7 +24,7 @@ def make_run(config, workdir):
     """
     prepared = prepare_run(config, workdir)
     place = parallel.make(config.parallel)
-    create = make_programs(prepared, place)["create"]
+    create = make_programs(prepared, place).create
     with prepared.lock, checkpoint.open_manager(workdir) as manager:
         state = place.take(begin(prepared, manager, create, place)[0])
         writers = Writers(workdir, 0, 4, 8)

@@ -229,6 +229,12 @@ SHAPES = [
         "multipliers is ()",
         "at least one level",
     ),
+    (
+        "train --workdir=r --config=ROOT/configs/shapes_diffusion.py:unet_smoke"
+        " --config.model.attention=(2,)",
+        "attention at level 2",
+        "there are 2 levels",
+    ),
     ("train --workdir=r --config=ROOT/configs/folder.py:smoke", "--config.data.path="),
     (f"{GAN} --config.model.levels=9", "levels"),
     (f"{GAN} --config.gan.augment=colr", "augmentation 'colr'", "colour"),

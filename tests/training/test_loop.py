@@ -20,7 +20,7 @@ from t2i_jax.core import state
 from t2i_jax.families.load import load_family
 from t2i_jax.runs import checkpoint, prepare
 from t2i_jax.runs.run_folder import read_run
-from t2i_jax.training import loop, start
+from t2i_jax.training import loop, programs, start
 from tests.conftest import ROOT
 
 MAIN = [sys.executable, str(ROOT / "main.py")]
@@ -264,7 +264,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(
 
 def test_weights_that_are_not_finite_are_never_saved(smoke, tmp_path, monkeypatch):
     """The loss of the step that made them was finite."""
-    config, real = smoke("shapes", "train.save_every=2"), loop.make_optimizers
+    config, real = smoke("shapes", "train.save_every=2"), programs.make_optimizers
 
     def poisoned(config, family):
         infinite = optax.GradientTransformation(
@@ -276,7 +276,7 @@ def test_weights_that_are_not_finite_are_never_saved(smoke, tmp_path, monkeypatc
         )
         return {"model": optax.chain(real(config, family)["model"], infinite)}
 
-    monkeypatch.setattr(loop, "make_optimizers", poisoned)
+    monkeypatch.setattr(programs, "make_optimizers", poisoned)
     with pytest.raises(
         loop.Stopped, match="not finite after step 4; the last good checkpoint is of step 2"
     ):
