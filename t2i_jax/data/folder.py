@@ -38,6 +38,7 @@ from t2i_jax.core import source
 from t2i_jax.core.fields import Field
 from t2i_jax.core.files import data_dir, fingerprint
 from t2i_jax.data import caption_table, pictures
+from t2i_jax.data.read_ahead import num_threads
 
 SPLITS = ("train", "validation", "test")
 CAPTION_LAYOUTS = (
@@ -221,7 +222,7 @@ def _scan(folder, files, resolution):
         return hashlib.sha256(content).hexdigest(), own
 
     with (
-        ThreadPoolExecutor(_num_threads()) as pool,
+        ThreadPoolExecutor(num_threads()) as pool,
         tqdm(total=len(wanted), desc=f"scanning {folder}", disable=None) as bar,
     ):
         for start in range(0, len(wanted), SCAN_BLOCK):
@@ -294,7 +295,7 @@ def _reader(folder, files, row_of, resolution) -> Callable[[np.ndarray], np.ndar
     row_of: int [N], the index in `files` of each example's picture.
     """
     # Cached, and not created here: no threads before the first read.
-    pool = functools.cache(lambda: ThreadPoolExecutor(_num_threads()))
+    pool = functools.cache(lambda: ThreadPoolExecutor(num_threads()))
     shape = (resolution, resolution, 3)
     cached = len(files) * int(np.prod(shape)) < CACHE_BYTES
     cache = np.zeros((len(files) if cached else 0, *shape), np.uint8)
@@ -340,10 +341,6 @@ def _is_picture(file):
 def _caption_file(file):
     """Return the name of the text file next to a picture."""
     return posixpath.splitext(file)[0] + ".txt"
-
-
-def _num_threads():
-    return min(8, os.cpu_count() or 1)
 
 
 def _nfc(text):

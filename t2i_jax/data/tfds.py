@@ -27,6 +27,7 @@ from t2i_jax.core.fields import Field
 from t2i_jax.core.files import atomic_path, data_dir, fingerprint
 from t2i_jax.data import pictures
 from t2i_jax.data import template as templates
+from t2i_jax.data.read_ahead import num_threads
 
 SPLITS = {  # and what TFDS calls them
     "train": ("train",),
@@ -219,7 +220,7 @@ def _read_captions(builder, part, image_key, kind, caption_key):
 def _reader(builder, part, image_key, places, resolution):
     """Return `read` of a Source whose example i is the picture of the record places[i]."""
     records = _open_records(builder, part, image_key)
-    pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1))
+    pool = ThreadPoolExecutor(num_threads())
 
     def decode(record):
         return pictures.decode(record[image_key], resolution)
