@@ -37,8 +37,8 @@ from tqdm import tqdm
 from t2i_jax.core import source
 from t2i_jax.core.fields import Field
 from t2i_jax.core.files import data_dir, fingerprint
+from t2i_jax.core.threads import num_threads
 from t2i_jax.data import caption_table, pictures
-from t2i_jax.data.read_ahead import num_threads
 
 SPLITS = ("train", "validation", "test")
 CAPTION_LAYOUTS = (

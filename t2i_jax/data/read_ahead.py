@@ -17,16 +17,10 @@ from typing import Any
 
 import jax
 
+from t2i_jax.core.threads import num_threads
+
 READERS = ("auto", "tf.data", "threads")
-MAX_THREADS = 16  # so that a machine with many cores does not fill its memory with batches
 NUM_READY = 4  # finished batches that wait for the consumer, besides those that are being read
-
-
-def num_threads() -> int:
-    """Return how many threads should read: the cores that this process may use, at most 16."""
-    if hasattr(os, "sched_getaffinity"):  # Linux; other systems have no such limit on a process
-        return min(len(os.sched_getaffinity(0)), MAX_THREADS)
-    return min(os.cpu_count() or 1, MAX_THREADS)
 
 
 def choose_reader(name: str) -> str:

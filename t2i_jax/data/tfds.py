@@ -25,9 +25,9 @@ import numpy as np
 from t2i_jax.core import source
 from t2i_jax.core.fields import Field
 from t2i_jax.core.files import atomic_path, data_dir, fingerprint
+from t2i_jax.core.threads import num_threads
 from t2i_jax.data import pictures
 from t2i_jax.data import template as templates
-from t2i_jax.data.read_ahead import num_threads
 
 SPLITS = {  # and what TFDS calls them
     "train": ("train",),

@@ -109,16 +109,6 @@ def test_no_steps(reader):
     assert list(read_ahead.read_steps(lambda step: 1 / 0, 5, 5, reader)) == []
 
 
-def test_threads_are_those_of_the_cores_that_may_be_used(monkeypatch):
-    monkeypatch.setattr("os.sched_getaffinity", lambda process: {3, 5, 6}, raising=False)
-    assert read_ahead.num_threads() == 3
-    monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(99)), raising=False)
-    assert read_ahead.num_threads() == 16
-    monkeypatch.delattr("os.sched_getaffinity")
-    monkeypatch.setattr("os.cpu_count", lambda: None)
-    assert read_ahead.num_threads() == 1
-
-
 def test_the_reader_that_is_chosen(monkeypatch):
     assert [read_ahead.choose_reader(name) for name in read_ahead.READERS] == [
         *("tf.data", "tf.data", "threads")
