@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from t2i_jax.data import folder
+from t2i_jax.data import folder, picture_reader
 from t2i_jax.data.load import load_source
 
 
@@ -87,7 +87,7 @@ def test_read_takes_any_positions_and_gives_the_same_again(top):
 def test_without_a_cache_the_pixels_are_the_same(top, monkeypatch):
     many(top, 8)
     cached = folder.make(config(top), "train")
-    monkeypatch.setattr(folder, "CACHE_BYTES", 0)
+    monkeypatch.setattr(picture_reader, "CACHE_BYTES", 0)
     direct = folder.make(config(top), "train")
     every = np.arange(len(cached.captions))
     np.testing.assert_array_equal(cached.read(every), direct.read(every))

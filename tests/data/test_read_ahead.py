@@ -133,7 +133,8 @@ sys.meta_path[sys.meta_path.index(importlib.machinery.PathFinder)] = NotInstalle
 from t2i_jax import config as configs
 from t2i_jax.training import loop
 def train(*more):
-    few = ["data.name=shapes", "data.scenes=16", "train.steps=3", "train.batch_size=8", "text.encoder=none", *more]
+    few = ["data.name=shapes", "data.scenes=16", "text.encoder=none"]
+    few += ["train.steps=3", "train.batch_size=8", *more]
     return loop.train(configs.load("{ROOT}/configs/fashion_vae.py:smoke", few), sys.argv[1])
 try:
     train("train.reader=tf.data")
