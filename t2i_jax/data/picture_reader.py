@@ -1,4 +1,4 @@
-"""`read` of a source of encoded pictures: decoded in threads, and kept in memory if they are few."""
+"""`read` of a source of encoded pictures: decoded in threads, and kept in memory if few."""
 
 import functools
 from collections.abc import Callable

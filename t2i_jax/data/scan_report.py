@@ -32,7 +32,7 @@ def notes(skipped: Skipped, listed: Path, split: str, size: int, empty: int, tot
     """
     lines = []
     if skipped:
-        lines = [f"{len(skipped)} files skipped, listed in {listed}:", *first_of(skipped)]
+        lines = [f"{len(skipped)} pictures skipped, listed in {listed}:", *first_of(skipped)]
     if empty:
         lines.append(
             f"{empty} of {size} captions in {split} are empty: these examples are unconditional"

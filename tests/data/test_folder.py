@@ -247,7 +247,7 @@ def test_unusable_files_are_skipped_counted_and_listed(top, data_dir):
     )
     s = folder.make(config(top, max_skipped=0.2), "train")
     assert len(everything(top, max_skipped=0.2)) == 30
-    assert s.notes[0].startswith("7 files skipped, listed in ") and len(s.notes) == 8
+    assert s.notes[0].startswith("7 pictures skipped, listed in ") and len(s.notes) == 8
     (listed,) = data_dir.glob("folder/*/skipped.txt")
     lines = dict(line.split(": ", 1) for line in listed.read_text().splitlines())
     assert str(listed) in s.notes[0] and set(lines) == {
