@@ -43,6 +43,7 @@ setup(
             "import-linter>=2.3",
             "ipykernel>=6",
             "nbclient>=0.10",
+            "pyarrow>=15",
             "pytest>=8",
             "pytest-xdist>=3.8",
             "ruff==0.17.6",
@@ -57,6 +58,7 @@ setup(
             "torch-fidelity==0.4.0",
             "transformers>=5",
         ],
+        "parquet": ["pyarrow>=15"],  # for the data source of that name
         "bench": ["torch==2.13.0"],
         "cuda": ["jax[cuda13]"],
         "tpu": ["jax[tpu]"],

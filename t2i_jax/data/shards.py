@@ -255,7 +255,7 @@ def _decoder(folder: Path, shards: list[str], rows: np.ndarray, form: Format, re
                     "it is not the picture that was scanned; start again to scan the folder anew"
                 )
             return pictures.decode(content, resolution)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, IndexError) as error:
             raise ValueError(f"a picture of {shard} cannot be read any more: {error}") from error
 
     return decode
