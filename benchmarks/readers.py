@@ -78,10 +78,8 @@ def main() -> None:
         config = SimpleNamespace(name="webdataset", path=folder, resolution=512)
         jpegs = load_source(config, "train")
         seconds = time.perf_counter() - began
-        total = JPEGS_PER_SHARD * NUM_SHARDS
-        print(
-            f"{num_threads()} threads; index of {total} JPEG files: {total / seconds:.0f} a second"
-        )
+        speed = JPEGS_PER_SHARD * NUM_SHARDS / seconds
+        print(f"{num_threads()} threads; index of the JPEG files: {speed:,.0f} a second")
         for name, source, batch_size, steps in (
             ("shapes, 32 px", shapes, 64, 400),
             (f"JPEG files of 512 px, {size:.0f} KB, in tar files", jpegs, 16, 60),
