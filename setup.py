@@ -28,7 +28,7 @@ setup(
         "tokenizers>=0.21",
         "tqdm>=4.66",
         # The input pipeline. Nothing else imports these, so an environment that only draws may
-        # leave them out (pip install --no-deps, see README).
+        # leave them out (pip install --no-deps, see README). Training may leave out tensorflow*.
         "array_record>=0.7",
         "importlib_resources>=6",  # tensorflow-datasets 4.9.10 imports it undeclared
         "tensorflow-cpu>=2.19; sys_platform == 'linux'",

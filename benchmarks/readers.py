@@ -70,9 +70,9 @@ def main() -> None:
     """Print one line for each source and reader."""
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     picture_reader.CACHE_BYTES = 0  # as for a set that is larger than the memory
-    shapes = load_source(SimpleNamespace(name="shapes", resolution=32, scenes=2000), "train")
     with tempfile.TemporaryDirectory() as folder:
-        os.environ["T2I_JAX_DATA"] = f"{folder}/index"
+        os.environ["T2I_JAX_DATA"] = f"{folder}/prepared"
+        shapes = load_source(SimpleNamespace(name="shapes", resolution=32, scenes=2000), "train")
         size = write_shards(Path(folder))
         began = time.perf_counter()
         config = SimpleNamespace(name="webdataset", path=folder, resolution=512)

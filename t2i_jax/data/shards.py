@@ -176,7 +176,7 @@ def _open_index(folder: Path, form: Format, resolution: int) -> Index:
         with atomic_path(path) as part:
             _write_index(part, folder, shards, folders, form, resolution)
         for old in home.iterdir():
-            if old.is_dir() and old != path:
+            if old != path and (old / "index.json").is_file():  # else it is being written
                 shutil.rmtree(old, ignore_errors=True)
     head = json.loads((path / "index.json").read_text(encoding="utf-8"))
     skipped = [(name, reason) for name, reason in head["skipped"]]

@@ -41,7 +41,6 @@ def list_pictures(shard: Path) -> Iterator[shards.Picture]:
     Raises ValueError, naming the last good member, if the file is cut short or damaged.
     """
     members = _members(shard)
-    captions = {name: place for name, place in members.items() if name.endswith((".txt", ".json"))}
     with open(shard, "rb") as file:
 
         def content(place: tuple[int, int]) -> bytes:
@@ -52,11 +51,11 @@ def list_pictures(shard: Path) -> Iterator[shards.Picture]:
             key, suffix = _split_name(name)
             if suffix.lower() not in pictures.SUFFIXES:
                 continue
-            beside = next((key + end for end in (".txt", ".json") if key + end in captions), "")
+            beside = next((key + end for end in (".txt", ".json") if key + end in members), "")
             caption, problem = None, "no caption"
             if beside:
                 try:
-                    caption = _caption(beside, content(captions[beside]))
+                    caption = _caption(beside, content(members[beside]))
                 except ValueError as error:
                     problem = str(error)
             yield shards.Picture(name, place, content(place), caption, problem)
