@@ -3,20 +3,13 @@
 import gc
 import os
 
-import jax
-
-# Most of the time goes to compiling tiny models: without LLVM's optimizations it is halved, and
-# without the emitters of fusions, which JAX 0.11 cannot leave out, halved again.
-FLAGS = ["--xla_force_host_platform_device_count=8", "--xla_backend_optimization_level=0"]
-if jax.__version_info__ < (0, 11):
-    FLAGS.append("--xla_cpu_use_fusion_emitters=false")
-os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *FLAGS])
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from jaxtyping import install_import_hook
@@ -27,6 +20,13 @@ import tests.array_types  # noqa: F401 (the hook finds its checker by this name)
 install_import_hook("t2i_jax", "tests.array_types.check_arrays")
 
 from t2i_jax import config as configs  # noqa: E402
+
+# Most of the time goes to compiling tiny models: without LLVM's optimizations it is halved, and
+# without the emitters of fusions, which JAX 0.11 cannot leave out, halved again.
+FLAGS = ["--xla_force_host_platform_device_count=8", "--xla_backend_optimization_level=0"]
+if jax.__version_info__ < (0, 11):
+    FLAGS.append("--xla_cpu_use_fusion_emitters=false")
+os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *FLAGS])
 
 ROOT = Path(__file__).parent.parent
 MAX_MAPPINGS = 25_000
