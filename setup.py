@@ -28,7 +28,7 @@ setup(
         "tokenizers>=0.21",
         "tqdm>=4.66",
         # The input pipeline. Nothing else imports these, so an environment that only draws may
-        # leave them out (pip install --no-deps, see README).
+        # leave them out (pip install --no-deps, see README). Training may leave out tensorflow*.
         "array_record>=0.7",
         "importlib_resources>=6",  # tensorflow-datasets 4.9.10 imports it undeclared
         "tensorflow-cpu>=2.19; sys_platform == 'linux'",
@@ -43,6 +43,7 @@ setup(
             "import-linter>=2.3",
             "ipykernel>=6",
             "nbclient>=0.10",
+            "pyarrow>=15",
             "pytest>=8",
             "pytest-xdist>=3.8",
             "ruff==0.17.6",
@@ -57,6 +58,7 @@ setup(
             "torch-fidelity==0.4.0",
             "transformers>=5",
         ],
+        "parquet": ["pyarrow>=15"],  # for the data source of that name
         "bench": ["torch==2.13.0"],
         "cuda": ["jax[cuda13]"],
         "tpu": ["jax[tpu]"],

@@ -3,6 +3,9 @@
 Either NAME.txt lies beside each picture, or one captions.jsonl, metadata.csv or metadata.jsonl.
 
 python main.py train --config=configs/folder.py --config.data.path=DIR --workdir=runs/mine
+
+The same pictures in large files: configs/folder.py:webdataset for a folder of tar files, as
+img2dataset writes them, configs/folder.py:parquet for one of parquet files.
 """
 
 from t2i_jax.config import base, recipes
@@ -34,6 +37,16 @@ def get_config():
     return config
 
 
+def webdataset(config):
+    """Pictures and captions in tar files, as img2dataset writes them."""
+    config.data.name = "webdataset"
+
+
+def parquet(config):
+    """Pictures and captions in columns of parquet files."""
+    config.data.name = "parquet"
+
+
 def smoke(config):
     """A tiny one that only shows that everything runs."""
     recipes.make_tiny(config)
@@ -42,4 +55,4 @@ def smoke(config):
     config.image_tokenizer.update(codes=16, fit_pictures=16)
 
 
-VARIANTS = (smoke,)
+VARIANTS = (smoke, webdataset, parquet)

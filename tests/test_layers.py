@@ -24,7 +24,7 @@ INPUT_PACKAGES = {"array_record", "grain", "keras", "tensorflow", "tensorflow_da
 OTHER_FRAMEWORKS = {"diffusers", "torch", "transformers"}
 INPUT_FILES = {
     "data/emoji_builder.py",
-    "data/loader.py",
+    "data/read_ahead.py",
     "data/shapes_builder.py",
     "data/tfds.py",
 }

@@ -110,6 +110,11 @@ BASE: dict[str, dict[str, Field]] = {
         "score_examples": Field(128, "validation captions drawn for a score", 1, 10**6),
         "validation_examples": Field(512, "examples of a validation loss", 1, 10**9),
         "grid": Field(16, "pictures on a contact sheet", 1, 4096),
+        "reader": Field(
+            "auto",
+            "what reads batches ahead; auto: tf.data where TensorFlow is installed, else threads",
+            choices=("auto", "tf.data", "threads"),
+        ),
     },
     "evaluate": {
         "num": Field(1000, "captions drawn for a score", 1, 10**7),

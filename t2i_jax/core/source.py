@@ -19,7 +19,7 @@ class Source(NamedTuple):
     read: positions int [N] -> uint8 [N, R, R, 3]. Pure: the same positions give the same bytes.
     fingerprint: sha256 (hex) of everything that `captions` and `read` depend on. Checkpoints keep
         it, so that a run does not resume on other data.
-    notes: lines to show the user once ("3 files skipped: ..."). Empty when all is well.
+    notes: lines to show the user once ("3 pictures skipped: ..."). Empty when all is well.
     labels: the index in `classes` of each example, if the data has classes; else empty.
     classes: the names of the classes.
     variants: {augmentation: captions}, for every augmentation that this data allows. The captions

@@ -20,7 +20,6 @@ It is written again when a name, a size or a time in the folder changes. The use
 skipped, and too much of it is an error.
 """
 
-import functools
 import hashlib
 import json
 import os
@@ -37,16 +36,16 @@ from tqdm import tqdm
 from t2i_jax.core import source
 from t2i_jax.core.fields import Field
 from t2i_jax.core.files import data_dir, fingerprint
-from t2i_jax.data import caption_table, pictures
+from t2i_jax.core.threads import num_threads
+from t2i_jax.data import caption_table, pictures, scan_report
+from t2i_jax.data.picture_reader import picture_reader
 
 SPLITS = ("train", "validation", "test")
 CAPTION_LAYOUTS = (
     f"NAME.txt beside NAME.png, or one of {', '.join(caption_table.FILE_NAMES)} at the top with "
     f"file_name and text"
 )
-CACHE_BYTES = 2**30  # a split stays in memory if its pixels are less than this
 INDEX_VERSION = 2  # raise it when what counts as valid changes, or which split it is in
-FEW = 10  # examples of a split on which little can be measured
 SCAN_BLOCK = 1024  # pictures scanned before a Ctrl-C is noticed
 
 
@@ -93,7 +92,9 @@ def make(config, split: str) -> source.Source:
     folder = folder.resolve()
     home = data_dir() / "folder" / fingerprint(_encode(str(folder)))[:16]
     index = _load_index(folder, home, int(config.resolution))
-    _check(index, folder, home, float(getattr(config, "max_skipped", 0.1)))
+    listed, usable = home / "skipped.txt", len({file for file, *_ in index.examples})
+    max_skipped = float(getattr(config, "max_skipped", 0.1))
+    scan_report.check_skipped(index.skipped, usable, folder, listed, max_skipped)
     examples = [example for example in index.examples if example[3] == split]
     if not examples:
         present = ", ".join(name for name in SPLITS if any(e[3] == name for e in index.examples))
@@ -107,10 +108,12 @@ def make(config, split: str) -> source.Source:
     hashes = {file: sha256 for file, sha256, _, _ in examples}
     rows = {file: row for row, file in enumerate(hashes)}
     row_of = np.array([rows[file] for file, *_ in examples])
-    read = _reader(folder, list(hashes.items()), row_of, int(config.resolution))
+    decode = _decoder(folder, list(hashes.items()), int(config.resolution))
+    read = picture_reader(decode, len(hashes), row_of, int(config.resolution))
     augmentations: tuple[str, ...] = getattr(config, "augmentations", ())
     variants = dict.fromkeys(augmentations, captions)
-    notes = _notes(index, captions, split, home)
+    empty, total = sum(not caption for caption in captions), len(index.examples)
+    notes = scan_report.notes(index.skipped, listed, split, len(captions), empty, total)
     return source.Source(captions, read, mark, notes, variants=variants)
 
 
@@ -159,8 +162,8 @@ def _load_index(folder, home, resolution):
     index = _scan(folder, sorted(files), resolution)
     head = {"folder": str(folder), "signature": signature, "skipped": index.skipped}
     home.mkdir(parents=True, exist_ok=True)
-    _write_lines(home / "skipped.txt", (f"{file}: {reason}" for file, reason in index.skipped))
-    _write_lines(path, map(json.dumps, [head, *index.examples]))
+    scan_report.write_skipped(home / "skipped.txt", index.skipped)
+    scan_report.write_lines(path, map(json.dumps, [head, *index.examples]))
     return index
 
 
@@ -221,7 +224,7 @@ def _scan(folder, files, resolution):
         return hashlib.sha256(content).hexdigest(), own
 
     with (
-        ThreadPoolExecutor(_num_threads()) as pool,
+        ThreadPoolExecutor(num_threads()) as pool,
         tqdm(total=len(wanted), desc=f"scanning {folder}", disable=None) as bar,
     ):
         for start in range(0, len(wanted), SCAN_BLOCK):
@@ -253,52 +256,8 @@ def _read_captions(folder, files):
     return captions
 
 
-def _check(index, folder, home, max_skipped):
-    """Raise ValueError if nothing is left, or more than the share `max_skipped` was skipped."""
-    skipped, left = len(index.skipped), len({file for file, *_ in index.examples})
-    if not left or skipped > max_skipped * (skipped + left):
-        raise ValueError(
-            f"{skipped} of {skipped + left} pictures in {folder} cannot be used, more than "
-            f"max_skipped={max_skipped:g} allows; all of them are listed in "
-            f"{home / 'skipped.txt'}, the first are\n" + "\n".join(_first_skipped(index))
-        )
-
-
-def _notes(index, captions, split, home):
-    """Return the lines to show the user."""
-    notes = []
-    if index.skipped:
-        path = home / "skipped.txt"
-        notes = [f"{len(index.skipped)} files skipped, listed in {path}:", *_first_skipped(index)]
-    if empty := sum(not caption for caption in captions):
-        notes.append(
-            f"{empty} of {len(captions)} captions in {split} are empty: these examples are "
-            f"unconditional"
-        )
-    if split != "train" and len(captions) < FEW:
-        notes.append(
-            f"{split} has {len(captions)} of {len(index.examples)} examples, so what is measured "
-            f"on it says little: put more into a folder {split}/"
-        )
-    return notes
-
-
-def _first_skipped(index):
-    return [f"  {file}: {reason}" for file, reason in index.skipped[:10]]
-
-
-def _reader(folder, files, row_of, resolution) -> Callable[[np.ndarray], np.ndarray]:
-    """Return `read` of a Source.
-
-    files: (name, sha256) of each picture.
-    row_of: int [N], the index in `files` of each example's picture.
-    """
-    # Cached, and not created here: no threads before the first read.
-    pool = functools.cache(lambda: ThreadPoolExecutor(_num_threads()))
-    shape = (resolution, resolution, 3)
-    cached = len(files) * int(np.prod(shape)) < CACHE_BYTES
-    cache = np.zeros((len(files) if cached else 0, *shape), np.uint8)
-    filled = np.zeros(len(files), bool)
+def _decoder(folder, files, resolution) -> Callable[[int], np.ndarray]:
+    """Return row -> pixels of the picture files[row]. `files` are (name, sha256) pairs."""
 
     def decode(row):
         file, sha256 = files[row]
@@ -312,25 +271,7 @@ def _reader(folder, files, row_of, resolution) -> Callable[[np.ndarray], np.ndar
         except (OSError, ValueError) as error:
             raise ValueError(f"{folder / file} cannot be read any more: {error}") from error
 
-    def read(positions):
-        rows = row_of[np.asarray(positions, np.int64)]
-        if not cached:
-            return np.array(list(pool().map(decode, rows)), np.uint8).reshape(-1, *shape)
-        needed = np.unique(rows[~filled[rows]])
-        images = pool().map(decode, needed) if len(needed) else ()
-        for row, image in zip(needed, images, strict=True):
-            cache[row], filled[row] = image, True  # in this order: another thread may be reading
-        return cache[rows]
-
-    return read
-
-
-def _write_lines(path, lines):
-    """Write a text file under a temporary name, then rename it: `path` is never half written."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    with open(temporary, "w", encoding="utf-8", errors="surrogateescape", newline="\n") as file:
-        file.writelines(line + "\n" for line in lines)
-    os.replace(temporary, path)
+    return decode
 
 
 def _is_picture(file):
@@ -340,10 +281,6 @@ def _is_picture(file):
 def _caption_file(file):
     """Return the name of the text file next to a picture."""
     return posixpath.splitext(file)[0] + ".txt"
-
-
-def _num_threads():
-    return min(8, os.cpu_count() or 1)
 
 
 def _nfc(text):

@@ -1,19 +1,16 @@
-"""Batches from a source: tf.data reads ahead, and the order is a pure function of (seed, position).
-
-This is the only file of the training path that needs TensorFlow.
-"""
+"""Batches from a source: read ahead, in an order that is a pure function of (seed, position)."""
 
 import collections
 import dataclasses
 import functools
-import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 
 import jax
 import numpy as np
 from jaxtyping import Int
 
 from t2i_jax.core.source import Source
+from t2i_jax.data import read_ahead
 
 
 @functools.lru_cache(maxsize=3)
@@ -60,45 +57,22 @@ def batches(
     first: int,
     last: int,
     rows: Int[np.ndarray, "N"] | None = None,
-) -> Iterator[dict]:
-    """Yield the batches of steps first .. last - 1, read ahead by tf.data.
+    reader: str = "auto",
+) -> Generator[dict]:
+    """Return an iterator over the batches of steps first .. last - 1, which are read ahead.
 
     Starting at any step costs nothing.
     rows: the rows of each batch to read; by default all `batch_size`. With several processes, each
         reads those of its own devices.
-    Raises RuntimeError if reading fails.
+    reader: a name of `read_ahead.READERS`. It changes no batch.
+    The iterator raises RuntimeError if reading fails.
     """
-    # Quiet: TensorFlow only reads ahead here, and oneDNN announces itself twice.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
-    import tensorflow as tf
-
-    tf.config.set_visible_devices([], "GPU")  # the accelerator is JAX's
     count, rows = len(source.captions), np.arange(batch_size) if rows is None else rows
-    leaves, tree = jax.tree.flatten(make_batch(source, columns, np.zeros(1, np.int64)))
 
-    def read(step):
-        positions = int(step) * batch_size + rows
-        return jax.tree.leaves(make_batch(source, columns, examples_at(seed, positions, count)))
+    def read(step: int) -> dict:
+        return make_batch(source, columns, examples_at(seed, step * batch_size + rows, count))
 
-    dataset = tf.data.Dataset.range(first, last)
-    dataset = dataset.map(
-        lambda step: tf.numpy_function(read, [step], [leaf.dtype for leaf in leaves]),
-        num_parallel_calls=2,
-        deterministic=True,
-    )
-    options = tf.data.Options()
-    options.threading.private_threadpool_size = 2
-    options.autotune.enabled = False
-    iterator = dataset.prefetch(4).with_options(options).as_numpy_iterator()
-    while True:
-        try:
-            batch = next(iterator)
-        except StopIteration:
-            return
-        except tf.errors.OpError as error:
-            raise RuntimeError(f"the input pipeline failed: {error.message}") from error
-        yield jax.tree.unflatten(tree, batch)
+    return read_ahead.read_steps(read, first, last, reader)
 
 
 def prefetch(iterator: Iterator, put: Callable, size: int = 2) -> Iterator:

@@ -25,6 +25,7 @@ import numpy as np
 from t2i_jax.core import source
 from t2i_jax.core.fields import Field
 from t2i_jax.core.files import atomic_path, data_dir, fingerprint
+from t2i_jax.core.threads import num_threads
 from t2i_jax.data import pictures
 from t2i_jax.data import template as templates
 
@@ -219,7 +220,7 @@ def _read_captions(builder, part, image_key, kind, caption_key):
 def _reader(builder, part, image_key, places, resolution):
     """Return `read` of a Source whose example i is the picture of the record places[i]."""
     records = _open_records(builder, part, image_key)
-    pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1))
+    pool = ThreadPoolExecutor(num_threads())
 
     def decode(record):
         return pictures.decode(record[image_key], resolution)

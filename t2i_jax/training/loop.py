@@ -4,7 +4,7 @@ import contextlib
 import functools
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -88,7 +88,8 @@ def train(config, workdir, evaluators: Evaluators = NO_EVALUATORS) -> Pipeline:
         try:
             with contextlib.closing(open_writers(prepared, first)) as writers:
                 session = Session(prepared, place, evaluators, programs, manager, writers)
-                current = run_steps(session, current, pending, first, stop)
+                with contextlib.closing(read_batches(session, first)) as batches:
+                    current = run_steps(session, batches, current, pending, first, stop)
                 checkpoint.wait(manager)
             if stop:
                 done = f"the last step is saved; main.py evaluate --workdir={workdir} measures it"
@@ -113,15 +114,18 @@ def open_writers(prepared: Prepared, first: int) -> Writers | NoWriters:
     return Writers(prepared.workdir, first, every.steps, every.batch_size)
 
 
-def run_steps(session: Session, current, pending: list, first: int, stop: list[str]):
+def run_steps(
+    session: Session, batches: Iterator, current, pending: list, first: int, stop: list[str]
+):
     """Train from step `first` to the last, and return the state.
 
+    batches: of these steps, on the devices.
     pending: metrics of steps that are not averaged into a line yet.
     stop: holds the name of a signal as soon as one came.
     """
     config, place, writers = session.prepared.config, session.place, session.writers
     frozen, every = place.put_frozen(session.prepared.frozen), config.train
-    for number, batch in enumerate(read_batches(session, first), first + 1):
+    for number, batch in enumerate(batches, first + 1):
         current, metrics = session.programs.update(current, frozen, batch)
         pending.append(metrics)
         writers.bar.update()
@@ -164,13 +168,16 @@ def run_steps(session: Session, current, pending: list, first: int, stop: list[s
     return current
 
 
-def read_batches(session: Session, first: int) -> Iterator:
+def read_batches(session: Session, first: int) -> Generator:
     """Yield the batches of the steps after `first`, on the devices."""
     config, (source, columns) = session.prepared.config, session.prepared.training
     size, steps = config.train.batch_size, config.train.steps
     rows = session.place.local_rows(size)
-    batches = loader.batches(source, columns, size, config.seed, first, steps, rows)
-    return loader.prefetch(batches, session.place.put_batch)
+    batches = loader.batches(
+        source, columns, size, config.seed, first, steps, rows, config.train.reader
+    )
+    with contextlib.closing(batches):  # an error elsewhere ends the reading too
+        yield from loader.prefetch(batches, session.place.put_batch)
 
 
 def evaluate(session: Session, ema, frozen, number: int) -> float | None:

@@ -12,6 +12,7 @@ from t2i_jax.convert.load import find_importer
 from t2i_jax.core.family import Family, parameter_shapes, updates_per_step
 from t2i_jax.core.state import TrainState
 from t2i_jax.core.trees import mismatches
+from t2i_jax.data.read_ahead import choose_reader
 from t2i_jax.runs import checkpoint
 from t2i_jax.runs.prepare import Prepared
 from t2i_jax.training import optimizer
@@ -33,6 +34,7 @@ def check_batch_size(config, devices: int, updates: int = 1) -> None:
 def check_trainable(config, family: Family, place: Parallel) -> None:
     """Raise ValueError, before a run is written down, for settings that cannot be trained."""
     check_batch_size(config, place.devices, updates_per_step(family))
+    choose_reader(config.train.reader)
     shapes = parameter_shapes(config, family)  # a network refuses here what does not fit together
     check_memory(config, shapes)
     make_optimizers(config, family, shapes)

@@ -12,6 +12,7 @@ SETTINGS = [
     (f"{T} --config.ema_decay=2", "config.ema_decay is 2.0", "from 0 to 0.999999"),
     (f"{T} --config.model.dropout=1.5", "config.model.dropout is 1.5", "from 0 to 0.999"),
     (f"{T} --config.model.depth=-1", "config.model.depth is -1", "from 0 to"),
+    (f"{T} --config.train.reader=tfdata", "config.train.reader is 'tfdata'", "mean 'tf.data'?"),
     (f"{T} --config.train.grid=-3", "config.train.grid is -3", "from 1 to"),
     (f"{T} --config.train.save_every=-1", "config.train.save_every is -1", "from 1 to"),
     (f"{T} --config.sample.guidance=nan", "config.sample.guidance is nan", "from -1,000 to"),

@@ -14,7 +14,15 @@ NAMES = names_with("data", "make")
 
 
 def test_the_sources():
-    assert set(NAMES) >= {"emoji", "fashion_mnist", "folder", "shapes", "tfds"}
+    assert set(NAMES) >= {
+        "emoji",
+        "fashion_mnist",
+        "folder",
+        "parquet",
+        "shapes",
+        "tfds",
+        "webdataset",
+    }
     assert names_with("data", "fields") == NAMES
 
 

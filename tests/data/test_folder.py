@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from t2i_jax.data import folder
+from t2i_jax.data import folder, picture_reader
 from t2i_jax.data.load import load_source
 
 
@@ -87,7 +87,7 @@ def test_read_takes_any_positions_and_gives_the_same_again(top):
 def test_without_a_cache_the_pixels_are_the_same(top, monkeypatch):
     many(top, 8)
     cached = folder.make(config(top), "train")
-    monkeypatch.setattr(folder, "CACHE_BYTES", 0)
+    monkeypatch.setattr(picture_reader, "CACHE_BYTES", 0)
     direct = folder.make(config(top), "train")
     every = np.arange(len(cached.captions))
     np.testing.assert_array_equal(cached.read(every), direct.read(every))
@@ -247,7 +247,7 @@ def test_unusable_files_are_skipped_counted_and_listed(top, data_dir):
     )
     s = folder.make(config(top, max_skipped=0.2), "train")
     assert len(everything(top, max_skipped=0.2)) == 30
-    assert s.notes[0].startswith("7 files skipped, listed in ") and len(s.notes) == 8
+    assert s.notes[0].startswith("7 pictures skipped, listed in ") and len(s.notes) == 8
     (listed,) = data_dir.glob("folder/*/skipped.txt")
     lines = dict(line.split(": ", 1) for line in listed.read_text().splitlines())
     assert str(listed) in s.notes[0] and set(lines) == {
