@@ -71,15 +71,6 @@ def any_of(flag: bool) -> bool:
     return bool(multihost_utils.process_allgather(np.array(flag)).any())
 
 
-def of_first(value: float | None) -> float | None:
-    """Return the first process's `value`. All processes have to call it."""
-    if jax.process_count() == 1:
-        return value
-    told = np.array([value is not None, value or 0.0], np.float64).view(np.uint32)
-    known, number = multihost_utils.broadcast_one_to_all(told).view(np.float64)
-    return float(number) if known else None
-
-
 def wait(name: str) -> None:
     """Wait until all processes are here. name: says where, the same in all of them."""
     if jax.process_count() > 1:

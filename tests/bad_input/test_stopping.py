@@ -29,7 +29,7 @@ MOMENTS = [
     ("t2i_jax.runs.prepare._make_frozen", [*TRAIN[:2], "--workdir=new"]),
     ("t2i_jax.pipeline.read_variables", ["sample", "--workdir=run", "--prompt=a"]),
     ("t2i_jax.pipeline.run_ability", ["sample", "--workdir=run", "--prompt=a"]),
-    ("t2i_jax.pipeline.run_ability", ["encode", "--workdir=run", "--image=run/grids/0000006.png"]),
+    ("t2i_jax.pipeline.run_ability", ["encode", "--workdir=run", "--image=run/grids/0000004.png"]),
     ("t2i_jax.evaluation.evaluate.make_pictures", ["evaluate", "--workdir=run"]),
     ("t2i_jax.evaluation.evaluate.take", ["evaluate", "--workdir=run", "--measure=alignment"]),
     (
@@ -90,7 +90,7 @@ def stopped(folder):
     [
         ("once", 3, "train: SIGINT: saved at step 3; the same command goes on from there\n"),
         ("thrice", 3, "train: stopped by Ctrl-C\n"),
-        ("at the end", 6, "train: SIGINT: the last step is saved; main.py evaluate --workdir=run"),
+        ("at the end", 6, "train: SIGINT: saved at step 6; the same command goes on from there\n"),
     ],
 )
 def test_in_the_loop(stopped, name, step, words):

@@ -39,7 +39,6 @@ from t2i_jax.training.parallel import put_array
 me, said = jax.process_index(), {}
 said["first"] = hosts.is_first()
 said["any"] = [hosts.any_of(False), hosts.any_of(me == 1)]
-said["of_first"] = [hosts.of_first(0.1 + me), hosts.of_first(None)]
 order = []
 said["in_turn"] = hosts.first_then_others(lambda: order.append(me) or f"by {me}")
 hosts.refuse_differences({"the config": "same"})
@@ -151,7 +150,6 @@ def test_processes_agree():
     first, second = found
     assert first["first"] and not second["first"]
     assert first["any"] == second["any"] == [False, True]
-    assert first["of_first"] == second["of_first"] == [0.1, None]
     assert [first["in_turn"], second["in_turn"]] == ["by 0", "by 1"]
     assert first["refused"] == second["refused"]
     assert "the config of process 1 is not that of process 0" in first["refused"]
@@ -164,7 +162,6 @@ def test_processes_agree():
 def test_one_process_is_the_first_and_asks_nobody():
     assert hosts.is_first()
     assert hosts.any_of(True) and not hosts.any_of(False)
-    assert hosts.of_first(0.5) == 0.5 and hosts.of_first(None) is None
     assert hosts.first_then_others(lambda: "done") == "done"
     tree = {"x": np.arange(3)}
     assert hosts.local_copy(tree) is tree
