@@ -106,6 +106,9 @@ def train(config, workdir, evaluators: Evaluators = NO_EVALUATORS) -> Pipeline:
                 f"{workdir} could not be written ({error}); the last good checkpoint is of step "
                 f"{good}"
             ) from error
+        except (jax.errors.JaxRuntimeError, ValueError) as error:
+            hosts.end_if_another_died(error)
+            raise
         finally:
             release()
     ema = hosts.local_copy(place.take(current).ema)
