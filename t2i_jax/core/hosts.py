@@ -85,6 +85,11 @@ def wait(name: str) -> None:
         multihost_utils.sync_global_devices(name)
 
 
+def process_of(device) -> int:
+    """Return the number of the process that a device belongs to."""
+    return device.process_index
+
+
 def end_if_another_died(error: Exception) -> None:
     """End this process, and say which other died, if `error` is of a lost connection.
 
@@ -98,13 +103,15 @@ def end_if_another_died(error: Exception) -> None:
         "the last checkpoint",
         file=sys.stderr,
     )
-    everybody = {device.process_index for device in jax.devices()}
-    with contextlib.suppress(Exception):  # the first process knows; it may be the dead one
-        with multihost_utils.live_devices(jax.devices()) as live:
-            dead = everybody - {device.process_index for device in live}
-            listed = ", ".join(map(str, sorted(dead))) or "none, the connection was lost"
-            print(f"train: died: process {listed}", file=sys.stderr)
-            os._exit(1)
+    everybody = {process_of(device) for device in jax.devices()}
+    with (
+        contextlib.suppress(Exception),  # the first process is asked, which may be the dead one
+        multihost_utils.live_devices(jax.devices()) as live,
+    ):
+        dead = everybody - {process_of(device) for device in live}
+        listed = ", ".join(map(str, sorted(dead))) or "none, the connection was lost"
+        print(f"train: died: process {listed}", file=sys.stderr)
+        os._exit(1)  # before JAX asks again
     os._exit(1)
 
 

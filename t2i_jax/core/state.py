@@ -45,7 +45,7 @@ def is_finite(state: TrainState):
 
 
 def checksum(tree):
-    """Return uint32 []: a weighted sum of the bits of all numbers in a tree.
+    """Return uint32 []: a weighted sum of the hashed bits of all numbers in a tree.
 
     Changing one number always changes it. Sums of whole numbers do not depend on their order, so
     it is the same on any number of devices.
@@ -59,8 +59,11 @@ def checksum(tree):
         else:
             bits = jax.lax.bitcast_convert_type(x, jnp.uint32)
         place = jnp.arange(bits.size, dtype=jnp.uint32).reshape(bits.shape)
+        bits = bits.astype(jnp.uint32)
+        hashed = (bits ^ (bits >> 16)) * jnp.uint32(0x85EBCA6B)  # one to one
+        hashed ^= hashed >> 13
         odd = 2 * place + 1  # so that no change of one number is multiplied away
-        return jnp.sum(bits.astype(jnp.uint32) * odd, dtype=jnp.uint32)
+        return jnp.sum(hashed * odd, dtype=jnp.uint32)
 
     return sum(map(of_array, map(jnp.asarray, jax.tree.leaves(tree))), start=jnp.uint32(0))
 

@@ -137,14 +137,15 @@ def test_a_finished_run_can_be_made_longer(never_killed, tmp_path, smoke, capsys
     assert lines[: len(before)] == before and json.loads(lines[-1])["step"] == 42
 
 
-def test_a_signal_saves_and_leaves(never_killed, tmp_path):
-    """SIGTERM. For Ctrl-C, see tests/bad_input/test_stopping.py."""
+def test_a_signal_ends_an_evaluation_that_is_done_again(never_killed, tmp_path):
+    """SIGTERM while a contact sheet is drawn. For Ctrl-C, see tests/bad_input/test_stopping.py."""
     number, workdir = signal.SIGTERM, tmp_path / "stopped"
     metrics = workdir / "metrics.jsonl"
     code, output = kill_when(
-        workdir, lambda: metrics.exists() and metrics.read_text().count("\n") >= 2, number
+        workdir, lambda: metrics.exists() and "validation/loss" in metrics.read_text(), number
     )
-    assert code == 128 + number and "SIGTERM: saved at step" in output and "Traceback" not in output
+    assert code == 128 + number and "SIGTERM: saved at step 20" in output
+    assert "Traceback" not in output and not list(workdir.glob("checkpoints/20/evaluation.json"))
     finish(workdir)
     assert_same_run(workdir, never_killed)
 
