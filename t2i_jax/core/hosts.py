@@ -3,7 +3,9 @@
 The first process writes what a run writes. With one process, nothing here does anything.
 """
 
+import contextlib
 import os
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,6 +14,10 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from t2i_jax.core.files import fingerprint
+
+HEARTBEAT_SECONDS = 20  # a process that is silent for so long is dead, and JAX ends the others
+# What the errors of a collective contain that lost one of its processes.
+LOST = ("Gloo", "NCCL", "UNAVAILABLE", "heartbeat")
 
 
 def start(coordinator: str | None, processes: int | None, process_id: int | None) -> None:
@@ -28,7 +34,9 @@ def start(coordinator: str | None, processes: int | None, process_id: int | None
             "three, on every host, or none"
         )
     if all(given) or on_cluster(os.environ):
-        jax.distributed.initialize(coordinator, processes, process_id)
+        jax.distributed.initialize(
+            coordinator, processes, process_id, heartbeat_timeout_seconds=HEARTBEAT_SECONDS
+        )
 
 
 def on_cluster(environment: Mapping[str, str]) -> bool:
@@ -71,19 +79,40 @@ def any_of(flag: bool) -> bool:
     return bool(multihost_utils.process_allgather(np.array(flag)).any())
 
 
-def of_first(value: float | None) -> float | None:
-    """Return the first process's `value`. All processes have to call it."""
-    if jax.process_count() == 1:
-        return value
-    told = np.array([value is not None, value or 0.0], np.float64).view(np.uint32)
-    known, number = multihost_utils.broadcast_one_to_all(told).view(np.float64)
-    return float(number) if known else None
-
-
 def wait(name: str) -> None:
     """Wait until all processes are here. name: says where, the same in all of them."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(name)
+
+
+def process_of(device) -> int:
+    """Return the number of the process that a device belongs to."""
+    return device.process_index
+
+
+def end_if_another_died(error: Exception) -> None:
+    """End this process, and say which other died, if `error` is of a lost connection.
+
+    Without the others nothing can be saved, and whatever cleans up would wait for them.
+    """
+    if jax.process_count() == 1 or not any(word in str(error) for word in LOST):
+        return
+    why = str(error).partition("\n")[0]
+    print(
+        f"train: another process died or cannot be reached ({why}); the same command goes on from "
+        "the last checkpoint",
+        file=sys.stderr,
+    )
+    everybody = {process_of(device) for device in jax.devices()}
+    with (
+        contextlib.suppress(Exception),  # the first process is asked, which may be the dead one
+        multihost_utils.live_devices(jax.devices()) as live,
+    ):
+        dead = everybody - {process_of(device) for device in live}
+        listed = ", ".join(map(str, sorted(dead))) or "none, the connection was lost"
+        print(f"train: died: process {listed}", file=sys.stderr)
+        os._exit(1)  # before JAX asks again
+    os._exit(1)
 
 
 def refuse_differences(texts: Mapping[str, str]) -> None:

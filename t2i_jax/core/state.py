@@ -44,6 +44,30 @@ def is_finite(state: TrainState):
     return jnp.stack([jnp.isfinite(x).all() for x in floats]).all()
 
 
+def checksum(tree):
+    """Return uint32 []: a weighted sum of the hashed bits of all numbers in a tree.
+
+    Changing one number always changes it. Sums of whole numbers do not depend on their order, so
+    it is the same on any number of devices.
+    """
+
+    def of_array(x):
+        if jnp.issubdtype(x.dtype, jnp.bool_):
+            bits = x
+        elif x.dtype.itemsize < 4:
+            bits = jax.lax.bitcast_convert_type(x, jnp.dtype(f"uint{8 * x.dtype.itemsize}"))
+        else:
+            bits = jax.lax.bitcast_convert_type(x, jnp.uint32)
+        place = jnp.arange(bits.size, dtype=jnp.uint32).reshape(bits.shape)
+        bits = bits.astype(jnp.uint32)
+        hashed = (bits ^ (bits >> 16)) * jnp.uint32(0x85EBCA6B)  # one to one
+        hashed ^= hashed >> 13
+        odd = 2 * place + 1  # so that no change of one number is multiplied away
+        return jnp.sum(hashed * odd, dtype=jnp.uint32)
+
+    return sum(map(of_array, map(jnp.asarray, jax.tree.leaves(tree))), start=jnp.uint32(0))
+
+
 def update_ema(ema, new, step, decay: float, carried: Sequence[str] = ()):
     """Move the averages towards `new`: ema + (new - ema) * (1 - d).
 

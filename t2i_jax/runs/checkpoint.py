@@ -1,13 +1,13 @@
 """Checkpoints by Orbax: save, and restore with fall-back to an older one. No pickle is read."""
 
 import contextlib
-import copy
 import functools
+import json
 import os
 import re
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +17,12 @@ from absl import logging
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from t2i_jax.core import hosts
-from t2i_jax.core.state import TrainState, is_finite
+from t2i_jax.core.files import fingerprint, read_json, write_atomically
+from t2i_jax.core.state import TrainState, checksum, is_finite
+
+# In the folder of a checkpoint whose evaluation is complete: {"loss": its validation loss or null}.
+EVALUATION = "evaluation.json"
+_checksum = jax.jit(checksum)
 
 
 class SaveError(OSError):
@@ -29,12 +34,25 @@ class Restored(NamedTuple):
 
     notes: plain data (JSON) of the training loop.
     passed_over: a line for each newer checkpoint that could not be read.
+    evaluated: whether the evaluation at this step was completed.
     """
 
     state: Any
     notes: dict
     step: int
     passed_over: list[str]
+    evaluated: bool
+
+
+class KeepBest(NamedTuple):
+    """Keeps the checkpoint of the lowest validation loss: a PreservationPolicy of Orbax."""
+
+    folder: Path
+
+    def should_preserve(self, checkpoints, *, context) -> list[bool]:
+        """Return, for each of the checkpoints, whether it stays."""
+        best = _best(self.folder, [info.step for info in checkpoints])
+        return [info.step == best for info in checkpoints]
 
 
 @contextlib.contextmanager
@@ -44,21 +62,12 @@ def open_manager(workdir) -> Iterator[ocp.CheckpointManager]:
     The last two checkpoints and the one of the lowest validation loss are kept.
     """
     _quiet()
-    keep = [
-        preservation_policy.LatestN(2),
-        preservation_policy.BestN(
-            get_metric_fn=_loss, reverse=True, n=1, keep_checkpoints_without_metrics=False
-        ),
-    ]
+    keep = [preservation_policy.LatestN(2), KeepBest(_folder(workdir))]
     options = ocp.CheckpointManagerOptions(
-        best_fn=_loss,
-        best_mode="min",
         preservation_policy=preservation_policy.AnyPreservationPolicy(keep),
         cleanup_tmp_directories=True,
     )
-    manager = ocp.CheckpointManager(
-        _folder(workdir), options=options, item_names=("train", "ema", "notes")
-    )
+    manager = _open(workdir, options=options, item_names=("train", "ema", "notes"))
     try:
         yield manager
     except BaseException:
@@ -70,25 +79,35 @@ def open_manager(workdir) -> Iterator[ocp.CheckpointManager]:
     _write(manager.close)
 
 
-def save(
-    manager: ocp.CheckpointManager, state: TrainState, notes: dict, loss: float | None = None
-) -> None:
+def save(manager: ocp.CheckpointManager, state: TrainState, notes: dict) -> None:
     """Start saving `state` at its own step. Returns before it is on disk.
 
-    loss: the validation loss, by which `best` is chosen.
+    notes: plain data (JSON).
     Raises SaveError if this or the save before it failed.
     """
     step = int(state.step)
     if step in manager.all_steps():
         return
+    train = _plain(state)
+    sums = {"train": int(_checksum(train)), "ema": int(_checksum(state.ema))}
     parts = ocp.args.Composite(
-        train=ocp.args.StandardSave(_plain(state)),
+        train=ocp.args.StandardSave(train),
         ema=ocp.args.StandardSave(state.ema),
-        notes=ocp.args.JsonSave(
-            copy.deepcopy(notes)
-        ),  # written later, by when the caller may have added to them
+        notes=ocp.args.JsonSave(_seal({**notes, "checksums": sums})),
     )
-    _write(lambda: manager.save(step, args=parts, metrics=None if loss is None else {"loss": loss}))
+    _write(lambda: manager.save(step, args=parts))
+
+
+def mark_evaluated(manager: ocp.CheckpointManager, step: int, loss: float | None) -> None:
+    """Note in the checkpoint of `step`, if there is one, that its evaluation is complete.
+
+    loss: the validation loss, by which `best` is chosen; None where it does not rank.
+    Waits until the checkpoint is on disk. Raises SaveError if it could not be written.
+    """
+    if step in manager.all_steps():
+        wait(manager)
+        path = Path(manager.directory) / str(step) / EVALUATION
+        _write(lambda: write_atomically(path, json.dumps(_seal({"loss": loss}))))
 
 
 def wait(manager: ocp.CheckpointManager) -> None:
@@ -114,12 +133,18 @@ def restore(
             notes=ocp.args.JsonRestore(),
         )
         got: Any = None
+        notes: Any = None
         try:
             got, why = manager.restore(step, args=parts), "another process could not read it"
+            notes = _unseal(got.notes)
         except Exception as error:  # whatever a damaged file makes the libraries below raise
             why = _first_line(error)
-        if hosts.any_of(got is None):
+        if hosts.any_of(notes is None):
             passed_over.append(f"checkpoint {step} could not be read ({why})")
+            continue
+        sums = notes.pop("checksums", {})
+        if _differs(sums, "train", got.train) or _differs(sums, "ema", got.ema):
+            passed_over.append(f"checkpoint {step} does not hold the numbers that were saved")
             continue
         rng = jax.random.wrap_key_data(got.train["rng"])
         state = TrainState(**{**got.train, "ema": got.ema, "rng": rng})
@@ -128,7 +153,8 @@ def restore(
             continue
         for broken in steps[: steps.index(step)]:
             _set_aside(manager, broken)
-        return Restored(state, got.notes, step, passed_over)
+        evaluated = read_evaluation(Path(manager.directory) / str(step)) is not None
+        return Restored(state, notes, step, passed_over, evaluated)
     if steps:
         raise RuntimeError(
             f"no checkpoint in {manager.directory} can be read:\n  " + "\n  ".join(passed_over)
@@ -148,13 +174,11 @@ def restore_ema(workdir, which: str | int = "last") -> tuple[dict, int]:
             f"{workdir} has no checkpoints: train there first, or name the folder of a run"
         )
     _quiet()
-    options = ocp.CheckpointManagerOptions(read_only=True, best_fn=_loss, best_mode="min")
-    handlers = {"ema": ocp.StandardCheckpointHandler()}
-    with ocp.CheckpointManager(
-        _folder(workdir), options=options, item_handlers=handlers
-    ) as manager:
+    options = ocp.CheckpointManagerOptions(read_only=True)
+    handlers = {"ema": ocp.StandardCheckpointHandler(), "notes": ocp.JsonCheckpointHandler()}
+    with _open(workdir, options=options, item_handlers=handlers) as manager:
         steps = manager.all_steps()
-        named = {"last": manager.latest_step(), "best": manager.best_step()}
+        named = {"last": manager.latest_step(), "best": _best(_folder(workdir), steps)}
         step = next((s for s in steps if str(s) == str(named.get(str(which), which))), None)
         if step is None:
             known = ", ".join(map(str, steps)) or "none"
@@ -175,19 +199,70 @@ def _read_ema(manager: ocp.CheckpointManager, step: int) -> dict:
     shapes = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), found.ema
     )
-    parts = ocp.args.Composite(ema=ocp.args.StandardRestore(shapes))
+    parts = ocp.args.Composite(ema=ocp.args.StandardRestore(shapes), notes=ocp.args.JsonRestore())
     restored: Any = manager.restore(step, args=parts)
+    if _differs(_unseal(restored.notes).get("checksums", {}), "ema", restored.ema):
+        raise ValueError("it does not hold the numbers that were saved")
     return restored.ema
+
+
+def read_evaluation(folder: Path) -> dict | None:
+    """Return {"loss": number or None} of a checkpoint's folder, or None if it is not evaluated.
+
+    An evaluation that cannot be read counts as none.
+    """
+    for name in (EVALUATION, "metrics/metrics"):  # the second: of runs before 0.2
+        with contextlib.suppress(OSError, ValueError, RecursionError, TypeError, KeyError):
+            found = _unseal(json.loads((folder / name).read_text(encoding="utf-8")))
+            loss = found["loss"]
+            return {"loss": None if loss is None else float(loss)}
+    return None
+
+
+def _best(folder: Path, steps: Sequence[int]) -> int | None:
+    """Return the step of the lowest validation loss, or None if no checkpoint has one."""
+    found = {step: (read_evaluation(folder / str(step)) or {}).get("loss") for step in steps}
+    losses = {step: loss for step, loss in found.items() if loss is not None}
+    return min(losses, key=lambda step: (losses[step], -step), default=None)
+
+
+def _seal(content: dict) -> dict:
+    """Return plain data (JSON) with its own hash."""
+    return {**content, "hash": fingerprint(json.dumps(content, sort_keys=True))}
+
+
+def _unseal(sealed: dict) -> dict:
+    """Return what `_seal` was given. Raises ValueError if it is damaged."""
+    if not isinstance(sealed, dict):
+        raise ValueError("its notes are no object")
+    content = {name: value for name, value in sealed.items() if name != "hash"}
+    if sealed.get("hash", _seal(content)["hash"]) != _seal(content)["hash"]:  # none before 0.2
+        raise ValueError("its notes are not those that were saved")
+    return content
+
+
+def _differs(sums: dict, item: str, tree) -> bool:
+    """Return whether a restored item is not what was saved. Checkpoints before 0.2 cannot tell."""
+    return item in sums and sums[item] != int(_checksum(tree))
 
 
 def last_complete_step(workdir) -> int | None:
     """Return the step of the newest complete checkpoint on disk, or None if there is none."""
     if not _folder(workdir).is_dir():
         return None
-    with ocp.CheckpointManager(
-        _folder(workdir), options=ocp.CheckpointManagerOptions(read_only=True)
-    ) as manager:
+    with _open(workdir, options=ocp.CheckpointManagerOptions(read_only=True)) as manager:
         return manager.latest_step()
+
+
+def _open(workdir, **settings) -> ocp.CheckpointManager:
+    """Open Orbax's manager of a run's checkpoints.
+
+    Raises ValueError, naming the file, for a damaged loss in a checkpoint before 0.2: Orbax reads
+    them all.
+    """
+    for path in _folder(workdir).glob("*/metrics/metrics"):
+        read_json(path)
+    return ocp.CheckpointManager(_folder(workdir), **settings)
 
 
 @functools.cache
@@ -212,10 +287,6 @@ def _write(action: Callable) -> None:
     except Exception as error:  # the libraries below raise many kinds for one full disk
         code = re.search(r"os_error_code='(\d+)'", str(error))
         raise SaveError(os.strerror(int(code[1])) if code else _first_line(error)) from error
-
-
-def _loss(metrics) -> float:
-    return metrics["loss"]
 
 
 def _folder(workdir) -> Path:

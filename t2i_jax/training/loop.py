@@ -24,8 +24,8 @@ from t2i_jax.runs.prepare import Prepared, Split, prepare_run
 from t2i_jax.training import parallel
 from t2i_jax.training.needs import report_needs
 from t2i_jax.training.programs import Programs, compile_step, make_programs
-from t2i_jax.training.start import begin, check_trainable, report_data, report_model
-from t2i_jax.training.stopping import Stopped, catch_signals
+from t2i_jax.training.start import Begun, begin, check_trainable, report_data, report_model
+from t2i_jax.training.stopping import Stopped, catch_signals, end_early
 from t2i_jax.training.writers import NoWriters, Writers
 
 
@@ -34,7 +34,8 @@ class Evaluators(NamedTuple):
 
     grid: (pipeline, training, validation) -> a contact sheet of examples, every `train.eval_every`
         steps; None for no sheet.
-    score: (pipeline, validation) -> {name: number}, every `train.score_every` steps; None for none.
+    score: (pipeline, validation) -> {"score/NAME": number}, every `train.score_every` steps; None
+        for none.
     """
 
     grid: Callable[[Pipeline, Source, Source], Image.Image] | None = None
@@ -82,54 +83,56 @@ def train(config, workdir, evaluators: Evaluators = NO_EVALUATORS) -> Pipeline:
         if place.axis_name is None:  # under pmap, the first step compiles
             programs = programs._replace(update=compile_step(programs, prepared, place))
             report_needs(programs.update, prepared, place)
-        current, pending, first = begin(prepared, manager, programs.create, place)
-        report_model(prepared.config, place.take(current), first)
+        begun = begin(prepared, manager, programs.create, place)
+        report_model(prepared.config, place.take(begun.state), begun.step)
         stop, release = catch_signals()
         try:
-            with contextlib.closing(open_writers(prepared, first)) as writers:
+            with contextlib.closing(open_writers(prepared, begun)) as writers:
                 session = Session(prepared, place, evaluators, programs, manager, writers)
-                with contextlib.closing(read_batches(session, first)) as batches:
-                    current = run_steps(session, batches, current, pending, first, stop)
-                checkpoint.wait(manager)
-            if stop:
-                done = f"the last step is saved; main.py evaluate --workdir={workdir} measures it"
-                raise Stopped.by(stop[0], done)
+                with contextlib.closing(read_batches(session, begun.step)) as batches:
+                    current = run_steps(session, batches, begun, stop)
         except OSError as error:
             good = checkpoint.last_complete_step(workdir)
             raise Stopped(
                 f"{workdir} could not be written ({error}); the last good checkpoint is of step "
                 f"{good}"
             ) from error
+        except (jax.errors.JaxRuntimeError, ValueError) as error:
+            hosts.end_if_another_died(error)
+            raise
         finally:
             release()
     ema = hosts.local_copy(place.take(current).ema)
     return session.pipeline(ema, tree_hash(jax.tree.map(np.asarray, ema["params"])))
 
 
-def open_writers(prepared: Prepared, first: int) -> Writers | NoWriters:
-    """Return what writes the run's files from step `first` on; nothing does in other processes."""
+def open_writers(prepared: Prepared, begun: Begun) -> Writers | NoWriters:
+    """Return what writes the run's files from where it begins; nothing does in other processes."""
     every = prepared.config.train
     if not hosts.is_first():
         return NoWriters()
-    return Writers(prepared.workdir, first, every.steps, every.batch_size)
+    return Writers(prepared.workdir, begun.step, every.steps, every.batch_size, begun.evaluated)
 
 
-def run_steps(
-    session: Session, batches: Iterator, current, pending: list, first: int, stop: list[str]
-):
-    """Train from step `first` to the last, and return the state.
+def run_steps(session: Session, batches: Iterator, begun: Begun, stop: list[str]):
+    """Train from the step that `begun` names to the last, and return the state.
 
+    A step is saved before it is evaluated. If the run ended in between, the evaluation comes first.
     batches: of these steps, on the devices.
-    pending: metrics of steps that are not averaged into a line yet.
     stop: holds the name of a signal as soon as one came.
     """
     config, place, writers = session.prepared.config, session.place, session.writers
     frozen, every = place.put_frozen(session.prepared.frozen), config.train
-    for number, batch in enumerate(batches, first + 1):
+    current, pending, number = begun.state, begun.pending, begun.step
+    if hosts.any_of(not begun.evaluated):
+        assess(session, current, frozen, number, stop)
+        if hosts.any_of(bool(stop)):
+            leave(session, number, stop)
+    for number, batch in enumerate(batches, begun.step + 1):
         current, metrics = session.programs.update(current, frozen, batch)
         pending.append(metrics)
         writers.bar.update()
-        last, loss = number == every.steps, None
+        last = number == every.steps
         telling = number % every.log_every == 0 or last
         # Several processes agree once a line: more often would keep the devices waiting.
         stopping = hosts.any_of(bool(stop)) if telling or jax.process_count() == 1 else False
@@ -139,33 +142,68 @@ def run_steps(
             writers.progress(number, means)
             writers.warn(number, session.prepared.family.warn(means))
             pending = []
-        evaluating, scoring = (
-            often and (number % often == 0 or last)
-            for often in (every.eval_every, every.score_every)
-        )
-        if evaluating or scoring:
-            used = place.take(current).ema, place.take(frozen)
-            ema, frozen_here = hosts.local_copy(jax.block_until_ready(used))
-            with writers.paused():
-                if hosts.is_first():
-                    loss = evaluate(session, ema, frozen_here, number) if evaluating else None
-                    if scoring:
-                        score(session, ema, number)
-                loss = hosts.of_first(loss)
         if number % every.save_every == 0 or last or stopping:
-            pending = finite(pending, number, session.manager)
-            whole = place.take(current)
-            if not session.programs.is_finite(whole):
-                raise diverged(f"a weight is not finite after step {number}", session.manager)
-            writers.flush()
-            checkpoint.save(session.manager, whole, {"pending": pending}, loss)
-        if stopping and not last:
-            checkpoint.wait(session.manager)
-            saved = f"saved at step {number}; the same command goes on from there"
-            if not stop:
-                raise Stopped(f"another process was stopped: {saved}")
-            raise Stopped.by(stop[0], saved)
+            save(session, current, pending, number)
+        if any(due(number, every)) and not stopping:
+            assess(session, current, frozen, number, stop)
+            if stopping := hosts.any_of(bool(stop)):
+                save(session, current, pending, number)
+        if stopping:
+            leave(session, number, stop)
+    checkpoint.wait(session.manager)
+    if hosts.any_of(bool(stop)):
+        leave(session, every.steps, stop)
     return current
+
+
+def save(session: Session, current, pending: list, number: int) -> None:
+    """Start saving step `number`, unless it is saved already."""
+    whole = session.place.take(current)
+    pending = finite(pending, number, session.manager)
+    if not session.programs.is_finite(whole):
+        raise diverged(f"a weight is not finite after step {number}", session.manager)
+    session.writers.flush()
+    checkpoint.save(session.manager, whole, {"pending": pending})
+
+
+def leave(session: Session, number: int, stop: list[str]) -> None:
+    """Raise Stopped once step `number` is saved."""
+    checkpoint.wait(session.manager)
+    saved = f"saved at step {number}; the same command goes on from there"
+    if not stop:
+        raise Stopped(f"another process was stopped: {saved}")
+    raise Stopped.by(stop[0], saved)
+
+
+def due(number: int, every) -> tuple[bool, bool]:
+    """Return whether step `number` is evaluated, and whether it is scored.
+
+    every: `config.train`.
+    """
+    last = number == every.steps
+    evaluating, scoring = (
+        bool(often) and (number % often == 0 or last)
+        for often in (every.eval_every, every.score_every)
+    )
+    return evaluating, scoring
+
+
+def assess(session: Session, current, frozen, number: int, stop: list[str]) -> None:
+    """Evaluate and score step `number`, as far as either is due, and note it in its checkpoint.
+
+    A signal ends this early; the run does it again when it goes on.
+    """
+    evaluating, scoring = due(number, session.prepared.config.train)
+    if not (evaluating or scoring):
+        return
+    used = session.place.take(current).ema, session.place.take(frozen)
+    ema, frozen_here = hosts.local_copy(jax.block_until_ready(used))
+    if hosts.is_first() and not stop:
+        with session.writers.paused(), end_early():
+            loss = evaluate(session, ema, frozen_here, number) if evaluating else None
+            if scoring:
+                score(session, ema, number)
+            checkpoint.mark_evaluated(session.manager, number, loss)
 
 
 def read_batches(session: Session, first: int) -> Generator:

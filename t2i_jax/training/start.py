@@ -3,6 +3,7 @@
 import math
 import os
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -76,10 +77,24 @@ def make_optimizers(config, family: Family, shapes=None) -> dict:
     return {player: optimizer.make(config.optim, count, player) for player, count in steps.items()}
 
 
-def begin(prepared: Prepared, manager, create: Callable, place: Parallel):
-    """Return (state on the devices, metrics not yet averaged into a line, step).
+class Begun(NamedTuple):
+    """Where training goes on from.
 
-    The state is restored from the newest checkpoint, or started from `init_from`, or fresh.
+    state: on the devices.
+    pending: metrics of steps that are not averaged into a line yet.
+    evaluated: whether nothing is left to evaluate at `step`.
+    """
+
+    state: Any
+    pending: list[dict[str, float]]
+    step: int
+    evaluated: bool
+
+
+def begin(prepared: Prepared, manager, create: Callable, place: Parallel) -> Begun:
+    """Return the state to start from.
+
+    It is restored from the newest checkpoint, or started from `init_from`, or fresh.
     create: () -> a fresh state, fit for jit.
     """
     shapes = jax.eval_shape(create)
@@ -87,7 +102,8 @@ def begin(prepared: Prepared, manager, create: Callable, place: Parallel):
     if restored:
         for line in restored.passed_over:
             print(f"{line}; it was moved to broken/, and step {restored.step} is used instead")
-        return place.put_state(restored.state), restored.notes["pending"], restored.step
+        state, pending = place.put_state(restored.state), restored.notes["pending"]
+        return Begun(state, pending, restored.step, restored.evaluated)
     # Each device computes its own part, so a model may be larger than the memory of one.
     parts = jax.tree.map(lambda x: x.sharding, place.layout(shapes))
     config, fresh = prepared.config, jax.jit(create, out_shardings=parts)()
@@ -98,7 +114,7 @@ def begin(prepared: Prepared, manager, create: Callable, place: Parallel):
         start = start_from_run(config.init_from, fresh)
     else:
         start = with_params(fresh, prepared.family.pretrained(fresh.params))
-    return place.put_state(start), [], 0
+    return Begun(place.put_state(start), [], 0, evaluated=True)
 
 
 def start_from_run(origin, fresh: TrainState) -> TrainState:

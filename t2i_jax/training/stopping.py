@@ -1,7 +1,8 @@
 """How training ends early: the error that says why, and the signals that ask for it."""
 
+import contextlib
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 
 class Stopped(RuntimeError):
@@ -34,7 +35,7 @@ def catch_signals() -> tuple[list[str], Callable[[], None]]:
         name = signal.Signals(number).name
         stop.append(name)
         if len(stop) == 1:
-            print(f"\n{name}: stopping after this step, then saving", flush=True)
+            print(f"\n{name}: stopping as soon as this step is saved", flush=True)
             return
         print(f"\n{name}: once more stops at once, and loses what is not saved", flush=True)
         default = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
@@ -47,3 +48,33 @@ def catch_signals() -> tuple[list[str], Callable[[], None]]:
     for number in before:
         signal.signal(number, note)
     return stop, release
+
+
+class _Ended(BaseException):
+    """A signal came in a block of `end_early`."""
+
+
+@contextlib.contextmanager
+def end_early() -> Iterator[None]:
+    """End the block as soon as a signal comes; `catch_signals` notes it as it does elsewhere.
+
+    For work that can be done again, such as an evaluation.
+    """
+    noting = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def end(number, frame):
+        note = noting[number]
+        if callable(note):
+            note(number, frame)
+        raise _Ended
+
+    try:
+        try:
+            for number in noting:
+                signal.signal(number, end)
+            yield
+        finally:
+            for number, handler in noting.items():
+                signal.signal(number, handler)
+    except _Ended:
+        pass

@@ -12,20 +12,23 @@ from tqdm import tqdm
 
 from t2i_jax.core.files import write_atomically
 
+EVALUATED = ("validation/", "score/")  # how names of what an evaluation finds begin
+
 
 class Writers:
     """The files that a run writes while it trains.
 
     They are cut back to `step` when opened: a resumed run writes again what it computes again.
+    evaluated: whether the evaluation of that step stays.
     metrics.jsonl holds only what is the same in every repetition of the run. Times go to
     timing.jsonl.
     """
 
-    def __init__(self, workdir, step: int, steps: int, batch_size: int):
+    def __init__(self, workdir, step: int, steps: int, batch_size: int, evaluated: bool = True):
         self.folder, self.batch_size = Path(workdir), batch_size
         self.files = {}
         for name in ("metrics.jsonl", "timing.jsonl"):
-            cut_back(self.folder / name, step)
+            cut_back(self.folder / name, step, evaluated)
             self.files[name] = open(self.folder / name, "a", encoding="utf-8")  # noqa: SIM115 (closed in `close`)
         self.tensorboard = SummaryWriter(
             str(self.folder / "tensorboard"), purge_step=step + 1, flush_secs=30
@@ -130,21 +133,24 @@ class NoWriters:
         """Do nothing."""
 
 
-def cut_back(path: Path, step: int) -> None:
+def cut_back(path: Path, step: int, evaluated: bool = True) -> None:
     """Drop the lines of a JSON-lines file after `step`, and those that cannot be read.
 
     They are told, except for the last line, which is incomplete if the process was killed.
+    evaluated: whether the validation losses and scores of `step` stay.
     """
     if not path.exists():
         return
     kept, lines = [], path.read_text(encoding="utf-8", errors="replace").splitlines()
     for number, line in enumerate(lines, 1):
         try:
-            if json.loads(line)["step"] > step:
+            row = json.loads(line)
+            if row["step"] > step:
                 break
         except (ValueError, KeyError, TypeError, RecursionError):
             if number < len(lines):
                 print(f"{path}, line {number} is damaged: it was left out")
             continue
-        kept.append(line + "\n")
+        if evaluated or row["step"] < step or not any(n.startswith(EVALUATED) for n in row):
+            kept.append(line + "\n")
     write_atomically(path, "".join(kept))

@@ -6,11 +6,13 @@ before it does its work. The training of one tiny run is stopped several times o
 
 import gc
 import importlib
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -29,7 +31,7 @@ MOMENTS = [
     ("t2i_jax.runs.prepare._make_frozen", [*TRAIN[:2], "--workdir=new"]),
     ("t2i_jax.pipeline.read_variables", ["sample", "--workdir=run", "--prompt=a"]),
     ("t2i_jax.pipeline.run_ability", ["sample", "--workdir=run", "--prompt=a"]),
-    ("t2i_jax.pipeline.run_ability", ["encode", "--workdir=run", "--image=run/grids/0000006.png"]),
+    ("t2i_jax.pipeline.run_ability", ["encode", "--workdir=run", "--image=run/grids/0000004.png"]),
     ("t2i_jax.evaluation.evaluate.make_pictures", ["evaluate", "--workdir=run"]),
     ("t2i_jax.evaluation.evaluate.take", ["evaluate", "--workdir=run", "--measure=alignment"]),
     (
@@ -69,19 +71,26 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def stopped(folder):
     """{what happened: (result, last complete step)} of one run that is stopped on its way."""
-    progress, found = Writers.progress, {}
-    for name, at, times in (("once", 2, 1), ("thrice", 4, 3), ("at the end", 6, 1)):
+    moments = (
+        ("once", "progress", 2, 1),
+        ("thrice", "progress", 4, 3),
+        ("while it evaluates", "image", 4, 1),
+        ("at the end", "progress", 6, 1),
+    )
+    found = {}
+    for name, method, at, times in moments:
+        work = getattr(Writers, method)
 
-        def stop(self, step, values, at=at, times=times):
-            progress(self, step, values)
-            if step == at:
+        def stop(self, *args, work=work, at=at, times=times):
+            work(self, *args)
+            if at in args:
                 press(times)
 
-        Writers.progress = stop
+        setattr(Writers, method, stop)
         try:
             found[name] = run_row(TRAIN), last_complete_step("run")
         finally:
-            Writers.progress = progress
+            setattr(Writers, method, work)
     return found
 
 
@@ -90,7 +99,8 @@ def stopped(folder):
     [
         ("once", 3, "train: SIGINT: saved at step 3; the same command goes on from there\n"),
         ("thrice", 3, "train: stopped by Ctrl-C\n"),
-        ("at the end", 6, "train: SIGINT: the last step is saved; main.py evaluate --workdir=run"),
+        ("while it evaluates", 4, "train: SIGINT: saved at step 4; the same command goes on"),
+        ("at the end", 6, "train: SIGINT: saved at step 6; the same command goes on from there\n"),
     ],
 )
 def test_in_the_loop(stopped, name, step, words):
@@ -98,12 +108,16 @@ def test_in_the_loop(stopped, name, step, words):
     result, last = stopped[name]
     assert (result["code"], last) == (130, step)
     assert result["said"].startswith(words) and result["said"].count("\n") == 1
-    assert not any("evaluation" in path for path in result["made"])
+    assert not any(path.startswith("run/evaluation") for path in result["made"])
 
 
 def test_the_checkpoint_is_whole_after_all_that(stopped):
     ema, step = restore_ema("run")
     assert step == 6 and "model" in ema["params"]
+    text = Path("run/metrics.jsonl").read_text(encoding="utf-8")
+    rows = [json.loads(line) for line in text.splitlines()]
+    # Evaluated once at 4, though twice begun; left to the next command at 6.
+    assert [row["step"] for row in rows if "validation/loss" in row] == [4]
 
 
 @pytest.mark.parametrize(("moment", "words"), MOMENTS)

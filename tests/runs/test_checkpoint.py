@@ -1,5 +1,9 @@
 """Saving and restoring: everything comes back bit for bit; damage is passed over and said."""
 
+import json
+import shutil
+from contextlib import nullcontext
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,7 +26,9 @@ def state_at(step):
 def saved(folder, *steps_and_losses):
     with checkpoint.open_manager(folder) as manager:
         for step, loss in steps_and_losses:
-            checkpoint.save(manager, state_at(step), {"pending": [{"loss": step / 3}]}, loss)
+            checkpoint.save(manager, state_at(step), {"pending": [{"loss": step / 3}]})
+            if loss is not None:
+                checkpoint.mark_evaluated(manager, step, loss)
         manager.wait_until_finished()
 
 
@@ -110,6 +116,75 @@ def test_no_checkpoint_yet(tmp_path):
         checkpoint.restore_ema(tmp_path)
     with pytest.raises(FileNotFoundError, match="train there first"):
         checkpoint.restore_ema(tmp_path / "elsewhere")
+
+
+def change(path, content):
+    """Replace the only text `old` of a file by `new`. content: (old, new)."""
+    text = path.read_text()
+    assert text.count(content[0]) == 1
+    path.write_text(text.replace(*content))
+
+
+def test_numbers_that_were_changed_are_passed_over(tmp_path):
+    """Files that can be read, and hold something else than what was saved."""
+    saved(tmp_path, (1, None), (2, None))
+    folder = tmp_path / "checkpoints"
+    for item in ("train", "ema"):
+        shutil.rmtree(folder / "2" / item)
+        shutil.copytree(folder / "1" / item, folder / "2" / item)
+        with pytest.raises(ValueError, match="2 is damaged") if item == "ema" else nullcontext():
+            assert checkpoint.restore_ema(tmp_path)[1] == 2
+    got = restored(tmp_path)
+    assert got.passed_over == ["checkpoint 2 does not hold the numbers that were saved"]
+    assert_same(got.state, state_at(1))
+
+
+def test_notes_that_were_changed_are_passed_over(tmp_path):
+    saved(tmp_path, (1, None), (3, None))
+    change(tmp_path / "checkpoints" / "3" / "notes" / "metadata", ('"loss": 1.0', '"loss": 1.5'))
+    (why,) = restored(tmp_path).passed_over
+    assert why.startswith("checkpoint 3 could not be read (ValueError: its notes are not")
+
+
+@pytest.mark.parametrize("damaged", ['{"lo', '{"loss": 0.1, "hash": "of 0.2"}', "[]", "", "null"])
+def test_a_damaged_evaluation_does_not_rank(tmp_path, damaged):
+    """Training repeats that of the newest checkpoint."""
+    saved(tmp_path, (1, 0.3), (2, 0.2))
+    (tmp_path / "checkpoints" / "2" / checkpoint.EVALUATION).write_text(damaged)
+    assert checkpoint.restore_ema(tmp_path, "best")[1] == 1
+    got = restored(tmp_path)
+    assert (got.step, got.passed_over, got.evaluated) == (2, [], False)
+
+
+def test_evaluated(tmp_path):
+    """A loss that does not rank is an evaluation too; a step that is not saved has none."""
+    saved(tmp_path, (1, None))
+    assert not restored(tmp_path).evaluated
+    with checkpoint.open_manager(tmp_path) as manager:
+        for step in (1, 2):
+            checkpoint.mark_evaluated(manager, step, None)
+    assert restored(tmp_path).evaluated
+    with pytest.raises(FileNotFoundError, match="no checkpoint 'best'; there are 1"):
+        checkpoint.restore_ema(tmp_path, "best")
+
+
+def test_a_checkpoint_before_0_2(tmp_path):
+    """It has no checksums, and Orbax kept its loss."""
+    saved(tmp_path, (1, None), (2, None))
+    for step, loss in ((1, 0.5), (2, 0.6)):
+        folder = tmp_path / "checkpoints" / str(step)
+        notes = json.loads((folder / "notes" / "metadata").read_text())
+        (folder / "notes" / "metadata").write_text(json.dumps({"pending": notes["pending"]}))
+        (folder / "metrics").mkdir()
+        (folder / "metrics" / "metrics").write_text(json.dumps({"loss": loss}))
+    assert checkpoint.restore_ema(tmp_path, "best")[1] == 1
+    got = restored(tmp_path)
+    assert (got.step, got.notes, got.evaluated) == (2, {"pending": [{"loss": 2 / 3}]}, True)
+    assert_same(got.state, state_at(2))
+    (tmp_path / "checkpoints" / "1" / "metrics" / "metrics").write_text('{"lo')
+    for use in (checkpoint.restore_ema, restored, checkpoint.last_complete_step):
+        with pytest.raises(ValueError, match=r"1/metrics/metrics is damaged \(.*\): delete it"):
+            use(tmp_path)
 
 
 def test_a_pickle_is_never_loaded(tmp_path):

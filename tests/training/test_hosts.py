@@ -1,5 +1,6 @@
 """Two processes with two devices each train what one device trains, and agree on what happens."""
 
+import contextlib
 import json
 import os
 import re
@@ -11,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.experimental import multihost_utils
 
 from t2i_jax.core import hosts
 from t2i_jax.runs import checkpoint
@@ -39,7 +41,6 @@ from t2i_jax.training.parallel import put_array
 me, said = jax.process_index(), {}
 said["first"] = hosts.is_first()
 said["any"] = [hosts.any_of(False), hosts.any_of(me == 1)]
-said["of_first"] = [hosts.of_first(0.1 + me), hosts.of_first(None)]
 order = []
 said["in_turn"] = hosts.first_then_others(lambda: order.append(me) or f"by {me}")
 hosts.refuse_differences({"the config": "same"})
@@ -60,6 +61,53 @@ said["whole"] = np.asarray(hosts.local_copy({"x": x})["x"]).tolist()
 hosts.wait("the end")
 print("SAID", json.dumps(said))
 """
+# Saves a fresh state as step 3, or restores it; prints a hash of it and the batches that follow.
+PLACED = """
+import json, sys
+from pathlib import Path
+from t2i_jax.core import hosts
+address, me, workdir, fsdp = sys.argv[1:]
+if address != "none":
+    hosts.start(address, 2, int(me))
+import jax, numpy as np
+from t2i_jax import config as configs
+from t2i_jax.core.files import fingerprint
+from t2i_jax.data import loader
+from t2i_jax.runs import checkpoint
+from t2i_jax.runs.prepare import prepare_run
+from t2i_jax.training import loop, parallel, start
+
+config = configs.load("configs/shapes.py:smoke", [f"parallel.fsdp={fsdp}"])
+place = parallel.make(config.parallel)
+prepared = hosts.first_then_others(lambda: prepare_run(config, Path(workdir)))
+create = loop.make_programs(prepared, place)["create"]
+with prepared.lock, checkpoint.open_manager(workdir) as manager:
+    begun = start.begin(prepared, manager, create, place)
+    state = begun.state
+    if begun.step == 0:
+        state = state._replace(step=state.step + 3)
+        checkpoint.save(manager, state, {"pending": []})
+        checkpoint.wait(manager)
+whole = hosts.local_copy(state._replace(rng=jax.random.key_data(state.rng)))
+split = any(not x.is_fully_replicated for x in jax.tree.leaves(state.params))
+source, columns = prepared.training
+rows = place.local_rows(8)
+batches = loader.batches(source, columns, 8, config.seed, 3, 5, rows)
+said = {
+    "state": fingerprint(*(np.asarray(x).tobytes() for x in jax.tree.leaves(whole))),
+    "split": split,
+    "rows": rows.tolist(),
+    "index": [np.asarray(batch["index"]).tolist() for batch in batches],
+}
+print("SAID", json.dumps(said))
+"""
+
+
+def told(outputs) -> list[dict]:
+    """Return what each process said. outputs: as `processes` returns them."""
+    for code, said in outputs:
+        assert code == 0, said
+    return [json.loads(said.split("SAID ")[1].splitlines()[0]) for _, said in outputs]
 
 
 def processes(commands, devices: int) -> list[tuple[int, str]]:
@@ -135,6 +183,38 @@ def test_two_processes_train_what_one_trains(alone, tmp_path):
     assert max(map(float, jax.tree.leaves(largest))) < 1e-3  # Adam magnifies rounding at first
 
 
+def test_a_checkpoint_of_8_devices_goes_on_with_1_and_with_2_processes_of_2(tmp_path):
+    """The state is the same, bit for bit, and so are the examples of the batches that follow."""
+    workdir, address = str(tmp_path / "run"), f"127.0.0.1:{free_port()}"
+    alone = ["-c", PLACED, "none", "0", workdir]
+    (saved,) = told(processes([[*alone, "4"]], 8))
+    (one,) = told(processes([[*alone, "1"]], 1))
+    pair = told(processes([["-c", PLACED, address, str(i), workdir, "2"] for i in range(2)], 2))
+    assert saved["split"] and not one["split"] and all(found["split"] for found in pair)
+    assert {found["state"] for found in (one, *pair)} == {saved["state"]}
+    assert one["index"] == saved["index"] and len(one["index"]) == 2
+    assert one["index"][0] != one["index"][1]
+    assert sorted(pair[0]["rows"] + pair[1]["rows"]) == one["rows"] == list(range(8))
+    for found in pair:
+        assert found["index"] == [[batch[i] for i in found["rows"]] for batch in one["index"]]
+
+
+def test_a_lost_connection_is_told_from_other_errors(monkeypatch, capsys):
+    """The others are asked who is there, and the process ends."""
+    codes, live = [], contextlib.nullcontext(jax.devices()[:4])
+    ids = {device: device.id // 4 for device in jax.devices()}
+    monkeypatch.setattr(hosts, "process_of", ids.get)
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    monkeypatch.setattr(multihost_utils, "live_devices", lambda devices: live)
+    monkeypatch.setattr(os, "_exit", codes.append)
+    hosts.end_if_another_died(ValueError("a shape is wrong"))
+    assert not codes and not capsys.readouterr().err
+    hosts.end_if_another_died(ValueError("Gloo AllGather failed: Connection reset by peer\nat"))
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith("train: another process died or cannot be reached (Gloo AllGather fai")
+    assert second == "train: died: process 1" and codes[0] == 1
+
+
 def test_processes_with_different_configs_are_refused(tmp_path):
     workdir = tmp_path / "run"
     for code, said in train(workdir, others=["--config.optim.learning_rate=0.5"]):
@@ -145,14 +225,9 @@ def test_processes_with_different_configs_are_refused(tmp_path):
 
 def test_processes_agree():
     address = f"127.0.0.1:{free_port()}"
-    found = []
-    for code, said in processes([["-c", AGREE, address, str(i)] for i in range(2)], 2):
-        assert code == 0, said
-        found.append(json.loads(said.split("SAID ")[1].splitlines()[0]))
-    first, second = found
+    first, second = told(processes([["-c", AGREE, address, str(i)] for i in range(2)], 2))
     assert first["first"] and not second["first"]
     assert first["any"] == second["any"] == [False, True]
-    assert first["of_first"] == second["of_first"] == [0.1, None]
     assert [first["in_turn"], second["in_turn"]] == ["by 0", "by 1"]
     assert first["refused"] == second["refused"]
     assert "the config of process 1 is not that of process 0" in first["refused"]
@@ -165,7 +240,6 @@ def test_processes_agree():
 def test_one_process_is_the_first_and_asks_nobody():
     assert hosts.is_first()
     assert hosts.any_of(True) and not hosts.any_of(False)
-    assert hosts.of_first(0.5) == 0.5 and hosts.of_first(None) is None
     assert hosts.first_then_others(lambda: "done") == "done"
     tree = {"x": np.arange(3)}
     assert hosts.local_copy(tree) is tree

@@ -15,6 +15,7 @@ import numpy as np
 import optax
 import pytest
 
+from scripts.same_run import arrays, differences
 from t2i_jax import config as configs
 from t2i_jax.core import state
 from t2i_jax.families.load import load_family
@@ -55,32 +56,8 @@ def finish(workdir):
     assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-4000:]
 
 
-def everything(workdir):
-    """All numbers of the last checkpoint, by item and path, and the text of metrics.jsonl."""
-    folder = workdir / "checkpoints"
-    step = max(int(p.name) for p in folder.iterdir() if p.name.isdigit())
-    import orbax.checkpoint as ocp
-
-    arrays = {}
-    for item in ("train", "ema"):
-        tree = ocp.StandardCheckpointer().restore(folder / str(step) / item)
-        arrays |= {
-            item + jax.tree_util.keystr(k): np.asarray(v)
-            for k, v in jax.tree_util.tree_leaves_with_path(tree)
-        }
-    return step, arrays, (workdir / "metrics.jsonl").read_text()
-
-
 def assert_same_run(one, other):
-    (step, arrays, metrics), (step2, arrays2, metrics2) = everything(one), everything(other)
-    assert (
-        step == step2
-        and metrics == metrics2
-        and arrays.keys() == arrays2.keys()
-        and len(arrays) > 20
-    )
-    for name, value in arrays.items():
-        np.testing.assert_array_equal(value, arrays2[name], err_msg=name)
+    assert differences(one, other) == [] and len(arrays(one)) > 20
 
 
 STEPS = (
@@ -160,14 +137,15 @@ def test_a_finished_run_can_be_made_longer(never_killed, tmp_path, smoke, capsys
     assert lines[: len(before)] == before and json.loads(lines[-1])["step"] == 42
 
 
-def test_a_signal_saves_and_leaves(never_killed, tmp_path):
-    """SIGTERM. For Ctrl-C, see tests/bad_input/test_stopping.py."""
+def test_a_signal_ends_an_evaluation_that_is_done_again(never_killed, tmp_path):
+    """SIGTERM while a contact sheet is drawn. For Ctrl-C, see tests/bad_input/test_stopping.py."""
     number, workdir = signal.SIGTERM, tmp_path / "stopped"
     metrics = workdir / "metrics.jsonl"
     code, output = kill_when(
-        workdir, lambda: metrics.exists() and metrics.read_text().count("\n") >= 2, number
+        workdir, lambda: metrics.exists() and "validation/loss" in metrics.read_text(), number
     )
-    assert code == 128 + number and "SIGTERM: saved at step" in output and "Traceback" not in output
+    assert code == 128 + number and "SIGTERM: saved at step 20" in output
+    assert "Traceback" not in output and not list(workdir.glob("checkpoints/20/evaluation.json"))
     finish(workdir)
     assert_same_run(workdir, never_killed)
 
@@ -207,8 +185,8 @@ def test_two_players_and_their_statistics_resume_bit_for_bit(smoke, tmp_path):
     shutil.copytree(tmp_path / "whole", tmp_path / "resumed")
     shutil.rmtree(tmp_path / "resumed" / "checkpoints" / "6")
     loop.train(config, tmp_path / "resumed")
-    _, arrays, _ = everything(tmp_path / "whole")
-    assert any("'stats'" in name and "discriminator" in name for name in arrays)
+    names = arrays(tmp_path / "whole")
+    assert any("'stats'" in name and "discriminator" in name for name in names)
     assert_same_run(tmp_path / "resumed", tmp_path / "whole")
 
 
@@ -229,7 +207,9 @@ def test_signals_are_caught_twice_and_handlers_are_restored(capsys):
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     stop, release = loop.catch_signals()
     signal.raise_signal(signal.SIGTERM)
-    assert stop == ["SIGTERM"] and "stopping after this step" in capsys.readouterr().out
+    assert (
+        stop == ["SIGTERM"] and "stopping as soon as this step is saved" in capsys.readouterr().out
+    )
     signal.raise_signal(signal.SIGINT)
     assert "once more stops at once" in capsys.readouterr().out
     with pytest.raises(KeyboardInterrupt):

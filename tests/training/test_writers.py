@@ -19,6 +19,21 @@ def test_cut_back_drops_later_and_broken_lines(tmp_path):
     assert not (tmp_path / "none.jsonl").exists()
 
 
+def test_cut_back_drops_an_evaluation_that_did_not_end(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    rows = [
+        {"step": step, name: 0.5}
+        for step in (10, 20)
+        for name in ("loss", "validation/loss", "score/a")
+    ]
+    lines = [json.dumps(row) + "\n" for row in rows]
+    path.write_text("".join(lines))
+    cut_back(path, 20)
+    assert path.read_text() == "".join(lines)
+    cut_back(path, 20, evaluated=False)
+    assert path.read_text() == "".join(lines[:4])
+
+
 def test_lines_and_speed(tmp_path):
     writers = Writers(tmp_path, 0, 10, 4)
     writers.progress(2, {"loss": 0.5})
