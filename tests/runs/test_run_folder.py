@@ -9,7 +9,13 @@ def test_what_may_and_what_may_not_change(opened, smoke, monkeypatch):
     _, training, workdir, _ = opened
     monkeypatch.setattr(run_folder.checkpoint, "last_complete_step", lambda workdir: 5)
     run = run_folder.read_run(workdir)
-    free = ["sample.temperature=0.1", "evaluate.num=3", "parallel.mode=pmap", "train.save_every=1"]
+    free = [
+        "sample.temperature=0.1",
+        "evaluate.num=3",
+        "parallel.mode=pmap",
+        "train.save_every=1",
+        "train.reader=threads",
+    ]
     assert run_folder.refuse_changes(run, smoke("shapes", *free), training, workdir)
     with pytest.raises(ValueError, match=r"config\.seed is 1, the run has 0") as error:
         run_folder.refuse_changes(
