@@ -176,7 +176,7 @@ def killed_at_random(base: Base, kills: int = 15) -> Iterator[Row]:
 
 def killed_while_saving(base: Base) -> Iterator[Row]:
     """SIGKILL as soon as the first or second save of a command begins, or just after that."""
-    workdir, which = base.folder / "killed_saving", (1, 2, 1, 2, 2)
+    workdir, which = base.folder / "killed_saving", (1, 2, 1, 1, 1)
     for number in which:
         seen, before, process = set(), saving(workdir), start(workdir)
 
@@ -226,7 +226,7 @@ def one_of_two(base: Base) -> Iterator[Row]:
     yield Row("SIGTERM on one of two processes, in turn", 5, "both save and end; bit-equal")
     slowest, workdir = 0.0, base.folder / "two_killed"
     for number in range(2):
-        running, goal = start_two(workdir), lines(workdir) + 4
+        running, goal = start_two(workdir), lines(workdir) + 2
         if not wait_for(lambda goal=goal: lines(workdir) >= goal, running[0]):
             raise Bad(f"it ended by itself: see {workdir}.log")
         stop(running[number], signal.SIGKILL)
