@@ -298,7 +298,7 @@ def two_jobs(base: Base) -> Iterator[Row]:
         workdir = base.folder / f"jobs_{pause}"
         first = start(workdir)
         if pause:
-            wait_for(lambda workdir=workdir: lines(workdir) >= 1, first)
+            wait_for((workdir / "lock").exists, first)
         second = start(workdir)
         codes = sorted(process.wait(LONGEST_SECONDS) for process in (first, second))
         if codes != [0, 1] or said(workdir).count("is in use by") != 1:
