@@ -250,8 +250,9 @@ def last_complete_step(workdir) -> int | None:
     """Return the step of the newest complete checkpoint on disk, or None if there is none."""
     if not _folder(workdir).is_dir():
         return None
-    with _open(workdir, options=ocp.CheckpointManagerOptions(read_only=True)) as manager:
-        return manager.latest_step()
+    # Orbax writes under another name and renames. Opening its manager would need all processes.
+    folders = (path for path in _folder(workdir).iterdir() if path.is_dir())
+    return max((int(path.name) for path in folders if path.name.isdecimal()), default=None)
 
 
 def _open(workdir, **settings) -> ocp.CheckpointManager:

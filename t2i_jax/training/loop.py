@@ -92,12 +92,13 @@ def train(config, workdir, evaluators: Evaluators = NO_EVALUATORS) -> Pipeline:
                 with contextlib.closing(read_batches(session, begun.step)) as batches:
                     current = run_steps(session, batches, begun, stop)
         except OSError as error:
+            hosts.end_if_another_died(error)
             good = checkpoint.last_complete_step(workdir)
             raise Stopped(
                 f"{workdir} could not be written ({error}); the last good checkpoint is of step "
                 f"{good}"
             ) from error
-        except (jax.errors.JaxRuntimeError, ValueError) as error:
+        except (RuntimeError, ValueError) as error:
             hosts.end_if_another_died(error)
             raise
         finally:

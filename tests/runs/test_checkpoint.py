@@ -182,7 +182,7 @@ def test_a_checkpoint_before_0_2(tmp_path):
     assert (got.step, got.notes, got.evaluated) == (2, {"pending": [{"loss": 2 / 3}]}, True)
     assert_same(got.state, state_at(2))
     (tmp_path / "checkpoints" / "1" / "metrics" / "metrics").write_text('{"lo')
-    for use in (checkpoint.restore_ema, restored, checkpoint.last_complete_step):
+    for use in (checkpoint.restore_ema, restored):
         with pytest.raises(ValueError, match=r"1/metrics/metrics is damaged \(.*\): delete it"):
             use(tmp_path)
 
