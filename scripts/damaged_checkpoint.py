@@ -13,7 +13,7 @@ from t2i_jax import config as configs
 from t2i_jax.runs import checkpoint
 from t2i_jax.runs.prepare import prepare_run
 from t2i_jax.training import parallel
-from t2i_jax.training.loop import make_programs
+from t2i_jax.training.programs import make_programs
 from t2i_jax.training.start import begin
 
 ROOT = Path(__file__).parent.parent
@@ -52,7 +52,7 @@ def restore_damaged(workdir: Path, copy: Path, settings: Mapping) -> dict[tuple[
     place = parallel.make(config.parallel)
     shutil.copytree(workdir, copy)
     prepared = prepare_run(config, copy)
-    create = make_programs(prepared, place)["create"]
+    create = make_programs(prepared, place).create
 
     def restored():
         """Return (step, arrays of the state, whether it is evaluated, what was printed)."""

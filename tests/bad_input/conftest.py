@@ -26,7 +26,7 @@ def make_run(config, workdir):
     place = parallel.make(config.parallel)
     create = make_programs(prepared, place).create
     with prepared.lock, checkpoint.open_manager(workdir) as manager:
-        state = place.take(begin(prepared, manager, create, place)[0])
+        state = place.take(begin(prepared, manager, create, place).state)
         writers = Writers(workdir, 0, 4, 8)
         for step in (3, 4):
             checkpoint.save(manager, state._replace(step=jnp.int32(step)), {"pending": []})

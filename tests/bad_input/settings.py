@@ -185,8 +185,8 @@ SETTINGS = [
 SHAPES = [
     (f"{T} --config.data.name=folder", "folder needs a path", "--config.data.path"),
     (f"{T} --config.train.accumulate=3", "train.batch_size 8", "train.accumulate 3", "is 9"),
-    (f"{T} --config.parallel.fsdp=3", "parallel.fsdp = 3", "devices", "can be 1, 2, 4, 8"),
-    (f"{T} --config.parallel.tensor=16", "parallel.tensor = 16", "devices", "can be 1, 2, 4, 8"),
+    (f"{T} --config.parallel.fsdp=3", "parallel.fsdp = 3", "the 1 devices", "can be 1"),
+    (f"{T} --config.parallel.tensor=16", "parallel.tensor = 16", "the 1 devices", "can be 1"),
     (f"{T} --config.parallel.mode=pmap --config.parallel.fsdp=2", "parallel.fsdp", "'jit'"),
     (f"{T} --config.model.heads=3", "width of 32", "multiple of 3 heads"),
     (f"{T} --config.model.heads=64", "width of 32", "multiple of 64 heads"),

@@ -155,17 +155,22 @@ def test_while_a_classifier_is_fitted(data_folder, smoke, monkeypatch, capsys):
     assert not list(data_folder.glob("classifiers/*"))
 
 
-@pytest.mark.parametrize("seconds", [0.5, 2.0, 4.0])
-def test_while_the_program_starts(seconds, folder):
+@pytest.mark.parametrize("moment", [0.5, 2.0, "data: "])
+def test_while_the_program_starts(moment, folder):
+    """After so many seconds, and while the step is compiled, which follows the line "data: "."""
+    workdir = f"early_{moment}"
     started = subprocess.Popen(
-        [sys.executable, ROOT / "main.py", *TRAIN[:2], "--workdir=early"],
+        [sys.executable, ROOT / "main.py", *TRAIN[:2], f"--workdir={workdir}"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
     )
-    time.sleep(seconds)
+    if isinstance(moment, str):
+        while not started.stdout.readline().startswith(moment):
+            assert started.poll() is None
+    time.sleep(moment if isinstance(moment, float) else 0.3)
     started.send_signal(signal.SIGINT)
     _, said = started.communicate(timeout=60)
     assert (started.returncode, said.strip()) == (130, "train: stopped by Ctrl-C")
-    assert not (folder / "early").exists()
+    assert (folder / workdir).exists() == isinstance(moment, str)

@@ -351,15 +351,15 @@ def test_a_fine_tuned_run_starts_as_published_and_keeps_its_own_weights(smoke, d
     optimizers = {"model": optimizer.make(config.optim, 4)}
     create = functools.partial(state.create, prepared.family, optimizers, batch, 0)
     with checkpoint.open_manager(workdir) as manager:
-        begun, _, first = start.begin(prepared, manager, create, parallel.make(config.parallel))
-        checkpoint.save(manager, begun._replace(step=np.int32(1)), {"pending": []})
+        begun = start.begin(prepared, manager, create, parallel.make(config.parallel))
+        checkpoint.save(manager, begun.state._replace(step=np.int32(1)), {"pending": []})
     weights = minilm._published().weights
     assert (
-        first == 0
+        begun.step == 0
         and "text" not in prepared.frozen
         and "pretrained" not in json.loads((workdir / "run.json").read_text())
     )
-    for params in (begun.params, begun.ema["params"]):
+    for params in (begun.state.params, begun.state.ema["params"]):
         jax.tree.map(np.testing.assert_array_equal, params["model"]["text"]["bert"], weights)
     shutil.move(data / "downloads", data / "away")  # not needed any more
     try:

@@ -75,12 +75,12 @@ from t2i_jax.core.files import fingerprint
 from t2i_jax.data import loader
 from t2i_jax.runs import checkpoint
 from t2i_jax.runs.prepare import prepare_run
-from t2i_jax.training import loop, parallel, start
+from t2i_jax.training import parallel, programs, start
 
 config = configs.load("configs/shapes.py:smoke", [f"parallel.fsdp={fsdp}"])
 place = parallel.make(config.parallel)
 prepared = hosts.first_then_others(lambda: prepare_run(config, Path(workdir)))
-create = loop.make_programs(prepared, place)["create"]
+create = programs.make_programs(prepared, place).create
 with prepared.lock, checkpoint.open_manager(workdir) as manager:
     begun = start.begin(prepared, manager, create, place)
     state = begun.state

@@ -56,7 +56,7 @@ def curve(config, tiny_batch, mode, devices, fsdp=1, tensor=1):
             ("model.dropout=0.1", "optim.learning_rate=0.003"),
         ),
         # BatchNorm, spectral norm, captions of the next example, two updates a step
-        ("shapes_gan", 1e-4, [("jit", 4, 1), ("pmap", 1, 1)], ("gan.discriminator_steps=2",)),
+        ("shapes_gan", 1e-4, [("jit", 4, 1)], ("gan.discriminator_steps=2",)),
     ],
 )
 def test_devices_and_modes_give_the_same_curve(
