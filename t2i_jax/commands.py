@@ -88,7 +88,7 @@ def _describe_step(config) -> None:
 
     from t2i_jax.evaluation.flops import count_flops
     from t2i_jax.runs.prepare import prepare_run
-    from t2i_jax.training import needs, parallel, programs
+    from t2i_jax.training import needs, parallel, programs, start
 
     place = parallel.make(ConfigDict({**config.parallel, "mode": "jit"}))
     with tempfile.TemporaryDirectory() as folder:
@@ -104,7 +104,7 @@ def _describe_step(config) -> None:
     print(
         f"memory of a device: {needs.peak_bytes(compiled) / 2**20:,.1f} MiB, of them "
         f"{memory.temp_size_in_bytes / 2**20:,.1f} MiB temporary; there are "
-        f"{needs.memory_of_a_device() / 2**20:,.0f} MiB"
+        f"{start.memory_of_a_device() / 2**20:,.0f} MiB"
     )
     for name, (count, size) in needs.collectives(compiled).items():
         print(f"{name}: {count} in a step, {size / 2**20:,.2f} MiB of results on a device")

@@ -18,9 +18,9 @@ from t2i_jax.core.fields import Field
 from t2i_jax.core.pictures import to_channels, to_rgb
 from t2i_jax.core.random import split_keys
 from t2i_jax.core.types import AnyArray
+from t2i_jax.families import latent_abilities
 from t2i_jax.families.conditioning import Conditioning, make_conditioning
 from t2i_jax.families.config_fields import network_fields, read_section
-from t2i_jax.families.vae import spherical_interpolation
 from t2i_jax.models.coupling_flow import CouplingFlow, check
 from t2i_jax.models.likelihoods import gaussian
 
@@ -29,7 +29,6 @@ FLOW_FIELDS = {
     "margin": Field(1e-6, "keeps pixels off 0 and 1, where their logit is infinite", 1e-6, 0.49)
 }
 SAMPLE_FIELDS = {"temperature": Field(1.0, "standard deviation of the latent numbers", 0.0)}
-INTERPOLATE = {"steps": 8}  # pictures on the way, both ends included
 
 
 def fields(config) -> dict[str, dict[str, Field]]:
@@ -115,7 +114,7 @@ def make(config, axis_name=None) -> Family:
         abilities=make_abilities(net, conditioning, to_latent, margin),
         settings={
             "sample": read_section(config, "sample", SAMPLE_FIELDS),
-            "interpolate": INTERPOLATE,
+            "interpolate": latent_abilities.INTERPOLATE,
         },
         static=("steps",),
         pretrained=conditioning.pretrained,
@@ -150,35 +149,4 @@ def make_abilities(
         logits: Any = net.apply(params, z, condition, method="inverse")
         return to_picture(logits, margin)
 
-    def sample(variables: Variables, inputs, keys, *, temperature):
-        """Draw pictures uint8 [B, H, W, 3]."""
-        z = temperature * jax.vmap(
-            lambda key: jax.random.normal(key, (net.side**2 * net.channels,))
-        )(keys)
-        return decode(variables, {**inputs, "latent": z})
-
-    def reconstruct(variables: Variables, inputs, keys=None):
-        """Encode and decode inputs["image"]: nothing is lost but rounding errors."""
-        return decode(variables, {**inputs, "latent": encode(variables, inputs, keys)})
-
-    def interpolate(variables: Variables, inputs, keys=None, *, steps: int = INTERPOLATE["steps"]):
-        """Draw the way from inputs["image"] to inputs["image_b"]: uint8 [B, steps, H, W, 3].
-
-        It includes both ends.
-        """
-        first, last = (
-            encode(variables, {**inputs, "image": inputs[end]}) for end in ("image", "image_b")
-        )
-        way = spherical_interpolation(first, last, jnp.linspace(0.0, 1.0, steps))
-        drawn = jax.lax.map(
-            lambda z: decode(variables, {**inputs, "latent": z}), way.swapaxes(0, 1)
-        )
-        return drawn.swapaxes(0, 1)
-
-    return {
-        "sample": sample,
-        "encode": encode,
-        "decode": decode,
-        "reconstruct": reconstruct,
-        "interpolate": interpolate,
-    }
+    return latent_abilities.make_abilities(net.side**2 * net.channels, encode, decode)

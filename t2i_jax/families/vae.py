@@ -17,6 +17,7 @@ from t2i_jax.core.fields import Field
 from t2i_jax.core.pictures import from_unit, to_channels, to_rgb, to_unit
 from t2i_jax.core.random import split_keys
 from t2i_jax.core.types import AnyArray
+from t2i_jax.families import latent_abilities
 from t2i_jax.families.conditioning import make_conditioning
 from t2i_jax.families.config_fields import network_fields, read_section
 from t2i_jax.models import likelihoods
@@ -31,7 +32,6 @@ VAE_FIELDS = {
 SAMPLE_FIELDS = {
     "temperature": Field(1.0, "standard deviation of the codes drawn from the prior", 0.0)
 }
-INTERPOLATE = {"steps": 8}  # pictures on the way, both ends included
 LATENT_FIELD = Field(16, "numbers of a code", 1)
 CHOICES = {"net": NETS, "scale": SCALES, "likelihood": tuple(likelihoods.LIKELIHOODS)}
 # A unit of the code is active if its KL, a mean over a batch, is more.
@@ -96,28 +96,6 @@ def add_noise(
         return jnp.clip(x + sigma * jax.random.normal(noise, x.shape), -1.0, 1.0)
 
     return jax.vmap(one)(x, keys)
-
-
-def spherical_interpolation(
-    a: Float[Array, "B Z"], b: Float[Array, "B Z"], t: Float[Array, "T"]
-) -> Float[Array, "B T Z"]:
-    """Return the codes at the times `t` on the arcs from `a` (time 0) to `b` (time 1).
-
-    In many dimensions a straight line comes nearer to 0 than draws from the prior ever are. Where
-    `a` and `b` point in the same or in opposite directions, the way is straight. Source: Shoemake,
-    SIGGRAPH 1985.
-    """
-    a, b, t = a[:, None], b[:, None], t[None, :, None]
-    lengths = jnp.linalg.norm(a, axis=-1, keepdims=True) * jnp.linalg.norm(
-        b, axis=-1, keepdims=True
-    )
-    angle = jnp.arccos(
-        jnp.clip(jnp.sum(a * b, -1, keepdims=True) / jnp.maximum(lengths, 1e-12), -1.0, 1.0)
-    )
-    sine = jnp.sin(angle)
-    safe = jnp.where(sine > 1e-3, sine, 1.0)
-    arc = (jnp.sin((1 - t) * angle) * a + jnp.sin(t * angle) * b) / safe
-    return jnp.where(sine > 1e-3, arc, (1 - t) * a + t * b)
 
 
 def make_networks(config, resolution: int) -> tuple[Encoder, Decoder]:
@@ -208,7 +186,7 @@ def make(config, axis_name=None) -> Family:
         abilities=make_abilities(encoder.latent, encode_text, posterior_of, draw),
         settings={
             "sample": read_section(config, "sample", SAMPLE_FIELDS),
-            "interpolate": INTERPOLATE,
+            "interpolate": latent_abilities.INTERPOLATE,
         },
         static=("steps",),
         pretrained=conditioning.pretrained,
@@ -226,11 +204,6 @@ def make_abilities(
     draw: (variables, z [B, Z], condition) -> uint8 [B, H, W, 3].
     """
 
-    def sample(variables: Variables, inputs, keys, *, temperature):
-        """Draw pictures uint8 [B, H, W, 3]: the expected pixels of codes drawn from the prior."""
-        z = temperature * jax.vmap(lambda key: jax.random.normal(key, (latent,)))(keys)
-        return draw(variables, z, encode_text(variables, inputs, len(keys)))
-
     def encode(variables: Variables, inputs, keys=None):
         """Encode inputs["image"], uint8, to codes float [B, Z].
 
@@ -246,26 +219,4 @@ def make_abilities(
         z = inputs["latent"]
         return draw(variables, z, encode_text(variables, inputs, len(z)))
 
-    def reconstruct(variables: Variables, inputs, keys=None):
-        """Encode and decode inputs["image"]; `keys` as in `encode`."""
-        return decode(variables, {**inputs, "latent": encode(variables, inputs, keys)})
-
-    def interpolate(variables: Variables, inputs, keys=None, *, steps: int = INTERPOLATE["steps"]):
-        """Draw the way from inputs["image"] to inputs["image_b"]: uint8 [B, steps, H, W, 3].
-
-        It includes both ends.
-        """
-        first, last = (
-            encode(variables, {**inputs, "image": inputs[end]}) for end in ("image", "image_b")
-        )
-        way = spherical_interpolation(first, last, jnp.linspace(0.0, 1.0, steps))
-        codes = jnp.moveaxis(way, 1, 0)
-        return jnp.stack([decode(variables, {**inputs, "latent": z}) for z in codes], axis=1)
-
-    return {
-        "sample": sample,
-        "encode": encode,
-        "decode": decode,
-        "reconstruct": reconstruct,
-        "interpolate": interpolate,
-    }
+    return latent_abilities.make_abilities(latent, encode, decode)

@@ -14,7 +14,7 @@ from t2i_jax.core.family import Context, Family, Variables
 from t2i_jax.core.fields import Field
 from t2i_jax.core.pictures import from_unit, to_channels, to_rgb, to_unit
 from t2i_jax.core.random import derive_keys, split_keys
-from t2i_jax.families import gan, vae
+from t2i_jax.families import gan, latent_abilities, vae
 from t2i_jax.families.config_fields import network_fields, read_section
 from t2i_jax.families.game import Game, game_fields, make_game
 from t2i_jax.models.vae import NETS, Encoder, check
@@ -88,7 +88,7 @@ def make(config, axis_name=None) -> Family:
         abilities=make_abilities(game, encoder),
         settings={
             "sample": read_section(config, "sample", vae.SAMPLE_FIELDS),
-            "interpolate": vae.INTERPOLATE,
+            "interpolate": latent_abilities.INTERPOLATE,
         },
         static=("steps",),
         pretrained=game.conditioning.pretrained,

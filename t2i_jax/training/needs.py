@@ -13,7 +13,7 @@ from t2i_jax.families.load import load_family
 from t2i_jax.runs.prepare import Prepared
 from t2i_jax.training import parallel
 from t2i_jax.training.programs import compile_step, make_programs
-from t2i_jax.training.start import check_batch_size, memory_of_devices
+from t2i_jax.training.start import check_batch_size, memory_of_a_device
 
 GIB = 2**30
 COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
@@ -48,11 +48,6 @@ def _bytes_of(result: str) -> int:
     for bits, shape in re.findall(r"[a-z]+(\d*)\w*\[([\d,]*)\]", result):
         total += int(bits or 8) // 8 * math.prod(int(n) for n in shape.split(",") if n)
     return total
-
-
-def memory_of_a_device() -> int:
-    """Return the bytes that each device can use; CPU devices share the memory of the machine."""
-    return memory_of_devices() // jax.local_device_count()
 
 
 def report_needs(compiled, prepared: Prepared, place: parallel.Parallel) -> None:

@@ -47,7 +47,7 @@ def check_memory(config, shapes) -> None:
     shapes: of the parameters. The state holds them, their average and two of the optimizer, and a
     step their gradient; of the batch only the pictures are counted.
     """
-    memory = memory_of_devices()
+    memory = memory_of_a_device() * jax.device_count()
     state = 5 * 4 * sum(math.prod(x.shape) for x in jax.tree.leaves(shapes))
     side, size = config.data.resolution, config.train.batch_size
     pictures = size // config.train.accumulate * side * side * 3 * 4
@@ -59,11 +59,12 @@ def check_memory(config, shapes) -> None:
             )
 
 
-def memory_of_devices() -> int:
-    """Return the bytes of memory of all devices; of the CPU, those of the machine."""
+def memory_of_a_device() -> int:
+    """Return the bytes that each device can use; CPU devices share the memory of the machine."""
+    devices = jax.local_devices()
     if jax.default_backend() == "cpu":
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return sum((device.memory_stats() or {}).get("bytes_limit", 2**63) for device in jax.devices())
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // len(devices)
+    return min((device.memory_stats() or {}).get("bytes_limit", 2**63) for device in devices)
 
 
 def make_optimizers(config, family: Family, shapes=None) -> dict:

@@ -14,7 +14,7 @@ from scipy import special, stats
 from t2i_jax.core import state
 from t2i_jax.core.family import Context, Variables
 from t2i_jax.core.pictures import to_unit
-from t2i_jax.families import vae
+from t2i_jax.families import latent_abilities, vae
 from t2i_jax.models.vae import Pixels
 from t2i_jax.training import step
 
@@ -342,7 +342,7 @@ def test_the_way_between_two_codes():
         jnp.array([[3.0, 0.0], [1.0, 0.0], [2.0, 2.0]]),
         jnp.array([[0.0, 3.0], [-1.0, 0.0], [2.0, 2.0]]),
     )
-    way = np.asarray(vae.spherical_interpolation(a, b, jnp.linspace(0.0, 1.0, 5)))
+    way = np.asarray(latent_abilities.spherical_interpolation(a, b, jnp.linspace(0.0, 1.0, 5)))
     np.testing.assert_allclose(
         way[0],
         3
