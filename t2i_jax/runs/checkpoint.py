@@ -1,6 +1,7 @@
 """Checkpoints by Orbax: save, and restore with fall-back to an older one. No pickle is read."""
 
 import contextlib
+import copy
 import functools
 import json
 import os
@@ -90,10 +91,12 @@ def save(manager: ocp.CheckpointManager, state: TrainState, notes: dict) -> None
         return
     train = _plain(state)
     sums = {"train": int(_checksum(train)), "ema": int(_checksum(state.ema))}
+    # A copy: they are written later, by when the caller may have added to them.
+    notes = copy.deepcopy({**notes, "checksums": sums})
     parts = ocp.args.Composite(
         train=ocp.args.StandardSave(train),
         ema=ocp.args.StandardSave(state.ema),
-        notes=ocp.args.JsonSave(_seal({**notes, "checksums": sums})),
+        notes=ocp.args.JsonSave(_seal(notes)),
     )
     _write(lambda: manager.save(step, args=parts))
 
