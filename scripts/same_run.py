@@ -8,6 +8,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from absl import logging
 
 
 def differences(one: Path, other: Path) -> list[str]:
@@ -26,6 +27,7 @@ def differences(one: Path, other: Path) -> list[str]:
 
 def arrays(workdir: Path) -> dict[str, np.ndarray]:
     """Return all arrays of a run's last checkpoint by item and path, wherever they were saved."""
+    logging.set_verbosity(logging.ERROR)  # Orbax warns that this is not the folder of a manager
     folder = workdir / "checkpoints"
     last = max(int(path.name) for path in folder.iterdir() if path.name.isdigit())
     device = jax.sharding.SingleDeviceSharding(jax.devices()[0])

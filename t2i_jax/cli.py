@@ -342,12 +342,14 @@ def run() -> None:
     try:
         main(sys.argv[1:])
     except SystemExit as end:
-        if end.code not in (128 + signal.SIGINT, 128 + signal.SIGTERM):
+        jax = sys.modules.get("jax")
+        several = jax and jax.distributed.is_initialized()  # they part in Python's own clean-up
+        if several or end.code not in (128 + signal.SIGINT, 128 + signal.SIGTERM):
             raise
         # Without Python's own clean-up: threads of XLA that are still compiling crash in it.
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(end.code)
+        os._exit(int(end.code))
 
 
 def leave_at_once(*_) -> None:
