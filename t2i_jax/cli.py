@@ -359,7 +359,7 @@ def leave_at_once(*_) -> None:
 
 
 def say_stopped(command: str) -> None:
-    """Say in a line that Ctrl-C stopped `command`; on a terminal below the "^C" that it shows."""
+    """Print that Ctrl-C stopped `command`. A terminal shows "^C" first: begin a new line there."""
     before = "\n" if sys.stderr.isatty() else ""
     print(f"{before}{command}: stopped by Ctrl-C", file=sys.stderr, flush=True)
 

@@ -91,7 +91,7 @@ def process_of(device) -> int:
 
 
 def end_if_another_died(error: Exception) -> None:
-    """End this process, and say which other died, if `error` is of a lost connection.
+    """If `error` says that a connection was lost, print which process died, and end this one.
 
     Without the others nothing can be saved, and whatever cleans up would wait for them.
     """

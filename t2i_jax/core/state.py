@@ -45,7 +45,7 @@ def is_finite(state: TrainState):
 
 
 def checksum(tree):
-    """Return uint32 []: a weighted sum of the hashed bits of all numbers in a tree.
+    """Return a checksum of all numbers in a tree: a weighted sum of their hashed bits, uint32 [].
 
     Changing one number always changes it. Sums of whole numbers do not depend on their order, so
     it is the same on any number of devices.

@@ -63,14 +63,41 @@ class Index(NamedTuple):
 def fields(config) -> dict[str, Field]:
     """Return the fields of `config.data` for folder."""
     del config
+    return folder_fields("pictures")
+
+
+def folder_fields(what: str) -> dict[str, Field]:
+    """Return the fields of every source that reads a folder. what: is in the folder."""
     return {
-        "path": Field("", "the folder of pictures"),
+        "path": Field("", f"the folder of {what}"),
         "resolution": Field(64, "pixels a side", 8, 1024),
         "max_skipped": Field(0.1, "largest share of unusable pictures that is no error", 0.0, 1.0),
         "augmentations": Field(
             (), 'augmentations that keep your captions true, such as ("flip", "crop")'
         ),
     }
+
+
+def find_folder(config, name: str, example: str = "FOLDER") -> Path:
+    """Return the whole path of `config.path`.
+
+    name: of the data source.   example: stands for a path in the error.
+    Raises ValueError if it is empty, and FileNotFoundError if there is no such folder.
+    """
+    if not getattr(config, "path", None):
+        raise ValueError(f"{name} needs a path: --config.data.path={example}")
+    folder = Path(config.path).expanduser()
+    if not folder.is_dir():
+        raise FileNotFoundError(f"there is no folder {folder} (config.data.path)")
+    return folder.resolve()
+
+
+def no_examples(folder: Path, split: str, present: Collection[str]) -> ValueError:
+    """Return the error of a split without examples. present: the splits that have some."""
+    return ValueError(
+        f"{folder} has no examples in split {split!r}: it has {', '.join(present)}; give at least "
+        f"3 pictures, or some in {folder / split}/"
+    )
 
 
 def make(config, split: str) -> source.Source:
@@ -84,12 +111,7 @@ def make(config, split: str) -> source.Source:
     if it has no pictures, no captions or no such split, if a row of a captions file is wrong, and
     if too much was skipped. `read` raises ValueError if a file is gone or has changed.
     """
-    if not getattr(config, "path", None):
-        raise ValueError("folder needs a path: --config.data.path=FOLDER_OF_PICTURES")
-    folder = Path(config.path).expanduser()
-    if not folder.is_dir():
-        raise FileNotFoundError(f"there is no folder {folder} (config.data.path)")
-    folder = folder.resolve()
+    folder = find_folder(config, "folder", "FOLDER_OF_PICTURES")
     home = data_dir() / "folder" / fingerprint(_encode(str(folder)))[:16]
     index = _load_index(folder, home, int(config.resolution))
     listed, usable = home / "skipped.txt", len({file for file, *_ in index.examples})
@@ -97,11 +119,8 @@ def make(config, split: str) -> source.Source:
     scan_report.check_skipped(index.skipped, usable, folder, listed, max_skipped)
     examples = [example for example in index.examples if example[3] == split]
     if not examples:
-        present = ", ".join(name for name in SPLITS if any(e[3] == name for e in index.examples))
-        raise ValueError(
-            f"{folder} has no examples in split {split!r}: it has {present}; give at least 3 "
-            f"pictures, or some in {folder / split}/"
-        )
+        present = [name for name in SPLITS if any(e[3] == name for e in index.examples)]
+        raise no_examples(folder, split, present)
     captions = [caption for _, _, caption, _ in examples]
     content = b"".join(_encode(json.dumps(example)) for example in examples)
     mark = fingerprint("folder", config.resolution, split, content)

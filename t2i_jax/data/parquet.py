@@ -21,6 +21,7 @@ from pathlib import Path
 from t2i_jax.core import source
 from t2i_jax.core.fields import Field
 from t2i_jax.data import shards
+from t2i_jax.data.folder import folder_fields
 
 ROW_GROUPS_KEPT = 16
 ROWS_AT_ONCE = 64  # in a scan
@@ -30,7 +31,7 @@ def fields(config) -> dict[str, Field]:
     """Return the fields of `config.data` for parquet."""
     del config
     return {
-        **shards.shard_fields("parquet files"),
+        **folder_fields("parquet files"),
         "image_column": Field("image", "the column of encoded pictures"),
         "caption_column": Field("text", "the column of captions"),
     }

@@ -31,11 +31,10 @@ import numpy as np
 from tqdm import tqdm
 
 from t2i_jax.core import source
-from t2i_jax.core.fields import Field
 from t2i_jax.core.files import atomic_path, data_dir, fingerprint
 from t2i_jax.core.threads import num_threads
 from t2i_jax.data import pictures, scan_report
-from t2i_jax.data.folder import SPLITS, assign_splits
+from t2i_jax.data.folder import SPLITS, assign_splits, find_folder, no_examples
 from t2i_jax.data.picture_reader import picture_reader
 from t2i_jax.data.stored_texts import StoredTexts
 
@@ -103,18 +102,6 @@ class Index(NamedTuple):
     contents: dict[str, str]
 
 
-def shard_fields(what: str) -> dict[str, Field]:
-    """Return the fields that every format of shards has. what: is in the folder."""
-    return {
-        "path": Field("", f"the folder of {what}"),
-        "resolution": Field(64, "pixels a side", 8, 1024),
-        "max_skipped": Field(0.1, "largest share of unusable pictures that is no error", 0.0, 1.0),
-        "augmentations": Field(
-            (), 'augmentations that keep your captions true, such as ("flip", "crop")'
-        ),
-    }
-
-
 def make_source(config, split: str, form: Format) -> source.Source:
     """Return one split of the shards in the folder `config.path`, at `config.resolution`.
 
@@ -123,22 +110,13 @@ def make_source(config, split: str, form: Format) -> source.Source:
     `config.max_skipped` of the pictures was skipped. `read` raises ValueError, naming the shard, if
     a picture is not what it was.
     """
-    if not getattr(config, "path", None):
-        raise ValueError(f"{form.name} needs a path: --config.data.path=FOLDER")
-    folder = Path(config.path).expanduser()
-    if not folder.is_dir():
-        raise FileNotFoundError(f"there is no folder {folder} (config.data.path)")
-    folder = folder.resolve()
+    folder = find_folder(config, form.name)
     index = _open_index(folder, form, int(config.resolution))
     max_skipped = float(getattr(config, "max_skipped", 0.1))
     scan_report.check_skipped(index.skipped, len(index.rows), folder, index.listed, max_skipped)
     rows = index.rows[index.rows["split"] == (SPLITS.index(split) if split in SPLITS else -1)]
     if not len(rows):
-        present = ", ".join(SPLITS[i] for i in np.unique(index.rows["split"]))
-        raise ValueError(
-            f"{folder} has no examples in split {split!r}: it has {present}; give at least 3 "
-            f"pictures, or some in {folder / split}/"
-        )
+        raise no_examples(folder, split, [SPLITS[i] for i in np.unique(index.rows["split"])])
     captions = StoredTexts(index.texts, rows["text_start"], rows["text_size"])
     decode = _decoder(folder, index.shards, rows, form, int(config.resolution))
     empty = int((rows["text_size"] == 0).sum())

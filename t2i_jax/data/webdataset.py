@@ -18,12 +18,13 @@ from pathlib import Path
 from t2i_jax.core import source
 from t2i_jax.core.fields import Field
 from t2i_jax.data import pictures, shards
+from t2i_jax.data.folder import folder_fields
 
 
 def fields(config) -> dict[str, Field]:
     """Return the fields of `config.data` for webdataset."""
     del config
-    return shards.shard_fields("tar files")
+    return folder_fields("tar files")
 
 
 def make(config, split: str) -> source.Source:

@@ -56,7 +56,7 @@ class _Ended(BaseException):
 
 @contextlib.contextmanager
 def end_early() -> Iterator[None]:
-    """End the block as soon as a signal comes; `catch_signals` notes it as it does elsewhere.
+    """End the `with` block as soon as a signal comes. `catch_signals` gets the signal too.
 
     For work that can be done again, such as an evaluation.
     """

@@ -12,17 +12,7 @@ from PIL import Image
 from t2i_jax.data import folder, picture_reader
 from t2i_jax.data.load import load_source
 
-
-@pytest.fixture(autouse=True)
-def data_dir(tmp_path, monkeypatch):
-    monkeypatch.setenv("T2I_JAX_DATA", str(tmp_path / "cache"))
-    return tmp_path / "cache"
-
-
-@pytest.fixture
-def top(tmp_path):
-    (tmp_path / "pictures").mkdir()
-    return tmp_path / "pictures"
+pytestmark = pytest.mark.usefixtures("data_dir")
 
 
 def config(top, **more):

@@ -11,17 +11,12 @@ import pytest
 from t2i_jax.data import loader, parquet, picture_reader
 from tests.data.write_shards import encoded, everything
 
+pytestmark = pytest.mark.usefixtures("data_dir")
+
 
 @pytest.fixture(autouse=True)
-def data_dir(tmp_path, monkeypatch):
-    monkeypatch.setenv("T2I_JAX_DATA", str(tmp_path / "cache"))
+def no_row_groups():
     parquet._row_group.cache_clear()
-
-
-@pytest.fixture
-def top(tmp_path):
-    (tmp_path / "files").mkdir()
-    return tmp_path / "files"
 
 
 def config(top, **more):

@@ -9,17 +9,7 @@ import pytest
 from t2i_jax.data import loader, picture_reader, shards, webdataset
 from tests.data.write_shards import encoded, everything, numbered, write_tar
 
-
-@pytest.fixture(autouse=True)
-def data_dir(tmp_path, monkeypatch):
-    monkeypatch.setenv("T2I_JAX_DATA", str(tmp_path / "cache"))
-    return tmp_path / "cache"
-
-
-@pytest.fixture
-def top(tmp_path):
-    (tmp_path / "tars").mkdir()
-    return tmp_path / "tars"
+pytestmark = pytest.mark.usefixtures("data_dir")
 
 
 def config(top, **more):
