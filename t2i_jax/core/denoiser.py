@@ -20,7 +20,8 @@ class Denoiser(NamedTuple):
         condition the network on other numbers, if `make_denoiser` was told how many.
     predict: (params, x_t [B, *shape], t [B], condition, keys=None) -> float32 [B, *shape], the
         network's raw output, unguided. It can be differentiated with respect to x_t and t, in
-        forward mode too. keys: [B], for dropout in training.
+        forward mode too (under `models.fused_attention.no_fused_attention`).
+        keys: [B], for dropout in training.
     schedule: (t) -> diffusion.schedules.Coefficients c, of the shape of t:
         x_t = c.alpha x0 + c.sigma noise.
     kind: what `predict` gives, one of diffusion.parameterizations.KINDS. `to_x0(kind, output, x_t,

@@ -11,7 +11,7 @@ class TextCondition(NamedTuple):
 
     sequence: a vector for each token.
     pooled: a vector for each caption.
-    mask: True where there is a token.
+    mask: True where there is a token. Padding stands at the end.
     vector: other numbers that condition a network (size, crop, guidance), or None.
 
     The null condition, of unconditional examples, is the encoding of the empty caption.

@@ -36,6 +36,7 @@ from t2i_jax.families.conditioning import Conditioning, guidance_field, make_con
 from t2i_jax.families.config_fields import read_section
 from t2i_jax.families.first_stage import batch_latents
 from t2i_jax.families.reranking import CANDIDATES_FIELD, with_candidates
+from t2i_jax.models.fused_attention import no_fused_attention
 from t2i_jax.models.layers import sine_time
 
 INTERVAL_CHANNELS = 64  # of the sine embedding of t - r
@@ -198,7 +199,8 @@ def meanflow_target(
     The derivative is that along (dz, dr, dt) = (velocity, 0, 1). No gradient passes the target.
     """
     tangents = (velocity, jnp.zeros_like(r), jnp.ones_like(t))
-    average, slope = jax.jvp(u, (z, r, t), tangents)
+    with no_fused_attention():
+        average, slope = jax.jvp(u, (z, r, t), tangents)
     return average, stop_gradient(velocity - like_pictures(t - r) * slope)
 
 

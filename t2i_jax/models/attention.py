@@ -9,10 +9,8 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from t2i_jax.core.types import AnyArray
+from t2i_jax.models.fused_attention import Mask, find_kernel
 from t2i_jax.models.layers import Dense
-
-# True where a query may use a key: one row per example, or one row per query.
-Mask = Bool[AnyArray, "#B K"] | Bool[AnyArray, "#B 1 #Q K"]
 
 
 def attend(
@@ -25,8 +23,13 @@ def attend(
 
     Grouped queries (arXiv 2305.13245): each head of k and v serves heads / kv_heads neighbouring
     heads of q.
-    mask: True where a query may use a key. The output of a query that may use none is zero.
+    mask: True where a query may use a key: one row per example, with the keys that may be used in
+        front, or one row per query. The output of a query that may use none is zero.
+
+    The kernels of models/fused_attention.py compute it where they apply.
     """
+    if kernel := find_kernel(q, k, mask):
+        return kernel(q, k, v, mask)
     groups = q.shape[2] // k.shape[2]
     if groups > 1:  # heads that share their keys become additional queries of one head
         batch, queries, heads, width = q.shape

@@ -12,9 +12,8 @@ import numpy as np
 from jax.experimental import mesh_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from t2i_jax.models.tensor_axis import split_dimension
+from t2i_jax.models.mesh_axes import AXES, BATCH_AXES, split_dimension
 
-AXES = ("data", "fsdp", "tensor")
 SMALLEST = 4096  # elements: splitting a smaller array saves nothing
 
 
@@ -50,7 +49,7 @@ def arrange(devices: list, shape: tuple[int, int, int], slices: int) -> np.ndarr
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     """Return the sharding of arrays with a row for each example."""
-    return NamedSharding(mesh, PartitionSpec(("data", "fsdp")))
+    return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
 
 
 def state_shardings(tree, mesh: Mesh):

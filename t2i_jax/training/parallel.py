@@ -107,7 +107,8 @@ def _jit(mesh: Mesh) -> Parallel:
 
     def compile(step):
         def with_layout(state, frozen, batch):
-            new_state, metrics = step(state, frozen, batch)
+            with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+                new_state, metrics = step(state, frozen, batch)
             shardings = state_shardings(new_state, mesh)
             return jax.lax.with_sharding_constraint(new_state, shardings), metrics
 
