@@ -110,6 +110,22 @@ BASE: dict[str, dict[str, Field]] = {
         "score_examples": Field(128, "validation captions drawn for a score", 1, 10**6),
         "validation_examples": Field(512, "examples of a validation loss", 1, 10**9),
         "grid": Field(16, "pictures on a contact sheet", 1, 4096),
+        "spike": Field(
+            0.0,
+            "a loss this many times that of the line before goes back to a checkpoint before that "
+            "line, and leaves out the batches in between; 0: never",
+            0.0,
+        ),
+        "hang_s": Field(
+            1800.0,
+            "seconds that a step or an evaluation lasts until a message names it; 0: never",
+            0.0,
+        ),
+        "matmul_precision": Field(
+            "default",
+            "of float32 products on GPUs and TPUs (jax_default_matmul_precision)",
+            choices=("default", "high", "highest"),
+        ),
         "reader": Field(
             "auto",
             "what reads batches ahead; auto: tf.data where TensorFlow is installed, else threads",

@@ -4,7 +4,7 @@ import contextlib
 import functools
 import json
 import math
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -24,8 +24,10 @@ from t2i_jax.runs.prepare import Prepared, Split, prepare_run
 from t2i_jax.training import parallel
 from t2i_jax.training.needs import report_needs
 from t2i_jax.training.programs import Programs, compile_step, make_programs
+from t2i_jax.training.spikes import Spike, go_back, total_loss
 from t2i_jax.training.start import Begun, begin, check_trainable, report_data, report_model
 from t2i_jax.training.stopping import Stopped, catch_signals, end_early
+from t2i_jax.training.watchdog import Watchdog
 from t2i_jax.training.writers import NoWriters, Writers
 
 
@@ -54,6 +56,7 @@ class Session(NamedTuple):
     programs: Programs
     manager: Any
     writers: Writers | NoWriters
+    watchdog: Watchdog
 
     def pipeline(self, ema, weights: str = "") -> Pipeline:
         """Return a pipeline of averaged weights."""
@@ -72,6 +75,8 @@ def train(config, workdir, evaluators: Evaluators = NO_EVALUATORS) -> Pipeline:
     saving), for a loss that is not finite, and when the disk is full.
     """
     workdir, place = Path(workdir), parallel.make(config.parallel)
+    if config.train.matmul_precision != "default":
+        jax.config.update("jax_default_matmul_precision", config.train.matmul_precision)
     text = json.dumps(config.to_dict(), sort_keys=True)
     hosts.refuse_differences({"the config": text, "the version of JAX": jax.__version__})
     check = functools.partial(check_trainable, place=place)
@@ -83,14 +88,23 @@ def train(config, workdir, evaluators: Evaluators = NO_EVALUATORS) -> Pipeline:
         if place.axis_name is None:  # under pmap, the first step compiles
             programs = programs._replace(update=compile_step(programs, prepared, place))
             report_needs(programs.update, prepared, place)
-        begun = begin(prepared, manager, programs.create, place)
+        start = functools.partial(begin, prepared, manager, programs.create, place)
+        begun = start()
         report_model(prepared.config, place.take(begun.state), begun.step)
         stop, release = catch_signals()
         try:
-            with contextlib.closing(open_writers(prepared, begun)) as writers:
-                session = Session(prepared, place, evaluators, programs, manager, writers)
-                with contextlib.closing(read_batches(session, begun.step)) as batches:
-                    current = run_steps(session, batches, begun, stop)
+            current = None
+            while current is None:
+                with (
+                    contextlib.closing(open_writers(prepared, begun)) as writers,
+                    contextlib.closing(Watchdog(config.train.hang_s)) as watchdog,
+                ):
+                    opened = (manager, writers, watchdog)
+                    session = Session(prepared, place, evaluators, programs, *opened)
+                    try:
+                        current = run_steps(session, begun, stop)
+                    except Spike as spike:
+                        begun = go_back(spike, begun.left_out, manager, start)
         except OSError as error:
             hosts.end_if_another_died(error)
             good = checkpoint.last_complete_step(workdir)
@@ -115,56 +129,75 @@ def open_writers(prepared: Prepared, begun: Begun) -> Writers | NoWriters:
     return Writers(prepared.workdir, begun.step, every.steps, every.batch_size, begun.evaluated)
 
 
-def run_steps(session: Session, batches: Iterator, begun: Begun, stop: list[str]):
+def run_steps(session: Session, begun: Begun, stop: list[str]):
     """Train from the step that `begun` names to the last, and return the state.
 
     A step is saved before it is evaluated. If the run ended in between, the evaluation comes first.
-    batches: of these steps, on the devices.
     stop: holds the name of a signal as soon as one came.
+    Raises Spike if `train.spike` is set and the loss jumps.
     """
     config, place, writers = session.prepared.config, session.place, session.writers
-    frozen, every = place.put_frozen(session.prepared.frozen), config.train
-    current, pending, number = begun.state, begun.pending, begun.step
+    frozen, every, watchdog = (
+        place.put_frozen(session.prepared.frozen),
+        config.train,
+        session.watchdog,
+    )
+    current, pending, number, loss = begun.state, begun.pending, begun.step, begun.loss
+
+    def keep():
+        notes = {"loss": loss, "left_out": begun.left_out}
+        save(session, current, finite(pending, number, session.manager), notes, number)
+
     if hosts.any_of(not begun.evaluated):
         assess(session, current, frozen, number, stop)
         if hosts.any_of(bool(stop)):
             leave(session, number, stop)
-    for number, batch in enumerate(batches, begun.step + 1):
-        current, metrics = session.programs.update(current, frozen, batch)
-        pending.append(metrics)
-        writers.bar.update()
-        last = number == every.steps
-        telling = number % every.log_every == 0 or last
-        # Several processes agree once a line: more often would keep the devices waiting.
-        stopping = hosts.any_of(bool(stop)) if telling or jax.process_count() == 1 else False
-        if telling:
-            pending = finite(pending, number, session.manager)
-            means = {k: float(np.mean([row[k] for row in pending])) for k in pending[0]}
-            writers.progress(number, means)
-            writers.warn(number, session.prepared.family.warn(means))
-            pending = []
-        if number % every.save_every == 0 or last or stopping:
-            save(session, current, pending, number)
-        if any(due(number, every)) and not stopping:
-            assess(session, current, frozen, number, stop)
-            if stopping := hosts.any_of(bool(stop)):
-                save(session, current, pending, number)
-        if stopping:
-            leave(session, number, stop)
-    checkpoint.wait(session.manager)
+    with contextlib.closing(read_batches(session, begun)) as batches:
+        for number, batch in enumerate(batches, begun.step + 1):
+            watchdog.enter(f"step {number}")
+            current, metrics = session.programs.update(current, frozen, batch)
+            pending.append(metrics)
+            writers.bar.update()
+            last = number == every.steps
+            telling = number % every.log_every == 0 or last
+            # Several processes agree once a line: more often would keep the devices waiting.
+            stopping = hosts.any_of(bool(stop)) if telling or jax.process_count() == 1 else False
+            if telling:
+                pending = finite(pending, number, session.manager)
+                means = {k: float(np.mean([row[k] for row in pending])) for k in pending[0]}
+                before, loss = loss, total_loss(means)
+                if every.spike and before is not None and loss > every.spike * abs(before):
+                    raise Spike(number, number - len(pending), before, loss)
+                writers.progress(number, means)
+                writers.warn(number, session.prepared.family.warn(means))
+                pending = []
+            if number % every.save_every == 0 or last or stopping:
+                keep()
+            if any(due(number, every)) and not stopping:
+                assess(session, current, frozen, number, stop)
+                if stopping := hosts.any_of(bool(stop)):
+                    keep()
+            if stopping:
+                leave(session, number, stop)
+    with watchdog.inside("the last save"):
+        checkpoint.wait(session.manager)
     if hosts.any_of(bool(stop)):
         leave(session, every.steps, stop)
     return current
 
 
-def save(session: Session, current, pending: list, number: int) -> None:
-    """Start saving step `number`, unless it is saved already."""
+def save(session: Session, current, pending: list[dict], notes: dict, number: int) -> None:
+    """Start saving step `number`, unless it is saved already.
+
+    pending: metrics of steps that are not averaged into a line yet.
+    notes: what else a resumed run needs to know, plain data.
+    """
     whole = session.place.take(current)
-    pending = finite(pending, number, session.manager)
-    if not session.programs.is_finite(whole):
-        raise diverged(f"a weight is not finite after step {number}", session.manager)
-    session.writers.flush()
-    checkpoint.save(session.manager, whole, {"pending": pending})
+    with session.watchdog.inside(f"the save of step {number}"):
+        if not session.programs.is_finite(whole):
+            raise diverged(f"a weight is not finite after step {number}", session.manager)
+        session.writers.flush()
+        checkpoint.save(session.manager, whole, {"pending": pending, **notes})
 
 
 def leave(session: Session, number: int, stop: list[str]) -> None:
@@ -200,20 +233,28 @@ def assess(session: Session, current, frozen, number: int, stop: list[str]) -> N
     used = session.place.take(current).ema, session.place.take(frozen)
     ema, frozen_here = hosts.local_copy(jax.block_until_ready(used))
     if hosts.is_first() and not stop:
-        with session.writers.paused(), end_early():
+        watched = session.watchdog.inside(f"the evaluation of step {number}")
+        with session.writers.paused(), watched, end_early():
             loss = evaluate(session, ema, frozen_here, number) if evaluating else None
             if scoring:
                 score(session, ema, number)
             checkpoint.mark_evaluated(session.manager, number, loss)
 
 
-def read_batches(session: Session, first: int) -> Generator:
-    """Yield the batches of the steps after `first`, on the devices."""
+def read_batches(session: Session, begun: Begun) -> Generator:
+    """Yield the batches of the steps after `begun`, on the devices."""
     config, (source, columns) = session.prepared.config, session.prepared.training
     size, steps = config.train.batch_size, config.train.steps
     rows = session.place.local_rows(size)
     batches = loader.batches(
-        source, columns, size, config.seed, first, steps, rows, config.train.reader
+        source,
+        columns,
+        size,
+        config.seed,
+        begun.step + begun.left_out,
+        steps + begun.left_out,
+        rows,
+        config.train.reader,
     )
     with contextlib.closing(batches):  # an error elsewhere ends the reading too
         yield from loader.prefetch(batches, session.place.put_batch)

@@ -84,12 +84,16 @@ class Begun(NamedTuple):
     state: on the devices.
     pending: metrics of steps that are not averaged into a line yet.
     evaluated: whether nothing is left to evaluate at `step`.
+    loss: that of the last line of metrics, or None.
+    left_out: how many batches were left out because of spikes of the loss.
     """
 
     state: Any
     pending: list[dict[str, float]]
     step: int
     evaluated: bool
+    loss: float | None = None
+    left_out: int = 0
 
 
 def begin(prepared: Prepared, manager, create: Callable, place: Parallel) -> Begun:
@@ -103,8 +107,9 @@ def begin(prepared: Prepared, manager, create: Callable, place: Parallel) -> Beg
     if restored:
         for line in restored.passed_over:
             print(f"{line}; it was moved to broken/, and step {restored.step} is used instead")
-        state, pending = place.put_state(restored.state), restored.notes["pending"]
-        return Begun(state, pending, restored.step, restored.evaluated)
+        state, notes = place.put_state(restored.state), restored.notes
+        spikes = (notes.get("loss"), notes.get("left_out", 0))
+        return Begun(state, notes["pending"], restored.step, restored.evaluated, *spikes)
     # Each device computes its own part, so a model may be larger than the memory of one.
     parts = jax.tree.map(lambda x: x.sharding, place.layout(shapes))
     config, fresh = prepared.config, jax.jit(create, out_shardings=parts)()
