@@ -16,7 +16,8 @@ from t2i_jax.weights import sd_unet as weights
 ATTENTION = ["CrossAttnDownBlock2D", "CrossAttnUpBlock2D"]
 PLAIN = ["DownBlock2D", "UpBlock2D"]
 TINY = dict(
-    block_out_channels=[32, 64],
+    # With 32 channels, norms would have groups of one channel, and remove the time.
+    block_out_channels=[64, 96],
     down_block_types=[ATTENTION[0], PLAIN[0]],
     up_block_types=[PLAIN[1], ATTENTION[1]],
     layers_per_block=2,
@@ -24,7 +25,7 @@ TINY = dict(
     attention_head_dim=4,
 )
 SDXL = dict(
-    block_out_channels=[32, 64, 96],
+    block_out_channels=[64, 64, 96],
     down_block_types=[PLAIN[0], ATTENTION[0], ATTENTION[0]],
     up_block_types=[ATTENTION[1], ATTENTION[1], PLAIN[1]],
     transformer_layers_per_block=[1, 2, 3],
@@ -88,6 +89,14 @@ def test_diffusers_builds_the_same_network_from_our_config(name):
     assert weights.fields(dict(again.config)) == weights.fields(dict(model.config))
 
 
+COUNTS = {
+    "SD1": 859_520_964,
+    "SD1-inpainting": 859_535_364,
+    "SD2": 865_910_724,
+    "SD2-inpainting": 865_925_124,
+    "SDXL": 2_567_463_684,
+    "SDXL-refiner": 2_259_526_660,
+}
 INPAINTING = {"in_channels": 9}
 SD2 = dict(attention_head_dim=[5, 10, 20, 20], cross_attention_dim=1024, use_linear_projection=True)
 PUBLISHED = {
@@ -125,4 +134,5 @@ def test_every_published_array_has_a_place(name):
         model = Theirs(**PUBLISHED[name])
     net = UNet2DConditionModel(**VARIANTS[name])
     assert net == UNet2DConditionModel(**weights.fields(dict(model.config)))
-    check_names(param_shapes(net), weights.published(net), model)
+    count = check_names(param_shapes(net), weights.published(net), model)
+    assert count == COUNTS[name]
