@@ -2,9 +2,12 @@
 
 The networks are those of vqgan.py. With published weights:
 
+    from t2i_jax.models.autoencoder_kl import VARIANTS, AutoencoderKL
+    from t2i_jax.weights import arrays, autoencoder_kl
+
     net = AutoencoderKL(**VARIANTS["SD"])
-    arrays = t2i_jax.weights.arrays.read("vae/diffusion_pytorch_model.safetensors")
-    variables = {"params": t2i_jax.weights.autoencoder_kl.read(arrays, net, "the VAE")}
+    published = arrays.read("vae/diffusion_pytorch_model.safetensors")
+    variables = {"params": autoencoder_kl.read(published, net, "the VAE")}
     mean, logvar = net.apply(variables, pictures, method=AutoencoderKL.encode)
     latents = net.scale(mean)  # what a diffusion model learns; 1/8 of the pictures' sides
     pictures = net.apply(variables, net.unscale(latents), method=AutoencoderKL.decode)
