@@ -7,15 +7,25 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.numpy import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
-from transformers import CLIPConfig, CLIPModel, CLIPTextModel, CLIPTokenizer
+from transformers import (
+    CLIPConfig,
+    CLIPModel,
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+)
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
+from parity.agreement import arrays_of, check_close, check_names, check_written, random_model
 from t2i_jax.features import clip as features
 from t2i_jax.features import extractor
-from t2i_jax.models.clip import CLIP, TextTower
+from t2i_jax.models.clip import CLIP, TEXT_VARIANTS, TextTower, text_param_shapes
 from t2i_jax.weights import arrays as weights
 from t2i_jax.weights import clip as convert
+from t2i_jax.weights.published import write_arrays
 
 TINY_TEXT = dict(hidden_size=48, intermediate_size=80, num_hidden_layers=3, num_attention_heads=4)
 TINY_IMAGE = dict(
@@ -26,6 +36,7 @@ TINY_IMAGE = dict(
     image_size=48,
     patch_size=8,
 )
+PYTORCH = {"format": "pt"}  # what transformers wants to be written in a file
 START, END = "<|startoftext|>", "<|endoftext|>"
 CAPTIONS = [
     "a large red circle above a small blue square",
@@ -49,34 +60,11 @@ def _config(vocab_size, end, act="quick_gelu", text=(), image=()):
     )
 
 
-def _model(config, seed=0):
-    """A CLIPModel with random biases, norms and embeddings; many start at zero or one."""
-    torch.manual_seed(seed)
-    model = CLIPModel(config).eval()
-    for name, value in model.named_parameters():
-        if value.ndim == 1:
-            value.data += 0.2 * torch.randn_like(value)
-        elif value.ndim == 2:
-            # Products are about one in size, so that softmax and activations are not linear.
-            value.data.normal_(std=0.5 if "embedding" in name else 1.2 * value.shape[1] ** -0.5)
-    return model
-
-
-def _close(found, expected, what=""):
-    expected = expected.detach().numpy()
-    assert expected.std(axis=0).mean() > 0.05 * expected.std(), (
-        f"{what} hardly differs from input to input"
-    )
-    np.testing.assert_allclose(
-        found, expected, rtol=0, atol=1e-4 * np.abs(expected).max(), err_msg=what
-    )
-
-
 def _ours(model):
-    arrays = {name: value.numpy() for name, value in model.state_dict().items()}
-    return CLIP(**convert.fields(model.config.to_dict())), convert.from_published(
-        weights.NamedArrays(arrays, "the model")
-    )
+    net = CLIP(**convert.fields(model.config.to_dict()))
+    params = convert.read(arrays_of(model), net, "the model")
+    check_written(params, convert.published, arrays_of(model))
+    return net, params
 
 
 @pytest.mark.parametrize(
@@ -89,7 +77,7 @@ def _ours(model):
     ids=["tiny", "tiny-gelu", "ViT-B/32"],
 )
 def test_both_towers(config, batch):
-    model, text = _model(config), config.text_config
+    model, text = random_model(CLIPModel, config), config.text_config
     net, params = _ours(model)
     r = np.random.default_rng(0)
     side, length = config.vision_config.image_size, text.max_position_embeddings
@@ -111,32 +99,67 @@ def test_both_towers(config, batch):
     (image, words, scale), (image_hidden, _), (text_hidden, _) = jax.jit(run)(
         params, pictures, tokens.astype(np.int32)
     )
-    _close(image, theirs.image_embeds, "image vectors")
-    _close(words, theirs.text_embeds, "text vectors")
+    check_close(image, theirs.image_embeds, "image vectors")
+    check_close(words, theirs.text_embeds, "text vectors")
     np.testing.assert_allclose(scale, model.logit_scale.exp().item(), rtol=1e-6)
     assert len(text_hidden) == text.num_hidden_layers + 1
     assert len(image_hidden) == config.vision_config.num_hidden_layers + 1
     for i, hidden in enumerate(text_hidden[:-1]):
-        _close(hidden, theirs.text_model_output.hidden_states[i], f"text hidden {i}")
-    _close(text_hidden[-1], theirs.text_model_output.last_hidden_state, "text hidden, last")
+        check_close(hidden, theirs.text_model_output.hidden_states[i], f"text hidden {i}")
+    check_close(text_hidden[-1], theirs.text_model_output.last_hidden_state, "text hidden, last")
     for i, hidden in enumerate(image_hidden):
-        _close(hidden, theirs.vision_model_output.hidden_states[i], f"image hidden {i}")
+        check_close(hidden, theirs.vision_model_output.hidden_states[i], f"image hidden {i}")
 
 
-def test_a_text_encoder_alone(tmp_path):
-    """As in the folder text_encoder/ of Stable Diffusion."""
-    config = _config(300, 299, text=TINY_TEXT, image=TINY_IMAGE)
-    model = CLIPTextModel(config.text_config).eval()
+@pytest.mark.parametrize("projects", [False, True], ids=["alone", "with projection"])
+def test_a_text_encoder(projects, tmp_path):
+    """As in text_encoder/ of Stable Diffusion, and in text_encoder_2/, with projection."""
+    config = _config(300, 299, "gelu" if projects else "quick_gelu", TINY_TEXT, TINY_IMAGE)
+    kind = CLIPTextModelWithProjection if projects else CLIPTextModel
+    config.text_config.projection_dim = 20
+    model = random_model(kind, config.text_config)
     model.save_pretrained(tmp_path)
     tower = TextTower(**convert.text_fields(json.loads((tmp_path / "config.json").read_text())))
-    params = convert.text_params(weights.read(tmp_path / "model.safetensors"))
+    params = convert.read_text(weights.read(tmp_path / "model.safetensors"), tower, "the model")
     tokens = np.random.default_rng(0).integers(3, 299, (4, 77))
     tokens[np.arange(4), [5, 76, 30, 1]] = 299
     with torch.no_grad():
-        expected = model(torch.tensor(tokens))
+        expected = model(torch.tensor(tokens), output_hidden_states=True)
     hidden, pooled = jax.jit(tower.apply)({"params": params}, tokens.astype(np.int32))
-    _close(hidden[-1], expected.last_hidden_state)
-    _close(pooled, expected.pooler_output)
+    check_close(hidden[-1], expected.last_hidden_state, "hidden, last")
+    check_close(hidden[-2], expected.hidden_states[-2], "hidden, last but one")
+    check_close(pooled, expected.text_embeds if projects else expected.pooler_output, "pooled")
+
+    # transformers reads what we write, and computes the same.
+    folder = tmp_path / "written"
+    folder.mkdir()
+    save_file(write_arrays(params, convert.text_published), folder / "model.safetensors", PYTORCH)
+    (folder / "config.json").write_text(json.dumps(convert.text_config_json(tower)))
+    again = kind.from_pretrained(folder).eval()
+    for name, array in arrays_of(model).items():
+        np.testing.assert_array_equal(arrays_of(again)[name], array, err_msg=name)
+    assert convert.text_fields(again.config.to_dict()) == convert.text_fields(
+        json.loads((tmp_path / "config.json").read_text())
+    )
+
+
+@pytest.mark.parametrize(
+    ("variant", "count"),
+    [
+        ("ViT-L/14", 123_060_480),
+        ("OpenCLIP-ViT-H", 340_387_840),
+        ("OpenCLIP-ViT-bigG", 694_659_840),
+    ],
+)
+def test_every_array_of_stable_diffusions_text_encoders_has_a_place(variant, count):
+    tower = TextTower(**TEXT_VARIANTS[variant])
+    config = CLIPTextConfig(**convert.text_config_json(tower))
+    # This class has the names of the published files in every version of transformers.
+    with torch.device("meta"):
+        model = CLIPTextModelWithProjection(config)
+    if not tower.projection:
+        del model.text_projection
+    assert check_names(text_param_shapes(tower), convert.text_published, model) == count
 
 
 @pytest.fixture(scope="module")
@@ -161,13 +184,14 @@ def folder(tmp_path_factory):
         "#version: 0.2\n" + "\n".join(" ".join(m) for m in merges), encoding="utf-8"
     )
     tokenizer = CLIPTokenizer.from_pretrained(folder)
-    model = _model(
+    model = random_model(
+        CLIPModel,
         _config(
             len(vocab),
             vocab[END],
             text={**TINY_TEXT, "max_position_embeddings": 32},
             image=TINY_IMAGE,
-        )
+        ),
     )
     processor = CLIPImageProcessorPil(
         size={"shortest_edge": 48}, crop_size={"height": 48, "width": 48}
@@ -207,7 +231,7 @@ def test_captions(folder, kind, tmp_path):
     np.testing.assert_array_equal(ours.encode(ours.load(source), CAPTIONS, 32), ids)
     found = extractor.load("clip", str(source)).embed_text(CAPTIONS)
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-6)
-    _close(found, vectors)
+    check_close(found, vectors)
 
 
 @pytest.mark.parametrize("size", [(90, 130), (130, 90), (20, 30), (48, 48)])

@@ -76,11 +76,7 @@ def make(path: str = "") -> Extractor:
     file = _file(path, "model.safetensors", "pytorch_model.bin")
     net = CLIP(**fields)
     side, length = fields["image"]["side"], fields["text"]["length"]
-    inputs = jnp.zeros((1, side, side, 3)), jnp.zeros((1, length), int)
-    shapes = jax.eval_shape(net.init, jax.random.key(0), *inputs)["params"]
-    params = jax.device_put(
-        weights.match_network(convert.from_published(weights.read(file)), shapes, str(file))
-    )
+    params = jax.device_put(convert.read(weights.read(file), net, str(file)))
 
     def apply(params, pictures):
         # By default TPUs multiply in bfloat16, GPUs in TF32.

@@ -106,6 +106,7 @@ class Attention(nn.Module):
     qk_norm: apply RMS norm to queries and keys, with one learned scale per channel of a head
         (arXiv 2302.05442, section 2).
     use_bias: whether the linear layers have a bias.
+    input_bias: False leaves out that of queries, keys and values; the output keeps its own.
     dtype: of the computation; parameters and the softmax are float32.
     rope: theta of the rotary positions (see `rotate`), or 0 for none.
     kv_heads: heads of keys and values, or 0 for as many as `heads` (see `attend`).
@@ -119,6 +120,7 @@ class Attention(nn.Module):
     rope: float = 0.0
     kv_heads: int = 0
     head_dim: int = 0
+    input_bias: bool = True
 
     @nn.compact
     def __call__(
@@ -148,7 +150,8 @@ class Attention(nn.Module):
 
         # Three products instead of one: XLA on CPU copies the slices of a fused product.
         def project(name, x, heads):
-            x = Dense(heads * head_dim, use_bias=self.use_bias, dtype=self.dtype, name=name)(x)
+            bias = self.use_bias and self.input_bias
+            x = Dense(heads * head_dim, use_bias=bias, dtype=self.dtype, name=name)(x)
             return x.reshape(*x.shape[:2], heads, head_dim)
 
         q = project("query", x, self.heads)

@@ -23,8 +23,9 @@ ACTIVATIONS = {
     "gelu": functools.partial(nn.gelu, approximate=False),
 }
 
-_TEXT = dict(vocab_size=49408, length=77, end=49407, depth=12)
-_B_TEXT, _L_TEXT = dict(**_TEXT, width=512, heads=8), dict(**_TEXT, width=768, heads=12)
+_TEXT = dict(vocab_size=49408, length=77, end=49407)
+_B_TEXT = dict(**_TEXT, depth=12, width=512, heads=8)
+_L_TEXT = dict(**_TEXT, depth=12, width=768, heads=12)
 _B_IMAGE = dict(width=768, depth=12, heads=12)
 _L_IMAGE = dict(patch=14, width=1024, depth=24, heads=16)
 VARIANTS = {
@@ -32,6 +33,14 @@ VARIANTS = {
     "ViT-B/16": dict(embed=512, image=dict(side=224, patch=16, **_B_IMAGE), text=_B_TEXT),
     "ViT-L/14": dict(embed=768, image=dict(side=224, **_L_IMAGE), text=_L_TEXT),
     "ViT-L/14-336": dict(embed=768, image=dict(side=336, **_L_IMAGE), text=_L_TEXT),
+}
+# The text encoders of Stable Diffusion 1 and XL, of 2 (without its last block), and of XL.
+TEXT_VARIANTS = {
+    "ViT-L/14": _L_TEXT,
+    "OpenCLIP-ViT-H": dict(**_TEXT, depth=23, width=1024, heads=16, activation="gelu"),
+    "OpenCLIP-ViT-bigG": dict(
+        **_TEXT, depth=32, width=1280, heads=20, activation="gelu", projection=1280
+    ),
 }
 
 
@@ -148,6 +157,7 @@ class TextTower(nn.Module):
     heads: attention heads per block.
     mlp: hidden units of a block, or 0 for 4 * width.
     activation: one of ACTIVATIONS.
+    projection: channels that the pooled vector is projected to, or 0 to return it as it is.
     dtype: of the computation; parameters are float32.
     """
 
@@ -159,17 +169,18 @@ class TextTower(nn.Module):
     heads: int
     mlp: int = 0
     activation: str = "quick_gelu"
+    projection: int = 0
     dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(
         self, tokens: Int[AnyArray, "B L"]
-    ) -> tuple[list[Float[Array, "B L width"]], Float[Array, "B width"]]:
+    ) -> tuple[list[Float[Array, "B L width"]], Float[Array, "B D"]]:
         """Return (hidden, pooled).
 
         hidden: depth + 1 arrays: the input of each block, and the normalised output of the last
             one. So hidden[-1] is what Stable Diffusion 1 attends to, and hidden[-2] what SDXL does.
-        pooled: hidden[-1] at the first token `end`.
+        pooled: hidden[-1] at the first token `end`, projected if there is a `projection`.
         Raises ValueError if L is larger than `length`.
         """
         count = tokens.shape[1]
@@ -186,7 +197,11 @@ class TextTower(nn.Module):
         hidden = _apply_blocks(self, (embed(tokens) + positions[:count]).astype(self.dtype), causal)
         hidden[-1] = _norm("norm_out", self.dtype)(hidden[-1])
         ends = jnp.argmax(tokens == self.end, axis=1)
-        return hidden, hidden[-1][jnp.arange(tokens.shape[0]), ends]
+        pooled = hidden[-1][jnp.arange(tokens.shape[0]), ends]
+        if self.projection:
+            project = Dense(self.projection, use_bias=False, dtype=self.dtype, name="projection")
+            pooled = project(pooled)
+        return hidden, pooled
 
 
 class CLIP(nn.Module):
@@ -232,3 +247,17 @@ class CLIP(nn.Module):
 def _unit_length(x):
     x = x.astype(jnp.float32)
     return x / jnp.linalg.norm(x, axis=-1, keepdims=True)
+
+
+def param_shapes(net: CLIP) -> Any:
+    """Return the parameters of CLIP as shapes: nothing is computed."""
+    side, length = net.image["side"], net.text["length"]
+    pictures = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
+    tokens = jax.ShapeDtypeStruct((1, length), jnp.int32)
+    return jax.eval_shape(net.init, jax.random.key(0), pictures, tokens)["params"]
+
+
+def text_param_shapes(tower: TextTower) -> Any:
+    """Return the parameters of a text tower as shapes: nothing is computed."""
+    tokens = jax.ShapeDtypeStruct((1, tower.length), jnp.int32)
+    return jax.eval_shape(tower.init, jax.random.key(0), tokens)["params"]

@@ -101,17 +101,22 @@ def add_positions(
     return x + positions.astype(x.dtype)
 
 
+def sine_features(
+    x: Num[AnyArray, "*shape"], width: int, max_period: float = 10000.0
+) -> Float[Array, "*shape {width}"]:
+    """Return cosines, then sines, of numbers at frequencies from 1 down to 1 / max_period."""
+    half = width // 2
+    angles = jnp.asarray(x, jnp.float32)[..., None] * jnp.exp(
+        -np.log(max_period) * jnp.arange(half) / half
+    )
+    return jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], axis=-1)
+
+
 def sine_time(
     t: Num[Array, "B"], width: int, max_period: float = 10000.0
 ) -> Float[Array, "B {width}"]:
-    """Return sines and cosines of times t in [0, 1]. As in DDPM, t is scaled by 1000."""
-    half = width // 2
-    angles = (
-        1000.0
-        * t.astype(jnp.float32)[:, None]
-        * jnp.exp(-np.log(max_period) * jnp.arange(half) / half)
-    )
-    return jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], axis=1)
+    """Return cosines and sines of times t in [0, 1]. As in DDPM, t is scaled by 1000."""
+    return sine_features(1000.0 * t.astype(jnp.float32), width, max_period)
 
 
 def time_and_text(
@@ -152,12 +157,14 @@ def batch_norm(
     return norm(x)
 
 
-def group_norm(x: Float[Array, "B *rest"], dtype, name: str) -> Float[Array, "B *rest"]:
+def group_norm(
+    x: Float[Array, "B *rest"], dtype, name: str, epsilon: float = 1e-6
+) -> Float[Array, "B *rest"]:
     """Return GroupNorm (arXiv 1803.08494) of x with 32 groups, or as many as divide the channels.
 
     Call it in a module's `__call__`: its layer becomes a layer of that module.
     """
-    return nn.GroupNorm(math.gcd(32, x.shape[-1]), epsilon=1e-6, dtype=dtype, name=name)(x)
+    return nn.GroupNorm(math.gcd(32, x.shape[-1]), epsilon=epsilon, dtype=dtype, name=name)(x)
 
 
 def space_to_depth(x: Num[Array, "B H W C"], patch: int) -> Num[Array, "B h w D"]:

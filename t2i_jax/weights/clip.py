@@ -5,6 +5,10 @@ from typing import Any
 
 import numpy as np
 
+from t2i_jax.models.clip import CLIP, TextTower, param_shapes, text_param_shapes
+from t2i_jax.weights.derived import renamed
+from t2i_jax.weights.published import Path, Published, read_params
+
 # The values of fields that config.json leaves out: the defaults of the format, a ViT-B/32.
 _TEXT = dict(
     vocab_size=49408,
@@ -24,6 +28,27 @@ _IMAGE = dict(
     num_attention_heads=12,
 )
 _BOTH = dict(hidden_act="quick_gelu", layer_norm_eps=1e-5)
+WITH_PROJECTION = "CLIPTextModelWithProjection"
+
+PROJECTIONS = {"image_projection": "visual_projection", "text_projection": "text_projection"}
+TOWERS = {"image_tower": "vision_model", "text_tower": "text_model"}
+TOWER = {
+    "embed": "embeddings.token_embedding",
+    "class_token": "embeddings.class_embedding",
+    "patch_in": "embeddings.patch_embedding",
+    "positions": "embeddings.position_embedding.weight",
+    "norm_in": "pre_layrnorm",  # spelt like this in the files
+}
+NORM_OUT = {"image_tower": "post_layernorm", "text_tower": "final_layer_norm"}
+BLOCK = {
+    "attention_norm": "layer_norm1",
+    "mlp_norm": "layer_norm2",
+    "mlp_in": "mlp.fc1",
+    "mlp_out": "mlp.fc2",
+    "attention": "self_attn",
+}
+ATTENTION = {"query": "q_proj", "key": "k_proj", "value": "v_proj", "out": "out_proj"}
+LEAVES = {"kernel": ".weight", "scale": ".weight", "embedding": ".weight", "bias": ".bias", "": ""}
 
 
 def fields(config: Mapping) -> dict:
@@ -52,11 +77,33 @@ def text_fields(config: Mapping) -> dict:
     c = {**_BOTH, **_TEXT, **config}
     # In the oldest published files, 2 means the last token of the vocabulary.
     end = c["vocab_size"] - 1 if c["eos_token_id"] == 2 else c["eos_token_id"]
+    projects = WITH_PROJECTION in (c.get("architectures") or ())
     return {
         "vocab_size": c["vocab_size"],
         "length": c["max_position_embeddings"],
         "end": end,
+        "projection": c.get("projection_dim", 512) if projects else 0,
         **_tower_fields(c),
+    }
+
+
+def text_config_json(tower: TextTower) -> dict:
+    """Return the config.json of a text encoder alone: the inverse of `text_fields`."""
+    return {
+        "architectures": [WITH_PROJECTION if tower.projection else "CLIPTextModel"],
+        "model_type": "clip_text_model",
+        "vocab_size": tower.vocab_size,
+        "max_position_embeddings": tower.length,
+        "eos_token_id": tower.end,
+        "bos_token_id": tower.end - 1,
+        "pad_token_id": 1,
+        "projection_dim": tower.projection or tower.width,
+        "hidden_size": tower.width,
+        "intermediate_size": tower.mlp or 4 * tower.width,
+        "num_hidden_layers": tower.depth,
+        "num_attention_heads": tower.heads,
+        "hidden_act": tower.activation,
+        "layer_norm_eps": 1e-5,
     }
 
 
@@ -81,70 +128,55 @@ def _tower_fields(c: Mapping) -> dict:
     return {ours: c[theirs] for ours, theirs in names.items()} | {"activation": c["hidden_act"]}
 
 
-def from_published(arrays: Mapping[str, np.ndarray]) -> Any:
-    """Return the parameters of CLIP from the arrays of a CLIPModel by name."""
-    return {
-        "image_tower": image_params(arrays),
-        "text_tower": text_params(arrays),
-        "image_projection": {"kernel": arrays["visual_projection.weight"].T},
-        "text_projection": {"kernel": arrays["text_projection.weight"].T},
-        "log_scale": arrays["logit_scale"].reshape(()),
-    }
+def published(path: Path) -> Published:
+    """Return the place of a parameter of CLIP in the file of a CLIPModel."""
+    tower, *rest = path
+    if tower == "log_scale":
+        return Published("logit_scale", "same")
+    if tower not in TOWERS:
+        return Published(f"{PROJECTIONS[tower]}.weight", "linear")
+    layer, *rest = rest
+    if layer.startswith("block_"):
+        number, (part, *inner, leaf) = layer.removeprefix("block_"), rest
+        names = [BLOCK[part], *(ATTENTION[name] for name in inner)]
+        name, layout = ".".join(["encoder.layers", number, *names]), "linear"
+    else:
+        name = NORM_OUT[tower] if layer == "norm_out" else TOWER[layer]
+        leaf, layout = rest[0] if rest else "", "conv"
+    layout = layout if leaf == "kernel" else "same"
+    return Published(f"{TOWERS[tower]}.{name}{LEAVES[leaf]}", layout)
 
 
-def text_params(arrays: Mapping[str, np.ndarray]) -> Any:
-    """Return the parameters of TextTower.
+def text_published(path: Path) -> Published:
+    """Return the place of a parameter of TextTower in the file of a text encoder alone."""
+    whole = "text_projection" if path[0] == "projection" else "text_tower"
+    return published((whole, *(path[1:] if whole == "text_projection" else path)))
 
-    arrays: `text_model.*` of a CLIPModel or of a text encoder alone. Some versions of that library
-        write a text encoder alone without the first word of the names.
+
+def read(arrays: Mapping[str, np.ndarray], net: CLIP, source: str) -> Any:
+    """Return the parameters of `net` from the arrays of a CLIPModel; `source` is for messages.
+
+    Raises ValueError if the arrays do not fit.
     """
-    at = "text_model." if any(name.startswith("text_model.") for name in arrays) else ""
-    return {
-        "embed": {"embedding": arrays[f"{at}embeddings.token_embedding.weight"]},
-        "positions": arrays[f"{at}embeddings.position_embedding.weight"],
-        "norm_out": _norm(arrays, f"{at}final_layer_norm"),
-        **_blocks(arrays, at),
-    }
+    return read_params(arrays, param_shapes(net), published, source, _is_constant)
 
 
-def image_params(arrays: Mapping[str, np.ndarray]) -> Any:
-    """Return the parameters of ImageTower from the arrays `vision_model.*` of a CLIPModel."""
-    at = "vision_model."
-    patch_in = arrays[f"{at}embeddings.patch_embedding.weight"].transpose(2, 3, 1, 0)
-    return {
-        "class_token": arrays[f"{at}embeddings.class_embedding"],
-        "patch_in": {"kernel": patch_in},
-        "positions": arrays[f"{at}embeddings.position_embedding.weight"],
-        "norm_in": _norm(arrays, f"{at}pre_layrnorm"),  # spelt like this in the files
-        "norm_out": _norm(arrays, f"{at}post_layernorm"),
-        **_blocks(arrays, at),
-    }
+def read_text(arrays: Mapping[str, np.ndarray], tower: TextTower, source: str) -> Any:
+    """Return the parameters of `tower` from the arrays of a text encoder alone.
+
+    Some versions of that library leave out the first word of the names, "text_model".
+    source: where the arrays come from, for messages.
+    Raises ValueError if the arrays do not fit.
+    """
+
+    def full_name(name):
+        known = name.startswith(("text_model.", "text_projection."))
+        return name if known else f"text_model.{name}"
+
+    return read_params(
+        renamed(arrays, full_name), text_param_shapes(tower), text_published, source, _is_constant
+    )
 
 
-def _norm(arrays, name):
-    return {"scale": arrays[f"{name}.weight"], "bias": arrays[f"{name}.bias"]}
-
-
-def _dense(arrays, name):
-    return {"kernel": arrays[f"{name}.weight"].T, "bias": arrays[f"{name}.bias"]}
-
-
-def _blocks(arrays, at) -> dict:
-    """Return block_0, block_1, ...: one for each layer under `at`."""
-    at = f"{at}encoder.layers."
-    layers = {int(name.removeprefix(at).split(".")[0]) for name in arrays if name.startswith(at)}
-    attention = {"query": "q_proj", "key": "k_proj", "value": "v_proj", "out": "out_proj"}
-
-    def block(at):
-        return {
-            "attention_norm": _norm(arrays, f"{at}layer_norm1"),
-            "attention": {
-                ours: _dense(arrays, f"{at}self_attn.{theirs}")
-                for ours, theirs in attention.items()
-            },
-            "mlp_norm": _norm(arrays, f"{at}layer_norm2"),
-            "mlp_in": _dense(arrays, f"{at}mlp.fc1"),
-            "mlp_out": _dense(arrays, f"{at}mlp.fc2"),
-        }
-
-    return {f"block_{i}": block(f"{at}{i}.") for i in layers}
+def _is_constant(name: str) -> bool:
+    return name.endswith("embeddings.position_ids")  # 0, 1, 2, ..., in older files

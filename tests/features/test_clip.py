@@ -183,12 +183,12 @@ def test_what_is_refused(folder):
         vision_config={**IMAGE, "image_size": 12},
     )
     refused(
-        r"of \['image_tower'\]\['block_1'\].* it has none",
+        r"16 missing \(vision_model\.encoder\.layers\.1\.",
         "config.json",
         vision_config={**IMAGE, "num_hidden_layers": 2},
     )
     refused(
-        r"\['image_projection'\]\['kernel'\] it has one of shape \(24, 6\), the",
+        r"visual_projection\.weight is \[24, 6\] in our order, the network has \[24, 7\]",
         "config.json",
         projection_dim=7,
     )

@@ -4,10 +4,13 @@ import pytest
 
 from t2i_jax.core.fields import module_fields
 from t2i_jax.models import dcgan, mlp_gan, stylegan2, transformer, vae, vqgan
+from t2i_jax.models.autoencoder_kl import AutoencoderKL
+from t2i_jax.models.clip import TextTower
 from t2i_jax.models.dit import DiT
 from t2i_jax.models.masked_transformer import MaskedTransformer
 from t2i_jax.models.next_scale import NextScale
 from t2i_jax.models.patch_discriminator import PatchDiscriminator
+from t2i_jax.models.sd_unet import UNet2DConditionModel
 from t2i_jax.models.unet import UNet
 from t2i_jax.models.word_decoder import WordDecoder
 
@@ -31,6 +34,9 @@ NETWORKS = (
     vqgan.Encoder,
     vqgan.Decoder,
     PatchDiscriminator,
+    AutoencoderKL,
+    UNet2DConditionModel,
+    TextTower,
 )
 
 

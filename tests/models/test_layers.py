@@ -69,6 +69,13 @@ def test_add_positions():
         np.testing.assert_array_equal(found, np.broadcast_to(table.astype(jnp.bfloat16), x.shape))
 
 
+def test_sine_features_of_any_numbers():
+    out = layers.sine_features(np.array([[0.0, 2.0, 300.0]]), 4, max_period=100.0)
+    angles = np.array([0.0, 2.0, 300.0])[:, None] * [1.0, 0.1]
+    expected = np.concatenate([np.cos(angles), np.sin(angles)], axis=1)
+    np.testing.assert_allclose(out, expected[None], atol=3e-5)
+
+
 def test_sine_time_by_hand():
     out = layers.sine_time(jnp.array([0.0, 0.5]), 4)
     angles = 500.0 * np.array([1.0, 0.01])
