@@ -31,6 +31,14 @@ PUBLISHED = {
         caption_projection_dim=1536,
         pos_embed_max_size=192,
     ),
+    "SD3.5-medium": dict(
+        num_layers=24,
+        num_attention_heads=24,
+        caption_projection_dim=1536,
+        pos_embed_max_size=384,
+        qk_norm="rms_norm",
+        dual_attention_layers=tuple(range(13)),
+    ),
     "SD3.5-large": dict(
         num_layers=38,
         num_attention_heads=38,
@@ -39,13 +47,21 @@ PUBLISHED = {
         qk_norm="rms_norm",
     ),
 }
-COUNTS = {"SD3-medium": 2_028_328_000, "SD3.5-large": 8_056_627_520}
+COUNTS = {
+    "SD3-medium": 2_028_328_000,
+    "SD3.5-medium": 2_243_171_520,
+    "SD3.5-large": 8_056_627_520,
+}
 
 
 @pytest.mark.parametrize("size", [(8, 8), (6, 22)], ids=["training size", "wide"])
-@pytest.mark.parametrize("qk_norm", [None, "rms_norm"])
-def test_the_transformer(qk_norm, size):
-    model = SD3Transformer2DModel(**TINY, qk_norm=qk_norm)
+@pytest.mark.parametrize(
+    ("qk_norm", "dual"),
+    [(None, ()), ("rms_norm", ()), ("rms_norm", (0, 1)), (None, (2,))],
+    ids=["plain", "qk_norm", "qk_norm, dual", "dual"],
+)
+def test_the_transformer(qk_norm, dual, size):
+    model = SD3Transformer2DModel(**TINY, qk_norm=qk_norm, dual_attention_layers=dual)
     table = model.pos_embed.pos_embed.numpy().copy()
     randomise(model)
     net, r = SD3Transformer(**weights.fields(model.config)), np.random.default_rng(0)
@@ -65,7 +81,7 @@ def test_the_transformer(qk_norm, size):
             1000 * torch.tensor(t),
         ).sample.permute(0, 2, 3, 1)
     found = jax.jit(net.apply)({"params": params}, x, t, text)
-    assert_close(found, expected, f"SD3, qk_norm {qk_norm}, {size[0]} x {size[1]}")
+    assert_close(found, expected, f"SD3, qk_norm {qk_norm}, dual {dual}, {size[0]} x {size[1]}")
 
 
 @pytest.mark.parametrize("variant", PUBLISHED)

@@ -79,7 +79,7 @@ class FluxTransformer(nn.Module):
         rows, columns = x.shape[1] // PATCH, x.shape[2] // PATCH
         rotation = rotation_of(positions(words.shape[1], rows, columns), self.axes)
         for i in range(self.joint_depth):
-            block = JointBlock(self.heads, True, False, self.dtype, name=f"joint_{i}")
+            block = JointBlock(self.heads, True, False, False, self.dtype, name=f"joint_{i}")
             y, words = block(y, words, condition, rotation)
         y, length = jnp.concatenate([words, y], axis=1), words.shape[1]
         for i in range(self.single_depth):

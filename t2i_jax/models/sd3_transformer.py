@@ -1,5 +1,6 @@
 """The transformer of Stable Diffusion 3 (arXiv 2403.03206, section 4 and figure 2)."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -15,6 +16,7 @@ from t2i_jax.models.mmdit import JointBlock, embed_condition, modulate, modulati
 
 VARIANTS = {
     "SD3-medium": dict(depth=24, heads=24, qk_norm=False),
+    "SD3.5-medium": dict(depth=24, heads=24, qk_norm=True, dual=tuple(range(13)), max_grid=384),
     "SD3.5-large": dict(depth=38, heads=38, qk_norm=True),
 }
 
@@ -25,6 +27,7 @@ class SD3Transformer(nn.Module):
     depth: number of blocks.
     heads: attention heads per block.
     qk_norm: apply RMS norm to queries and keys.
+    dual: the blocks with a second branch of attention, of the picture over itself.
     head_dim: channels per head; a token has heads * head_dim channels.
     patch: side of the square of latents that becomes one token.
     grid: side, in patches, of the pictures whose positions are 0, 1, ..., grid - 1.
@@ -36,6 +39,7 @@ class SD3Transformer(nn.Module):
     depth: int
     heads: int
     qk_norm: bool
+    dual: Sequence[int] = ()
     head_dim: int = 64
     patch: int = 2
     grid: int = 64
@@ -66,8 +70,8 @@ class SD3Transformer(nn.Module):
         table = table[top : top + rows, left : left + columns]
         y = (x_in + table.astype(self.dtype)).reshape(x.shape[0], rows * columns, width)
         for i in range(self.depth):
-            last = i == self.depth - 1
-            block = JointBlock(self.heads, self.qk_norm, last, self.dtype, name=f"block_{i}")
+            last, dual = i == self.depth - 1, i in self.dual
+            block = JointBlock(self.heads, self.qk_norm, last, dual, self.dtype, name=f"block_{i}")
             y, words = block(y, words, condition)
         scale, shift = modulation(condition, 2, self.dtype, "modulation_out")
         y = modulate(y, scale, shift, self.dtype)

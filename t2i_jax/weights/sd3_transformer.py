@@ -15,7 +15,13 @@ _SIZES = {
 }
 # Sizes of the inputs, which our layers take from their first input
 _INPUTS = ("in_channels", "joint_attention_dim", "pooled_projection_dim")
-_CHECKED = ("sample_size", "qk_norm", "out_channels", "caption_projection_dim")
+_CHECKED = (
+    "sample_size",
+    "dual_attention_layers",
+    "qk_norm",
+    "out_channels",
+    "caption_projection_dim",
+)
 _OUTSIDE = mmdit.OUTSIDE | {"patch_in": "pos_embed.proj"}
 _BLOCKS = {"block": ("transformer_blocks", mmdit.JOINT_BLOCK)}
 
@@ -23,11 +29,9 @@ _BLOCKS = {"block": ("transformer_blocks", mmdit.JOINT_BLOCK)}
 def fields(config: Mapping) -> dict:
     """Return the fields of `t2i_jax.models.sd3_transformer.SD3Transformer` from a config.json.
 
-    Raises ValueError for an architecture that SD3Transformer does not compute, such as the second
-    attention of Stable Diffusion 3.5 medium.
+    Raises ValueError for an architecture that SD3Transformer does not compute.
     """
-    config = {name: list(v) if isinstance(v, tuple) else v for name, v in config.items()}
-    ours = read_fields(config, _SIZES, {"dual_attention_layers": ([], [])}, (*_INPUTS, *_CHECKED))
+    ours = read_fields(config, _SIZES, {}, (*_INPUTS, *_CHECKED))
     width, channels = ours["heads"] * ours["head_dim"], config.get("in_channels", 16)
     computed = {
         "qk_norm": (None, "rms_norm"),
@@ -40,9 +44,12 @@ def fields(config: Mapping) -> dict:
             raise ValueError(
                 f"config.json has {name} {value!r}; supported is {' or '.join(map(repr, values))}"
             )
+    if not ours["max_grid"]:
+        raise ValueError("config.json has no pos_embed_max_size; a table of positions is supported")
     return {
         **ours,
         "qk_norm": config.get("qk_norm") is not None,
+        "dual": tuple(config.get("dual_attention_layers") or ()),
         "grid": config.get("sample_size", 128) // ours["patch"],
     }
 

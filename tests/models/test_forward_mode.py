@@ -100,7 +100,7 @@ NETWORKS = {
     ),
     "t5": (T5Encoder(8, 1, 2, 6, head_dim=4, vocab_size=7), (TOKENS, MASK)),
     "sd3_transformer": (
-        SD3Transformer(2, 2, True, head_dim=4, max_grid=4),
+        SD3Transformer(2, 2, True, (0,), head_dim=4, max_grid=4),
         (PICTURES, TIME, TEXT),
     ),
     "flux_transformer": (

@@ -29,14 +29,19 @@ def _params(net, inputs):
 
 
 @pytest.mark.parametrize(
-    ("variant", "count"), [("SD3-medium", 2_028_328_000), ("SD3.5-large", 8_056_627_520)]
+    ("variant", "count"),
+    [
+        ("SD3-medium", 2_028_328_000),
+        ("SD3.5-medium", 2_243_171_520),
+        ("SD3.5-large", 8_056_627_520),
+    ],
 )
 def test_parameter_count(variant, count):
     """As the PyTorch originals count them: the table of positions is a buffer there."""
     net = SD3Transformer(**VARIANTS[variant])
     inputs = jax.eval_shape(lambda: _inputs(channels=16, words=4096, pooled=2048, batch=1))
     params = jax.eval_shape(net.init, jax.random.key(0), *inputs)["params"]
-    assert params.pop("positions").shape == (1, 192**2, net.heads * 64)
+    assert params.pop("positions").shape == (1, net.max_grid**2, net.heads * 64)
     assert sum(int(np.prod(a.shape)) for a in jax.tree.leaves(params)) == count
 
 

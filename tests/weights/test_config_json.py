@@ -19,6 +19,7 @@ def test_published_fields():
         "grid": 64,
         "max_grid": 192,
         "qk_norm": False,
+        "dual": (),
     }
     assert flux_transformer.fields({"guidance_embeds": True, "axes_dims_rope": [16, 56, 56]}) == {
         "guidance": True,
@@ -35,10 +36,10 @@ def test_published_fields():
         (t5, {**T5, "feed_forward_proj": "relu"}, "feed_forward_proj 'relu'.*'gated-gelu'"),
         (t5, {"model_type": "t5"}, "feed_forward_proj 'relu'"),
         (t5, {**T5, "model_type": "umt5"}, "model_type 'umt5'.*'t5'"),
-        (sd3_transformer, {**SD3, "dual_attention_layers": [0]}, r"dual_attention_layers \[0\]"),
         (sd3_transformer, {**SD3, "qk_norm": "layer_norm"}, "qk_norm 'layer_norm'.*'rms_norm'"),
         (sd3_transformer, {**SD3, "out_channels": 32}, "out_channels 32.* 16"),
         (sd3_transformer, {**SD3, "caption_projection_dim": 9}, "caption_projection_dim 9.* 1536"),
+        (sd3_transformer, {**SD3, "pos_embed_max_size": None}, "no pos_embed_max_size"),
         (sd3_transformer, {**SD3, "quantization_config": 1}, "quantization_config 1"),
         (flux_transformer, {"in_channels": 384, "out_channels": 64}, "out_channels 64"),
         (flux_transformer, {"in_channels": 6}, "in_channels 6: .* multiple of 4"),
