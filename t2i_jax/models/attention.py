@@ -18,6 +18,7 @@ def attend(
     k: Float[AnyArray, "B K kv_heads D"],
     v: Float[AnyArray, "B K kv_heads D"],
     mask: Mask | None = None,
+    bias: Float[AnyArray, "#B heads Q K"] | None = None,
 ) -> Float[Array, "B Q heads D"]:
     """Return the attention of queries q over keys k and values v; the softmax is in float32.
 
@@ -25,12 +26,15 @@ def attend(
     heads of q.
     mask: True where a query may use a key: one row per example, with the keys that may be used in
         front, or one row per query. The output of a query that may use none is zero.
+    bias: added to the logits. Raises ValueError if heads of q share their keys.
 
     The kernels of models/fused_attention.py compute it where they apply.
     """
-    if kernel := find_kernel(q, k, mask):
+    if bias is None and (kernel := find_kernel(q, k, mask)):
         return kernel(q, k, v, mask)
     groups = q.shape[2] // k.shape[2]
+    if bias is not None and groups > 1:
+        raise ValueError(f"a bias needs keys for each head: {q.shape[2]} heads, {k.shape[2]} of k")
     if groups > 1:  # heads that share their keys become additional queries of one head
         batch, queries, heads, width = q.shape
         q = (
@@ -46,6 +50,7 @@ def attend(
     logits = jnp.einsum(
         "bhqd,bhkd->bhqk", q * q.shape[-1] ** -0.5, k, preferred_element_type=jnp.float32
     )
+    logits = logits if bias is None else logits + bias
     allowed = True if mask is None else mask[:, None, None, :] if mask.ndim == 2 else mask
     logits = jnp.where(allowed, logits, -1e30)
     weights = jnp.where(

@@ -106,3 +106,17 @@ def test_layer_norm():
     y = np.asarray(layer_norm(x))
     np.testing.assert_allclose(y.mean(-1), 0, atol=1e-5)
     np.testing.assert_allclose(y.std(-1), 1, rtol=1e-4)
+
+
+def test_a_bias_is_added_to_the_logits():
+    r = np.random.default_rng(0)
+    q, k, v = (jnp.asarray(r.normal(size=(2, 5, 3, 4)), jnp.float32) for _ in range(3))
+    bias = jnp.asarray(r.normal(size=(1, 3, 5, 5)), jnp.float32)
+    mask = np.arange(5) < np.array([[5], [3]])
+    logits = jnp.einsum("bqhd,bkhd->bhqk", q, k) / 2 + bias
+    weights = jax.nn.softmax(jnp.where(mask[:, None, None], logits, -jnp.inf), -1)
+    np.testing.assert_allclose(
+        attend(q, k, v, mask, bias), jnp.einsum("bhqk,bkhd->bqhd", weights, v), atol=1e-5
+    )
+    with pytest.raises(ValueError, match="a bias needs keys for each head: 3 heads, 1 of k"):
+        attend(q, k[:, :, :1], v[:, :, :1], bias=bias)

@@ -11,10 +11,13 @@ from t2i_jax.models.bert import Bert
 from t2i_jax.models.clip import CLIP
 from t2i_jax.models.dit import DiT
 from t2i_jax.models.efficientnet_lite import EfficientNetLite
+from t2i_jax.models.flux_transformer import FluxTransformer
 from t2i_jax.models.layers import matmul
 from t2i_jax.models.masked_transformer import MaskedTransformer
 from t2i_jax.models.next_scale import NextScale
 from t2i_jax.models.patch_discriminator import PatchDiscriminator
+from t2i_jax.models.sd3_transformer import SD3Transformer
+from t2i_jax.models.t5 import T5Encoder
 from t2i_jax.models.transformer import PrefixDecoder
 from t2i_jax.models.unet import UNet
 from t2i_jax.models.word_decoder import WordDecoder
@@ -94,6 +97,15 @@ NETWORKS = {
             dict(vocab_size=7, length=4, end=6, **TOWER),
         ),
         (PICTURES, TOKENS),
+    ),
+    "t5": (T5Encoder(8, 1, 2, 6, head_dim=4, vocab_size=7), (TOKENS, MASK)),
+    "sd3_transformer": (
+        SD3Transformer(2, 2, True, (0,), head_dim=4, max_grid=4),
+        (PICTURES, TIME, TEXT),
+    ),
+    "flux_transformer": (
+        FluxTransformer(True, 1, 1, 2, (2, 2, 4)),
+        (PICTURES, TIME, TEXT._replace(vector=normal(2, 1))),
     ),
     "efficientnet_lite": (EfficientNetLite(STAGES, classes=2), (PICTURES,)),
     "text_transformer": (TextTransformer(7, **TRANSFORMER, window=1), (TOKENS, MASK)),
