@@ -70,11 +70,9 @@ def theirs(config, steps, keys, monkeypatch, mu=None, sigmas=None, **options):
         scheduler.set_timesteps(sigmas=sigmas, **extra)
     if hasattr(scheduler, "set_begin_index"):
         scheduler.set_begin_index(0)  # it cannot tell where it is by a timestep that occurs twice
-    if config.get("use_exponential_sigmas") or config.get("use_beta_sigmas"):
-        # Timestep 999 is 998.9999997 there, and classes that truncate it make it 998.
-        scheduler.timesteps = torch.where(
-            scheduler.timesteps == 998, scheduler.timesteps + 1, scheduler.timesteps
-        )
+    if scheduler.timesteps[0] == 998:
+        # It is 998.9999997 there, which classes that truncate timesteps make 998.
+        scheduler.timesteps[0] = 999
     x = torch.from_numpy(NOISE) * getattr(scheduler, "init_noise_sigma", 1.0)
     with torch.no_grad():
         for timestep in scheduler.timesteps:

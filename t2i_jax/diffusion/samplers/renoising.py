@@ -110,7 +110,7 @@ def tcd(
             # The small number absorbs rounding where the timestep is a whole number.
             timestep = jnp.floor((1.0 - gamma) * (timesteps * after - 1.0) + 1e-3)
             between = schedule((timestep + 1.0) / timesteps)
-        kept = there.alpha * between.sigma / between.alpha
+        kept = there.alpha / between.alpha * between.sigma
         return kept, jnp.sqrt(jnp.maximum(there.sigma**2 - kept**2, 0.0))
 
     return _renoise(predict, x, times, schedule, need_keys(keys), share)
