@@ -51,3 +51,61 @@ def scale_at(
     This is the guidance interval of arXiv 2404.07724, in our times instead of its noise levels.
     """
     return jnp.where((low <= t) & (t <= high), scale, 1.0)
+
+
+def projected(
+    cond: Float[Array, "B *rest"],
+    difference: Float[Array, "B *rest"],
+    scale: Numbers,
+    parallel: Numbers = 0.0,
+    limit: Numbers = jnp.inf,
+) -> Float[Array, "B *rest"]:
+    """Return cond + (scale - 1) * update: adaptive projected guidance (arXiv 2410.02416).
+
+    The update is `difference`, shortened, without most of what is parallel to `cond`: that part
+    saturates colours. With the default of the paper, `parallel` 0, none of it is left; with 1 and
+    no limit this is `guided`.
+
+    cond: the prediction of x0 with the condition.
+    difference: cond - uncond. With momentum b (section 4 of the paper; negative), it is
+        cond - uncond + b times the difference of the step before.
+    parallel: eta, the weight of the part that is parallel to `cond`.
+    limit: r, the largest norm of the difference of an example.
+    scale, parallel, limit: numbers, or arrays that broadcast against `cond`.
+    """
+    axes = tuple(range(1, cond.ndim))
+    norm = jnp.sqrt(jnp.sum(difference**2, axes, keepdims=True))
+    difference = difference * jnp.minimum(1.0, limit / jnp.maximum(norm, 1e-12))
+    along = _share(difference, cond) * cond
+    return cond + (scale - 1.0) * (difference - along + parallel * along)
+
+
+def zero_star(
+    cond: Float[Array, "B *rest"], uncond: Float[Array, "B *rest"], scale: Numbers
+) -> Float[Array, "B *rest"]:
+    """Return `guided` with the unconditional prediction at its best length (CFG-Zero*).
+
+    `uncond` is multiplied, for each example, by the number that brings it nearest to `cond`
+    (arXiv 2503.18886, equation 11). The predictions are velocities of a rectified flow.
+    """
+    return guided(cond, _share(cond, uncond) * uncond, scale)
+
+
+def zero_before(
+    prediction: Float[Array, "B *rest"], t: Numbers, first: Numbers = 1.0
+) -> Float[Array, "B *rest"]:
+    """Return 0 where t > first, and `prediction` elsewhere: the zero-init of CFG-Zero*.
+
+    A velocity of 0 leaves x as it is. Early in training and early in sampling that is nearer to the
+    truth than the network is (arXiv 2503.18886, section 4.2).
+
+    first: the time of the first step that is made: times[K] for K steps without a move.
+    """
+    return jnp.where(jnp.asarray(t) > first, 0.0, prediction)
+
+
+def _share(a, b):
+    """Return <a, b> / <b, b> of each example, [B, 1, ...]: the part of `a` along `b`."""
+    axes = tuple(range(1, a.ndim))
+    product, square = jnp.sum(a * b, axes, keepdims=True), jnp.sum(b * b, axes, keepdims=True)
+    return product / jnp.maximum(square, 1e-12)

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from t2i_jax.core.types import AnyArray
-from t2i_jax.diffusion.schedules import MIN_DIVISOR, Coefficients, log_snr
+from t2i_jax.diffusion.schedules import Coefficients, log_snr
 
 KINDS = ("x0", "noise", "velocity")
 # = 1 / 0.05²: velocity weighting of an x0 prediction stops growing below sigma = 0.05.
@@ -39,7 +39,7 @@ def to_x0(
 ) -> Float[AnyArray, "*shape"]:
     """Return x0 from a prediction of `kind` at x_t.
 
-    From the noise it divides by alpha, which is raised to MIN_DIVISOR.
+    From the noise it divides by alpha, which is raised to `c.least`.
     """
     if kind == "x0":
         return prediction
@@ -55,7 +55,7 @@ def to_noise(
 ) -> Float[AnyArray, "*shape"]:
     """Return the noise from a prediction of `kind` at x_t.
 
-    From x0 it divides by sigma, which is raised to MIN_DIVISOR.
+    From x0 it divides by sigma, which is raised to `c.least`.
     """
     if kind == "noise":
         return prediction
@@ -115,10 +115,10 @@ def _combination(kind: str, c: Coefficients):
 
 
 def _determinant(kind: str, c: Coefficients):
-    """Return alpha b - sigma a of that kind, with an absolute value of at least MIN_DIVISOR."""
+    """Return alpha b - sigma a of that kind, with an absolute value of at least `c.least`."""
     kinds = {
-        "x0": -jnp.maximum(c.sigma, MIN_DIVISOR),
-        "noise": jnp.maximum(c.alpha, MIN_DIVISOR),
+        "x0": -jnp.maximum(c.sigma, c.least),
+        "noise": jnp.maximum(c.alpha, c.least),
         "velocity": jnp.ones_like(c.alpha),
     }
     return _of_kind(kinds, kind)

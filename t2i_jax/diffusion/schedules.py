@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from t2i_jax.core.types import Number
+from t2i_jax.core.types import Number, Numbers
 
-MIN_DIVISOR = 1e-3  # an alpha or sigma that divides something is not smaller than this
+MIN_DIVISOR = 1e-3  # Coefficients.least of schedules that reach alpha = 0
 
 
 class Coefficients(NamedTuple):
@@ -26,12 +26,15 @@ class Coefficients(NamedTuple):
     The velocity is therefore dx_t/dt up to a positive factor, which is 1 for rectified flow. There
     it is noise - x0; where alpha² + sigma² = 1 it is alpha noise - sigma x0 (arXiv 2202.00512,
     appendix D). x0 and the noise follow from x_t and the velocity without a division, at every t.
+
+    least: an alpha or sigma that divides something is raised to this number.
     """
 
     alpha: Float[Array, "..."]
     sigma: Float[Array, "..."]
     velocity_x0: Float[Array, "..."]
     velocity_noise: Float[Array, "..."]
+    least: Numbers = MIN_DIVISOR
 
 
 Schedule = Callable[[Array], Coefficients]
@@ -51,7 +54,7 @@ def cosine(t: Float[Array, "*shape"]) -> Coefficients:
     Source: arXiv 2102.09672, equation 17, with s = 0.
     """
     # The cosine is written as a sine, so that alpha(1) is exactly 0.
-    return _variance_preserving(jnp.sin(jnp.pi / 2 * (1.0 - t)), jnp.sin(jnp.pi / 2 * t))
+    return variance_preserving(jnp.sin(jnp.pi / 2 * (1.0 - t)), jnp.sin(jnp.pi / 2 * t))
 
 
 def linear_beta(t: Float[Array, "*shape"]) -> Coefficients:
@@ -60,10 +63,13 @@ def linear_beta(t: Float[Array, "*shape"]) -> Coefficients:
     alpha(1) is 0.0066, not 0. Source: arXiv 2011.13456, equation 33.
     """
     log_alpha = -0.25 * t**2 * (20.0 - 0.1) - 0.5 * t * 0.1
-    return _variance_preserving(jnp.exp(log_alpha), jnp.sqrt(-jnp.expm1(2.0 * log_alpha)))
+    return variance_preserving(jnp.exp(log_alpha), jnp.sqrt(-jnp.expm1(2.0 * log_alpha)))
 
 
-def _variance_preserving(alpha, sigma) -> Coefficients:
+def variance_preserving(
+    alpha: Float[Array, "*shape"], sigma: Float[Array, "*shape"]
+) -> Coefficients:
+    """Return the coefficients of a schedule where alpha² + sigma² = 1."""
     return Coefficients(alpha, sigma, -sigma, alpha)
 
 
@@ -78,11 +84,9 @@ def make_schedule(name: str) -> Schedule:
 def log_snr(c: Coefficients) -> Float[Array, "..."]:
     """Return log(alpha² / sigma²), of the shape of the times.
 
-    alpha and sigma are raised to MIN_DIVISOR, so that the result stays within about ±13.8.
+    alpha and sigma are raised to `c.least`. With MIN_DIVISOR the result stays within about ±13.8.
     """
-    return 2.0 * (
-        jnp.log(jnp.maximum(c.alpha, MIN_DIVISOR)) - jnp.log(jnp.maximum(c.sigma, MIN_DIVISOR))
-    )
+    return 2.0 * (jnp.log(jnp.maximum(c.alpha, c.least)) - jnp.log(jnp.maximum(c.sigma, c.least)))
 
 
 def shift(t: Float[Array, "*shape"], factor: Number) -> Float[Array, "*shape"]:

@@ -4,7 +4,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from t2i_jax.diffusion.guidance import combine, guided, scale_at
+from t2i_jax.diffusion.guidance import (
+    combine,
+    guided,
+    projected,
+    scale_at,
+    zero_before,
+    zero_star,
+)
 
 COND, UNCOND = jnp.asarray(np.random.default_rng(0).normal(size=(2, 3, 4, 4, 2)), jnp.float32)
 
@@ -55,3 +62,45 @@ def test_nothing_recompiles():
 
     compiled(1.0, 0.0, 0.0, 1.0), compiled(7.5, 0.7, 0.3, 0.4)
     assert len(traces) == 1
+
+
+def _norms(x):
+    return jnp.sqrt((x**2).sum((1, 2, 3)))
+
+
+def test_projected():
+    difference = COND - UNCOND
+    np.testing.assert_allclose(
+        projected(COND, difference, 3.0, 1.0), guided(COND, UNCOND, 3.0), atol=1e-5
+    )
+    np.testing.assert_array_equal(projected(COND, difference, 1.0), COND)
+    update = projected(COND, difference, 2.0) - COND
+    np.testing.assert_allclose((update * COND).sum((1, 2, 3)), 0.0, atol=1e-4)
+    # A difference along `cond` alone is dropped; one across it is kept.
+    np.testing.assert_allclose(projected(COND, 0.5 * COND, 4.0), COND, atol=1e-5)
+    np.testing.assert_allclose(projected(COND, update, 4.0), COND + 3 * update, atol=1e-5)
+    # The limit shortens what is longer.
+    short = projected(COND, difference, 2.0, 1.0, 0.5) - COND
+    np.testing.assert_allclose(_norms(short), 0.5, rtol=1e-4)
+    np.testing.assert_allclose(
+        projected(COND, difference, 2.0, 1.0, 1e3), guided(COND, UNCOND, 2.0), atol=1e-5
+    )
+    np.testing.assert_array_equal(projected(COND, 0 * COND, 3.0), COND)
+
+
+def test_zero_star():
+    # The length of the unconditional prediction does not matter, only its direction.
+    once = zero_star(COND, UNCOND, 3.0)
+    np.testing.assert_allclose(zero_star(COND, 7.0 * UNCOND, 3.0), once, atol=1e-5)
+    np.testing.assert_array_equal(zero_star(COND, UNCOND, 1.0), COND)
+    np.testing.assert_allclose(zero_star(COND, 0.2 * COND, 5.0), COND, atol=1e-5)
+    # At scale 0 what is left of `cond` is the multiple of `uncond` that is nearest to it.
+    rest = COND - zero_star(COND, UNCOND, 0.0)
+    np.testing.assert_allclose((rest * UNCOND).sum((1, 2, 3)), 0.0, atol=1e-4)
+    assert jnp.isfinite(zero_star(COND, 0 * UNCOND, 3.0)).all()
+
+
+def test_zero_before():
+    np.testing.assert_array_equal(zero_before(COND, 0.9, 0.8), 0 * COND)
+    for arguments in ((0.8, 0.8), (0.1, 0.8), (1.0,)):
+        np.testing.assert_array_equal(zero_before(COND, *arguments), COND)
