@@ -28,7 +28,6 @@ SETTINGS = {
     "train.save_every": 20,
     "train.eval_every": 20,
     "evaluate.num": 4,
-    "optim.name": "adamw",
 }
 DROPOUT = {"shapes": {"model.dropout": 0.1}, "shapes_diffusion": {"model.dropout": 0.1}}
 LIMIT = 1e-5

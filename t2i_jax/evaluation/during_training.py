@@ -14,7 +14,7 @@ from t2i_jax.evaluation.draw import for_display, is_conditional, make_pictures
 from t2i_jax.evaluation.measure import collect
 from t2i_jax.metrics import alignment, captioning, classification, diversity, fidelity
 from t2i_jax.pipeline import Pipeline
-from t2i_jax.training.loop import Evaluators
+from t2i_jax.training.session import Evaluators
 
 
 def show_examples(pipe: Pipeline, training: Source, validation: Source) -> Image.Image:

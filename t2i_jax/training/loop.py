@@ -4,66 +4,28 @@ import contextlib
 import functools
 import json
 import math
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from pathlib import Path
-from typing import Any, NamedTuple, cast
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from PIL import Image
 
 from t2i_jax.core import hosts
-from t2i_jax.core.family import Frozen, Variables
-from t2i_jax.core.source import Source
 from t2i_jax.data import loader
 from t2i_jax.pipeline import Pipeline
 from t2i_jax.runs import checkpoint
 from t2i_jax.runs.frozen import tree_hash
-from t2i_jax.runs.prepare import Prepared, Split, prepare_run
+from t2i_jax.runs.prepare import Prepared, prepare_run
 from t2i_jax.training import parallel
+from t2i_jax.training.assess import assess, due
 from t2i_jax.training.needs import report_needs
-from t2i_jax.training.programs import Programs, compile_step, make_programs
+from t2i_jax.training.programs import compile_step, make_programs
+from t2i_jax.training.session import NO_EVALUATORS, Evaluators, Session
 from t2i_jax.training.spikes import Spike, go_back, total_loss
 from t2i_jax.training.start import Begun, begin, check_trainable, report_data, report_model
-from t2i_jax.training.stopping import Stopped, catch_signals, end_early
+from t2i_jax.training.stopping import Stopped, catch_signals
 from t2i_jax.training.watchdog import Watchdog
 from t2i_jax.training.writers import NoWriters, Writers
-
-
-class Evaluators(NamedTuple):
-    """What the loop calls while it trains (evaluation/during_training.py).
-
-    grid: (pipeline, training, validation) -> a contact sheet of examples, every `train.eval_every`
-        steps; None for no sheet.
-    score: (pipeline, validation) -> {"score/NAME": number}, every `train.score_every` steps; None
-        for none.
-    """
-
-    grid: Callable[[Pipeline, Source, Source], Image.Image] | None = None
-    score: Callable[[Pipeline, Source], dict[str, float]] | None = None
-
-
-NO_EVALUATORS = Evaluators()
-
-
-class Session(NamedTuple):
-    """One call of `train`: what it prepared, compiled and opened."""
-
-    prepared: Prepared
-    place: parallel.Parallel
-    evaluators: Evaluators
-    programs: Programs
-    manager: Any
-    writers: Writers | NoWriters
-    watchdog: Watchdog
-
-    def pipeline(self, ema, weights: str = "") -> Pipeline:
-        """Return a pipeline of averaged weights."""
-        p = self.prepared
-        frozen = jax.tree.map(jnp.asarray, p.frozen_for_drawing)  # sent to the device once
-        variables = Variables(ema["params"], ema["extra"], cast(Frozen, frozen))
-        return Pipeline(p.config, p.family, variables, p.tokenizer, weights)
 
 
 def train(config, workdir, evaluators: Evaluators = NO_EVALUATORS) -> Pipeline:
@@ -209,38 +171,6 @@ def leave(session: Session, number: int, stop: list[str]) -> None:
     raise Stopped.by(stop[0], saved)
 
 
-def due(number: int, every) -> tuple[bool, bool]:
-    """Return whether step `number` is evaluated, and whether it is scored.
-
-    every: `config.train`.
-    """
-    last = number == every.steps
-    evaluating, scoring = (
-        bool(often) and (number % often == 0 or last)
-        for often in (every.eval_every, every.score_every)
-    )
-    return evaluating, scoring
-
-
-def assess(session: Session, current, frozen, number: int, stop: list[str]) -> None:
-    """Evaluate and score step `number`, as far as either is due, and note it in its checkpoint.
-
-    A signal ends this early; the run does it again when it goes on.
-    """
-    evaluating, scoring = due(number, session.prepared.config.train)
-    if not (evaluating or scoring):
-        return
-    used = session.place.take(current).ema, session.place.take(frozen)
-    ema, frozen_here = hosts.local_copy(jax.block_until_ready(used))
-    if hosts.is_first() and not stop:
-        watched = session.watchdog.inside(f"the evaluation of step {number}")
-        with session.writers.paused(), watched, end_early():
-            loss = evaluate(session, ema, frozen_here, number) if evaluating else None
-            if scoring:
-                score(session, ema, number)
-            checkpoint.mark_evaluated(session.manager, number, loss)
-
-
 def read_batches(session: Session, begun: Begun) -> Generator:
     """Yield the batches of the steps after `begun`, on the devices."""
     config, (source, columns) = session.prepared.config, session.prepared.training
@@ -258,55 +188,6 @@ def read_batches(session: Session, begun: Begun) -> Generator:
     )
     with contextlib.closing(batches):  # an error elsewhere ends the reading too
         yield from loader.prefetch(batches, session.place.put_batch)
-
-
-def evaluate(session: Session, ema, frozen, number: int) -> float | None:
-    """Write the validation losses and a contact sheet.
-
-    frozen: what training uses, on the devices.
-    Returns the loss that ranks checkpoints, or None where a lower loss is not a better model.
-    """
-    p, writers = session.prepared, session.writers
-    losses = validate(session.programs.measure, ema, frozen, p.validation, p.config)
-    writers.write(number, losses)
-    if session.evaluators.grid:
-        page = session.evaluators.grid(
-            session.pipeline(ema), p.training.source, p.validation.source
-        )
-        path = p.workdir / "grids" / f"{number:07d}.png"
-        path.parent.mkdir(exist_ok=True)
-        page.save(path)
-        writers.image("samples", number, np.asarray(page))
-    if not p.family.lower_loss_is_better:
-        return None
-    return sum(value for name, value in losses.items() if name.endswith("/loss"))
-
-
-def score(session: Session, ema, number: int) -> None:
-    """Write the scores of `Evaluators.score`."""
-    if not session.evaluators.score:
-        return
-    scores = session.evaluators.score(session.pipeline(ema), session.prepared.validation.source)
-    if scores:
-        session.writers.write(number, scores)
-        session.writers.warn(number, session.prepared.family.warn(scores))
-
-
-def validate(measure: Callable, ema, frozen, split: Split, config) -> dict[str, float]:
-    """Return the mean losses of the averaged weights over the first validation examples.
-
-    The noise is the same every time.
-    """
-    count = min(len(split.source.captions), config.train.validation_examples)
-    size, sums, rng = config.train.batch_size, {}, jax.random.key(0)
-    for first in range(0, count, size):
-        index = np.arange(first, first + size)
-        batch = loader.make_batch(split.source, split.columns, np.minimum(index, count - 1))
-        weight = (index < count).astype(np.float32)
-        found = measure(ema, frozen, batch, jax.random.fold_in(rng, first), weight)
-        for name, value in found.items():
-            sums[name] = sums.get(name, 0.0) + float(value)
-    return {f"validation/{name}": value / count for name, value in sums.items()}
 
 
 def finite(pending: list[dict], number: int, manager) -> list[dict]:
