@@ -11,6 +11,9 @@ The networks are those of vqgan.py. With published weights:
     mean, logvar = net.apply(variables, pictures, method=AutoencoderKL.encode)
     latents = net.scale(mean)  # what a diffusion model learns; 1/8 of the pictures' sides
     pictures = net.apply(variables, net.unscale(latents), method=AutoencoderKL.decode)
+
+`arrays.read` also takes the `diffusion_flax_model.msgpack` of diffusers' former FlaxAutoencoderKL,
+such as that of pcuenq/sd-vae-ft-mse-flax.
 """
 
 from typing import Any

@@ -10,7 +10,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from t2i_jax.weights import torch_file
+from t2i_jax.weights import flax_file, torch_file
 
 
 class NamedArrays(dict[str, np.ndarray]):
@@ -32,7 +32,8 @@ class NamedArrays(dict[str, np.ndarray]):
 
 
 def read(path: str | Path) -> NamedArrays:
-    """Read the arrays of a `.safetensors` file, or of one of torch.save (`.pth`, `.pt`, `.bin`).
+    """Read the arrays of a `.safetensors` file, of one of torch.save (`.pth`, `.pt`, `.bin`), or of
+    one of diffusers' former Flax models (`.msgpack`).
 
     Raises FileNotFoundError if there is no such file. The message says no more, because only the
     caller knows what the file should be. Raises ValueError for a damaged file.
@@ -41,7 +42,8 @@ def read(path: str | Path) -> NamedArrays:
     if not file.is_file():
         raise FileNotFoundError(f"no file {file}")
     try:
-        arrays = load_file(file) if file.suffix == ".safetensors" else torch_file.load(file)
+        readers = {".safetensors": load_file, ".msgpack": flax_file.load}
+        arrays = readers.get(file.suffix, torch_file.load)(file)
         return NamedArrays(arrays, str(file))
     except SafetensorError as error:
         raise ValueError(f"{file} is damaged: {error}") from None
