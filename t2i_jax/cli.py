@@ -10,6 +10,7 @@
   python main.py evaluate --config=configs/shapes.py
   python main.py compare  runs/shapes runs/shapes_diffusion --out=comparison
   python main.py compare  configs/shapes.py configs/shapes_diffusion.py --minutes=3
+  python main.py convert  --from=stable-diffusion-v1-5 --workdir=runs/sd
   python main.py prepare  --data=emoji
   python main.py prepare  --weights=efficientnet_lite0
 
@@ -141,6 +142,13 @@ def add_training(command) -> None:
     sub.add_argument("--coordinator", metavar="HOST:PORT", help=help)
     sub.add_argument("--processes", type=int, help="how many there are")
     sub.add_argument("--process_id", type=int, help="which of them this is, from 0")
+    sub = command("convert", "make a run of a published Stable Diffusion, or the reverse")
+    add_run(sub)
+    what = sub.add_mutually_exclusive_group(required=True)
+    help = "a folder with a model_index.json: make the run --workdir of it"
+    what.add_argument("--from", dest="origin", metavar="FOLDER", help=help)
+    help = "write the run --workdir to this folder, for diffusers"
+    what.add_argument("--to", metavar="FOLDER", help=help)
 
 
 def add_abilities(command) -> None:

@@ -5,7 +5,7 @@ import functools
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,13 +18,14 @@ from t2i_jax.convert.load import find_importer
 from t2i_jax.core.arguments import MAX_NUM, MAX_SEED, texts, whole_number
 from t2i_jax.core.compile_cache import keep_compiled_programs
 from t2i_jax.core.family import Family, Variables, get_ability, parameter_shapes
-from t2i_jax.core.files import atomic_path, make_folder
+from t2i_jax.core.importer import Imported
 from t2i_jax.core.registry import did_you_mean, lookup
-from t2i_jax.core.trees import mismatches
+from t2i_jax.core.trees import mismatches, moved_to_device
 from t2i_jax.data.pictures import read_masks, read_picture
 from t2i_jax.data.provenance import with_metadata
 from t2i_jax.families.captioning import check_caption_settings
 from t2i_jax.families.load import load_family
+from t2i_jax.runs.drawn import Drawn, padded_size
 from t2i_jax.runs.drawn_picture import MAX_BATCH, read_drawn
 from t2i_jax.runs.frozen import tree_hash
 from t2i_jax.runs.prepare import resolve
@@ -41,30 +42,6 @@ from t2i_jax.text import tokenizer as tokenizers
 
 BATCH = MAX_BATCH  # examples computed at once
 MAX_STEPS = 1024  # of a way from one picture to another
-
-
-class Drawn(NamedTuple):
-    """Pictures (PIL, RGB) and the prompt of each.
-
-    Every picture's `info["t2i_jax"]` says how it was drawn.
-    """
-
-    images: list[Image.Image]
-    prompts: list[str]
-
-    def save(self, folder) -> list[Path]:
-        """Write 000.png, 001.png, ... with their metadata, and return the paths.
-
-        In a folder that has such files, the numbers go on after the highest.
-        """
-        make_folder(folder)
-        taken = [int(p.stem) for p in Path(folder).glob("*.png") if p.stem.isdecimal()]
-        first = max(taken, default=-1) + 1
-        paths = [Path(folder) / f"{first + i:03d}.png" for i in range(len(self.images))]
-        for path, image in zip(paths, self.images, strict=True):
-            with atomic_path(path) as part:
-                image.save(part)
-        return paths
 
 
 @dataclasses.dataclass(frozen=True)
@@ -210,8 +187,9 @@ class Pipeline:
 
         index: int [N]; each caption has the random key of its index.
         """
-        traced, static = self._split_static(self.settings(settings))
-        inputs = {"text": self._text(captions)}
+        settings = self.settings(settings)
+        traced, static = self._split_static(settings)
+        inputs = {"text": self._text(captions), **self._texts(settings, len(captions))}
         ability = get_ability(self.family, "sample")
         return np.asarray(
             run_ability(ability, self.variables, inputs, _keys(seed, index), traced, static)
@@ -310,6 +288,18 @@ class Pipeline:
         text, _ = tokenizers.encode(self.tokenizer, captions, self.config.text.length)
         return {self.config.text.encoder: text}
 
+    def _texts(self, settings: dict, count: int) -> dict:
+        """The settings that are captions, as inputs of `count` examples."""
+        null = self.variables.frozen["null_text"][self.config.text.encoder]
+        empty = {key: np.stack([null[key]] * count) for key in ("tokens", "mask")}
+        return {
+            name: self._text([settings[name]] * count)
+            if settings[name]
+            else {self.config.text.encoder: empty}
+            for name in self.family.texts
+            if name in settings
+        }
+
     def _read(self, images, purpose: str) -> np.ndarray:
         """Pictures as uint8 [N, R, R, 3]."""
         is_one = getattr(images, "ndim", 0) in (2, 3) or not isinstance(images, Iterable)
@@ -324,6 +314,7 @@ class Pipeline:
         """(settings that are traced, those that are compiled in)."""
         names = set(self.family.static)
         static = tuple((name, settings[name]) for name in sorted(names & settings.keys()))
+        names |= set(self.family.texts)
         return {name: value for name, value in settings.items() if name not in names}, static
 
     def _with_metadata(self, images: np.ndarray, notes: Sequence[dict]) -> list[Image.Image]:
@@ -343,17 +334,6 @@ def run_ability(ability, variables, inputs, keys, settings, static=()):
     return ability(variables, inputs, keys, **settings, **dict(static))
 
 
-def padded_size(count: int, batch: int) -> int:
-    """Return the size that `count` examples are padded to: 4, 16, 64, ..., and at most `batch`.
-
-    So another number of pictures seldom compiles another program.
-    """
-    size = 4
-    while size < count:
-        size *= 4
-    return min(batch, size)
-
-
 def _keys(seed: int, index: np.ndarray):
     key = jax.random.key(whole_number("seed", seed, 0, MAX_SEED))
     return jax.vmap(functools.partial(jax.random.fold_in, key))(jnp.asarray(index))
@@ -362,6 +342,7 @@ def _keys(seed: int, index: np.ndarray):
 def load(workdir, checkpoint: str | int = "last", overrides: Sequence[str] = ()) -> Pipeline:
     """Load the model of a run folder: `load("runs/shapes")("a large red circle").images[0]`.
 
+    workdir: the run folder, or the folder of a published pipeline (convert/diffusers.py).
     checkpoint: "last", "best" (lowest validation loss) or a step.
     overrides: ("sample.temperature=0.5", ...).
     Raises FileNotFoundError if the folder is not a run, has no such checkpoint, or needs published
@@ -369,6 +350,8 @@ def load(workdir, checkpoint: str | int = "last", overrides: Sequence[str] = ())
     for an override that can only be set in training.
     """
     if not is_run(workdir) and (importer := find_importer(workdir)):
+        if importer.read:
+            return _of_imported(importer.read(), texts("overrides", overrides))
         raise ValueError(
             f"{workdir} is {importer.what}: it draws nothing by itself, but a run can start from "
             f"it (--config.init_from={workdir})"
@@ -391,3 +374,16 @@ def load(workdir, checkpoint: str | int = "last", overrides: Sequence[str] = ())
     variables = variables._replace(frozen=jax.tree.map(jnp.asarray, frozen))
     weights = tree_hash(jax.tree.map(np.asarray, variables.params))
     return Pipeline(config, family, variables, tokenizer, weights)
+
+
+def _of_imported(model: Imported, overrides: Sequence[str]) -> Pipeline:
+    """Return the pipeline of a published model."""
+    keep_compiled_programs()
+    refuse_trained_settings(overrides)
+    config = model.config
+    configs.override(config, overrides)
+    weights = tree_hash(model.params)
+    frozen: Any = moved_to_device(model.frozen)
+    frozen = with_reranker(frozen, config, model.tokenizer)
+    variables = Variables(moved_to_device(model.params), {}, frozen)
+    return Pipeline(config, load_family(config), variables, model.tokenizer, weights)

@@ -125,6 +125,8 @@ class Family(NamedTuple):
         compiles nothing.
     static: names of settings that shape the computation (a number of steps, a sampler's name); a
         new value compiles anew.
+    texts: names of settings that are captions. The ability gets their tokens as inputs, in the form
+        of "text", instead of as settings.
     make_frozen: (source, read_run) -> frozen parts as numpy arrays. Called once, before training.
         source: the training data, for what is fitted to it. read_run: (run folder) -> the Variables
         of another run.
@@ -147,6 +149,7 @@ class Family(NamedTuple):
     abilities: Mapping[str, Ability]
     settings: Mapping[str, Mapping[str, Any]]
     static: Sequence[str] = ()
+    texts: Sequence[str] = ()
     make_frozen: Callable[[Source, Callable[[str], Variables]], Frozen] = no_frozen_parts
     frozen_depends_on: Sequence[str] = ()
     pretrained: Callable = lambda params: params

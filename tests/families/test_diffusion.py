@@ -96,6 +96,7 @@ def _trained():
 def _sample(family, params, keys, text, **settings):
     settings = {**family.settings["sample"], "steps": 4, **settings}
     static = {name: settings.pop(name) for name in family.static}
+    assert [settings.pop(name) for name in family.texts] == [""]
     function = jax.jit(functools.partial(family.abilities["sample"], **static))
     return function(Variables(params, {}, FROZEN), {"text": text}, keys, **settings)
 

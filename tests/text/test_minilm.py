@@ -251,6 +251,7 @@ def test_what_a_step_changes(frozen, smoke):
         return
     # A prompt has no features: BERT runs inside the sampler.
     settings, keys = dict(family.settings["sample"]), jax.random.split(jax.random.key(1), 8)
+    assert settings.pop("negative_prompt") == ""
     static = tuple((name, settings.pop(name)) for name in family.static)
     variables = Variables(current.params, current.extra, frozen_parts)
     sample = family.abilities["sample"]

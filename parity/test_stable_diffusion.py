@@ -1,0 +1,220 @@
+"""Whole pipelines of Stable Diffusion against diffusers', from the same weights and noise."""
+
+import jax
+import numpy as np
+import pytest
+import torch
+from diffusers import (
+    AutoencoderKL,
+    StableDiffusionPipeline,
+    UNet2DConditionModel,
+)
+from diffusers import schedulers as theirs
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+import t2i_jax
+from parity.agreement import random_model
+from parity.tiny_tokenizer import END, write_tokenizer
+from t2i_jax.pipeline import run_ability
+
+CAPTIONS = ["a large red circle above a small blue square", "", "two cafés, naïve art 🦊"]
+PROMPTS, NEGATIVE = ["a large red circle", "naïve blue art"], "small square"
+LENGTH, STEPS, GUIDANCE = 16, 6, 4.0
+UNET = dict(
+    # With 32 channels, norms would have groups of one channel, and remove the time.
+    block_out_channels=[64, 96],
+    down_block_types=["CrossAttnDownBlock2D", "DownBlock2D"],
+    up_block_types=["UpBlock2D", "CrossAttnUpBlock2D"],
+    layers_per_block=1,
+    cross_attention_dim=24,
+    attention_head_dim=4,
+    sample_size=16,
+)
+VAE = dict(
+    block_out_channels=(32, 64),
+    down_block_types=("DownEncoderBlock2D",) * 2,
+    up_block_types=("UpDecoderBlock2D",) * 2,
+    layers_per_block=1,
+    scaling_factor=0.3,
+)
+BETAS = dict(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012)
+SCHEDULERS = {
+    "PNDM": theirs.PNDMScheduler(**BETAS, skip_prk_steps=True, steps_offset=1),
+    "DDIM": theirs.DDIMScheduler(
+        **BETAS, clip_sample=False, set_alpha_to_one=False, steps_offset=1
+    ),
+    "Euler": theirs.EulerDiscreteScheduler(**BETAS),
+    "DPM++ 2M Karras": theirs.DPMSolverMultistepScheduler(**BETAS, use_karras_sigmas=True),
+}
+
+
+def text_encoder(folder, **fields):
+    """A tiny text encoder and its tokenizer, whose files are in the folder."""
+    vocab = write_tokenizer(folder, CAPTIONS)
+    config = CLIPTextConfig(
+        vocab_size=len(vocab),
+        eos_token_id=vocab[END],
+        bos_token_id=vocab[END] - 1,
+        hidden_size=24,
+        intermediate_size=40,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=LENGTH,
+        **fields,
+    )
+    tokenizer = CLIPTokenizer.from_pretrained(folder, model_max_length=LENGTH)
+    return random_model(CLIPTextModel, config), tokenizer
+
+
+def vae():
+    """A tiny autoencoder whose pictures are neither grey nor mostly black and white."""
+    model = random_model(AutoencoderKL, **VAE)
+    with torch.no_grad():
+        model.decoder.conv_out.weight.mul_(0.3)
+    return model
+
+
+def unet(**fields):
+    """A tiny U-Net whose prediction has about unit variance."""
+    model = random_model(UNet2DConditionModel, **{**UNET, **fields})
+    with torch.no_grad():
+        model.conv_out.weight.mul_(0.5)
+    return model
+
+
+def stable_diffusion(folder, pad=END, scheduler="PNDM", text=(), **fields):
+    encoder, tokenizer = text_encoder(folder, **dict(text))
+    tokenizer.pad_token = pad
+    return StableDiffusionPipeline(
+        vae=vae(),
+        text_encoder=encoder,
+        tokenizer=tokenizer,
+        unet=unet(**fields),
+        scheduler=SCHEDULERS[scheduler],
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+
+
+def noise_of(width, height):
+    return np.random.default_rng(0).normal(size=(2, height // 2, width // 2, 4)).astype(np.float32)
+
+
+def their_pictures(pipe, noise, negative=NEGATIVE, **settings):
+    pipe.set_progress_bar_config(disable=True)
+    latents = torch.tensor(noise).permute(0, 3, 1, 2)
+    negative = None if negative is None else [negative] * len(PROMPTS)
+    return pipe(
+        PROMPTS,
+        negative_prompt=negative,
+        latents=latents,
+        num_inference_steps=STEPS,
+        guidance_scale=GUIDANCE,
+        output_type="np",
+        **settings,
+    ).images
+
+
+def our_pictures(pipe, noise, **given):
+    given = {"steps": STEPS, "guidance": GUIDANCE, "negative_prompt": NEGATIVE, **given}
+    settings = pipe.settings(given)
+    traced, static = pipe._split_static(settings)
+    inputs = {"text": pipe._text(PROMPTS), "noise": noise, **pipe._texts(settings, len(PROMPTS))}
+    keys, sample = jax.random.split(jax.random.key(0), 2), pipe.family.abilities["sample"]
+    return np.asarray(run_ability(sample, pipe.variables, inputs, keys, traced, static))
+
+
+def check_pictures(found, expected, what):
+    """Check that pictures agree and are not trivial. found: uint8. expected: in [0, 1]."""
+    levels = np.round(255 * expected)
+    assert found.dtype == np.uint8 and found.shape == expected.shape
+    assert expected.std() > 0.1 and np.abs(expected[0] - expected[1]).mean() > 0.02, what
+    assert ((expected > 0.01) & (expected < 0.99)).mean() > 0.5, f"{what} is black and white"
+    difference = np.abs(found - levels)
+    print(f"{what}: difference of levels {difference.mean():.1e}, at most {difference.max():.0f}")
+    assert difference.mean() < 0.1, f"{what}: {difference.mean():.2f} levels"
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """(a tiny Stable Diffusion 1, its folder)"""
+    folder = tmp_path_factory.mktemp("sd1")
+    pipe = stable_diffusion(tmp_path_factory.mktemp("tokenizer"))
+    pipe.save_pretrained(folder)
+    return pipe, folder
+
+
+def test_stable_diffusion_1(saved):
+    pipe, folder = saved
+    ours, noise = t2i_jax.load(folder), noise_of(32, 32)
+    assert ours.settings({})["width"] == 32 and ours.settings({})["guidance"] == 7.5
+    expected = their_pictures(pipe, noise)
+    check_pictures(our_pictures(ours, noise), expected, "Stable Diffusion 1")
+    # The negative prompt, guidance and caption have their influence.
+    for change in ({"negative_prompt": ""}, {"guidance": 1.0}):
+        other = our_pictures(ours, noise, **change)
+        assert np.abs(other / 255.0 - expected).mean() > 2 / 255, change
+    check_pictures(
+        our_pictures(ours, noise, negative_prompt=""),
+        their_pictures(pipe, noise, negative=None),
+        "without a negative prompt",
+    )
+    noise = noise_of(40, 24)
+    check_pictures(
+        our_pictures(ours, noise, width=40, height=24),
+        their_pictures(pipe, noise, width=40, height=24),
+        "another size",
+    )
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+def test_schedulers(saved, scheduler, prediction, tmp_path):
+    if (scheduler, prediction) == ("PNDM", "v_prediction"):
+        return
+    pipe, folder = saved
+    own = SCHEDULERS[scheduler]
+    pipe.scheduler = type(own).from_config(own.config, prediction_type=prediction)
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for part in folder.iterdir():
+        if part.name != "scheduler":
+            (copy / part.name).symlink_to(part)
+    pipe.scheduler.save_pretrained(copy / "scheduler")
+    noise = noise_of(32, 32)
+    check_pictures(
+        our_pictures(t2i_jax.load(copy), noise),
+        their_pictures(pipe, noise),
+        f"{scheduler}, {prediction}",
+    )
+
+
+def test_stable_diffusion_2(tmp_path_factory):
+    """Linear projections, GELU, padding with token 0, velocity."""
+    pipe = stable_diffusion(
+        tmp_path_factory.mktemp("tokenizer"),
+        pad="!",
+        text={"hidden_act": "gelu"},
+        use_linear_projection=True,
+        attention_head_dim=[2, 4],
+    )
+    pipe.scheduler = theirs.DDIMScheduler(
+        **BETAS, clip_sample=False, steps_offset=1, prediction_type="v_prediction"
+    )
+    folder = tmp_path_factory.mktemp("sd2")
+    pipe.save_pretrained(folder)
+    noise = noise_of(32, 32)
+    ours = t2i_jax.load(folder)
+    assert ours.config.text.towers.text_encoder.pad == pipe.tokenizer.pad_token_id
+    check_pictures(our_pictures(ours, noise), their_pictures(pipe, noise), "Stable Diffusion 2")
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_files_of_half_precision_and_in_parts(saved, dtype, tmp_path):
+    half = StableDiffusionPipeline.from_pretrained(saved[1], torch_dtype=dtype)
+    half.save_pretrained(tmp_path, max_shard_size="200KB", variant="half")
+    assert len(list((tmp_path / "unet").glob("*.half-*.safetensors"))) > 2
+    noise = noise_of(32, 32)
+    expected = their_pictures(half.to(torch.float32), noise)
+    check_pictures(our_pictures(t2i_jax.load(tmp_path), noise), expected, str(dtype))
