@@ -1,20 +1,32 @@
 """Whole pipelines of Stable Diffusion against diffusers', from the same weights and noise."""
 
+import json
+
 import jax
 import numpy as np
 import pytest
 import torch
 from diffusers import (
     AutoencoderKL,
+    DiffusionPipeline,
     StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
 from diffusers import schedulers as theirs
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from safetensors.numpy import load_file
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+)
 
 import t2i_jax
 from parity.agreement import random_model
 from parity.tiny_tokenizer import END, write_tokenizer
+from t2i_jax.convert import diffusers_out
+from t2i_jax.core.importer import Imported
 from t2i_jax.pipeline import run_ability
 
 CAPTIONS = ["a large red circle above a small blue square", "", "two cafés, naïve art 🦊"]
@@ -37,6 +49,13 @@ VAE = dict(
     layers_per_block=1,
     scaling_factor=0.3,
 )
+TEXT = dict(
+    hidden_size=24,
+    intermediate_size=40,
+    num_hidden_layers=2,
+    num_attention_heads=2,
+    max_position_embeddings=LENGTH,
+)
 BETAS = dict(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012)
 SCHEDULERS = {
     "PNDM": theirs.PNDMScheduler(**BETAS, skip_prk_steps=True, steps_offset=1),
@@ -48,22 +67,18 @@ SCHEDULERS = {
 }
 
 
-def text_encoder(folder, **fields):
+def text_encoder(folder, kind=CLIPTextModel, **fields):
     """A tiny text encoder and its tokenizer, whose files are in the folder."""
-    vocab = write_tokenizer(folder, CAPTIONS)
+    stored = folder / "vocab.json"
+    vocab = json.loads(stored.read_text()) if stored.exists() else write_tokenizer(folder, CAPTIONS)
     config = CLIPTextConfig(
         vocab_size=len(vocab),
         eos_token_id=vocab[END],
         bos_token_id=vocab[END] - 1,
-        hidden_size=24,
-        intermediate_size=40,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        max_position_embeddings=LENGTH,
-        **fields,
+        **{**TEXT, **fields},
     )
     tokenizer = CLIPTokenizer.from_pretrained(folder, model_max_length=LENGTH)
-    return random_model(CLIPTextModel, config), tokenizer
+    return random_model(kind, config), tokenizer
 
 
 def vae():
@@ -145,7 +160,7 @@ def saved(tmp_path_factory):
     return pipe, folder
 
 
-def test_stable_diffusion_1(saved):
+def test_stable_diffusion_1(saved, tmp_path):
     pipe, folder = saved
     ours, noise = t2i_jax.load(folder), noise_of(32, 32)
     assert ours.settings({})["width"] == 32 and ours.settings({})["guidance"] == 7.5
@@ -160,12 +175,10 @@ def test_stable_diffusion_1(saved):
         their_pictures(pipe, noise, negative=None),
         "without a negative prompt",
     )
-    noise = noise_of(40, 24)
-    check_pictures(
-        our_pictures(ours, noise, width=40, height=24),
-        their_pictures(pipe, noise, width=40, height=24),
-        "another size",
-    )
+    noise, size = noise_of(40, 24), dict(width=40, height=24)
+    expected = their_pictures(pipe, noise, **size)
+    check_pictures(our_pictures(ours, noise, **size), expected, "another size")
+    check_written(ours, folder, tmp_path, noise, expected, size)
 
 
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
@@ -218,3 +231,65 @@ def test_files_of_half_precision_and_in_parts(saved, dtype, tmp_path):
     noise = noise_of(32, 32)
     expected = their_pictures(half.to(torch.float32), noise)
     check_pictures(our_pictures(t2i_jax.load(tmp_path), noise), expected, str(dtype))
+
+
+@pytest.mark.parametrize("zeros", [True, False])
+def test_stable_diffusion_xl(zeros, tmp_path_factory):
+    """Two text encoders, the hidden state before the last, the pooled text, and six numbers."""
+    folder = tmp_path_factory.mktemp("tokenizer")
+    first, tokenizer = text_encoder(folder)
+    wide = dict(hidden_size=32, projection_dim=20, hidden_act="gelu", num_hidden_layers=3)
+    second, tokenizer_2 = text_encoder(folder, CLIPTextModelWithProjection, **wide)
+    tokenizer_2.pad_token = "!"
+    net = unet(
+        cross_attention_dim=24 + 32,
+        use_linear_projection=True,
+        transformer_layers_per_block=[2, 1],
+        addition_embed_type="text_time",
+        addition_time_embed_dim=8,
+        projection_class_embeddings_input_dim=20 + 6 * 8,
+    )
+    pipe = StableDiffusionXLPipeline(
+        vae=vae(),
+        text_encoder=first,
+        text_encoder_2=second,
+        tokenizer=tokenizer,
+        tokenizer_2=tokenizer_2,
+        unet=net,
+        scheduler=SCHEDULERS["Euler"],
+        force_zeros_for_empty_prompt=zeros,
+        add_watermarker=False,
+    )
+    folder = tmp_path_factory.mktemp("sdxl")
+    pipe.save_pretrained(folder)
+    ours, noise = t2i_jax.load(folder), noise_of(40, 24)
+    size = dict(width=40, height=24)
+    expected = their_pictures(pipe, noise, **size)
+    check_pictures(our_pictures(ours, noise, **size), expected, "SDXL")
+    check_pictures(
+        our_pictures(ours, noise, negative_prompt="", **size),
+        their_pictures(pipe, noise, negative=None, **size),
+        f"SDXL without a negative prompt, zeros: {zeros}",
+    )
+    check_written(ours, folder, tmp_path_factory.mktemp("written"), noise, expected, size)
+
+
+def check_written(ours, folder, written, noise, expected, size):
+    """Check that diffusers loads what we write, and draws the same with the same arrays."""
+    model = Imported(ours.config, ours.variables.params, ours.variables.frozen, ours.tokenizer)
+    diffusers_out.write(model, written)
+    again = DiffusionPipeline.from_pretrained(written)
+    again.set_progress_bar_config(disable=True)
+    check_pictures(
+        np.round(255 * their_pictures(again, noise, **size)).astype(np.uint8), expected, "written"
+    )
+    for path in sorted(folder.rglob("*.safetensors")):
+        before, after = load_file(path), load_file(written / path.relative_to(folder))
+        if path.parent.name.startswith("text_encoder"):  # the names of the published files
+            before = {
+                name if name.startswith("text_") else f"text_model.{name}": array
+                for name, array in before.items()
+            }
+        assert before.keys() == after.keys()
+        for name, array in before.items():
+            np.testing.assert_array_equal(after[name], array, err_msg=name)
