@@ -9,11 +9,13 @@ import torch
 from diffusers import (
     AutoencoderKL,
     DiffusionPipeline,
+    StableDiffusionImg2ImgPipeline,
     StableDiffusionPipeline,
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
 from diffusers import schedulers as theirs
+from diffusers.pipelines.stable_diffusion import pipeline_stable_diffusion_img2img as img2img
 from safetensors.numpy import load_file
 from transformers import (
     CLIPTextConfig,
@@ -131,13 +133,14 @@ def their_pictures(pipe, noise, negative=NEGATIVE, **settings):
     ).images
 
 
-def our_pictures(pipe, noise, **given):
+def our_pictures(pipe, noise, ability="sample", more=(), **given):
     given = {"steps": STEPS, "guidance": GUIDANCE, "negative_prompt": NEGATIVE, **given}
-    settings = pipe.settings(given)
+    settings = pipe.settings(given, ability)
     traced, static = pipe._split_static(settings)
     inputs = {"text": pipe._text(PROMPTS), "noise": noise, **pipe._texts(settings, len(PROMPTS))}
-    keys, sample = jax.random.split(jax.random.key(0), 2), pipe.family.abilities["sample"]
-    return np.asarray(run_ability(sample, pipe.variables, inputs, keys, traced, static))
+    inputs, keys = {**inputs, **dict(more)}, jax.random.split(jax.random.key(0), 2)
+    draw = pipe.family.abilities[ability]
+    return np.asarray(run_ability(draw, pipe.variables, inputs, keys, traced, static))
 
 
 def check_pictures(found, expected, what):
@@ -293,3 +296,33 @@ def check_written(ours, folder, written, noise, expected, size):
         assert before.keys() == after.keys()
         for name, array in before.items():
             np.testing.assert_array_equal(after[name], array, err_msg=name)
+
+
+@pytest.mark.parametrize("scheduler", ["DDIM", "Euler"])
+def test_edit(saved, scheduler, monkeypatch):
+    """Image to image from the mean of the latents, and with the same noise."""
+    pipe, folder = saved
+    file = folder / "scheduler" / "scheduler_config.json"
+    published = {**json.loads(file.read_text()), "clip_sample": False}
+    solver = type(SCHEDULERS[scheduler]).from_config(published)
+    theirs_too = StableDiffusionImg2ImgPipeline.from_pipe(pipe, scheduler=solver)
+    theirs_too.set_progress_bar_config(disable=True)
+    ours, noise = t2i_jax.load(folder), noise_of(32, 32)
+    images = np.random.default_rng(1).integers(0, 256, (2, 4, 4, 3)).astype(np.uint8)
+    images = images.repeat(8, 1).repeat(8, 2)
+    with monkeypatch.context() as patch:
+        channels = torch.tensor(noise).permute(0, 3, 1, 2)
+        patch.setattr(img2img, "randn_tensor", lambda *_, **__: channels)
+        patch.setattr(img2img, "retrieve_latents", lambda out, **_: out.latent_dist.mode())
+        expected = theirs_too(
+            PROMPTS,
+            image=torch.tensor(images / 255.0, dtype=torch.float32).permute(0, 3, 1, 2),
+            negative_prompt=[NEGATIVE] * 2,
+            strength=0.7,
+            num_inference_steps=STEPS,
+            guidance_scale=GUIDANCE,
+            output_type="np",
+        ).images
+    name = {"DDIM": "ddim", "Euler": "euler"}[scheduler]
+    found = our_pictures(ours, noise, "edit", {"image": images}, strength=0.7, sampler=name)
+    check_pictures(found, expected, f"edit, {scheduler}")

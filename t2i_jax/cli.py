@@ -4,6 +4,7 @@
   python main.py train    --config=configs/shapes.py --workdir=runs/shapes
   python main.py sample   --workdir=runs/shapes --prompt="a large red circle" --num=4 --seed=0
   python main.py sample   --workdir=runs/shapes --from=samples/000.png
+  python main.py edit     --workdir=runs/shapes_diffusion --image=X.png --prompt="..."
   python main.py inpaint  --workdir=runs/shapes_masked --image=X.png --mask=M.png --prompt="..."
   python main.py caption  --workdir=runs/shapes_captioner --image=X.png --image=Y.png
   python main.py evaluate --workdir=runs/shapes --split=test
@@ -160,6 +161,10 @@ def add_abilities(command) -> None:
     what.add_argument("--prompts", metavar="FILE", help="a text file with a prompt a line")
     help = "draw this picture again, from its metadata"
     what.add_argument("--from", dest="origin", metavar="IMAGE.png", help=help)
+    sub = command("edit", "redraw pictures, to fit a prompt; how much: --config.edit.strength=0.6")
+    add_run(sub, num="results a picture (1)", default=1, out="samples")
+    add_images(sub)
+    sub.add_argument("--prompt", default="", help="what the picture shows ('')")
     sub = command("inpaint", "draw the masked part of pictures anew, to fit a prompt")
     add_run(sub, num="results a picture (1)", default=1, out="samples")
     add_images(sub)

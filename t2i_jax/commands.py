@@ -174,6 +174,11 @@ def read_prompts(path) -> list[str]:
     return prompts
 
 
+def edit(args, overrides) -> None:
+    """Redraw pictures."""
+    _save(_load(args, overrides).edit(args.prompt, args.image, args.num, args.seed), args.out)
+
+
 def inpaint(args, overrides) -> None:
     """Draw a part of pictures anew."""
     pipe = _load(args, overrides)

@@ -15,10 +15,11 @@ from PIL import Image
 from t2i_jax import config as configs
 from t2i_jax.config.checks import of_type_of, what_is_right
 from t2i_jax.convert.load import find_importer
-from t2i_jax.core.arguments import MAX_NUM, MAX_SEED, texts, whole_number
+from t2i_jax.core.arguments import MAX_NUM, texts, whole_number
 from t2i_jax.core.compile_cache import keep_compiled_programs
 from t2i_jax.core.family import Family, Variables, get_ability, parameter_shapes
 from t2i_jax.core.importer import Imported
+from t2i_jax.core.random import keys_at
 from t2i_jax.core.registry import did_you_mean, lookup
 from t2i_jax.core.trees import mismatches, moved_to_device
 from t2i_jax.data.pictures import read_masks, read_picture
@@ -88,27 +89,45 @@ class Pipeline:
         ]
         return Drawn(self._with_metadata(images, notes), captions)
 
+    def edit(self, prompt: str, images, num: int = 1, seed: int = 0, **settings) -> Drawn:
+        """Redraw each image, `num` times, to fit the prompt.
+
+        settings: override the defaults of `config.sample` and `config.edit`.
+        """
+        get_ability(self.family, "edit")
+        inputs = {"image": self._read(images, "edit")}
+        return self._redraw("edit", prompt, inputs, num, seed, settings)
+
     def inpaint(self, prompt: str, images, masks, num: int = 1, seed: int = 0, **settings) -> Drawn:
         """Draw a part of each image anew, `num` times, to fit the prompt.
 
         masks: bool [H, W] or [N, H, W] of the model's resolution, or pictures, in which the part to
             draw is white. All other pixels stay as they are.
-        settings: override the defaults of `config.sample`.
+        settings: override the defaults of `config.sample` and `config.inpaint`.
         """
-        ability, pictures = get_ability(self.family, "inpaint"), self._read(images, "inpaint")
-        settings = self.settings(settings, "inpaint")
+        get_ability(self.family, "inpaint")
+        pictures = self._read(images, "inpaint")
         masks = read_masks(masks, self.config.data.resolution)
         if len(masks) not in (1, len(pictures)):
             raise ValueError(
                 f"{len(masks)} masks for {len(pictures)} pictures: give one, or one for each"
             )
-        pictures = np.repeat(pictures, whole_number("num", num, 1, MAX_NUM), axis=0)
         masks = np.repeat(masks, len(pictures) // len(masks), axis=0)
+        inputs = {"image": pictures, "mask": masks}
+        return self._redraw("inpaint", prompt, inputs, num, seed, settings)
+
+    def _redraw(
+        self, name: str, prompt, inputs: dict, num: int, seed: int, settings: dict
+    ) -> Drawn:
+        ability, settings = get_ability(self.family, name), self.settings(settings, name)
+        num = whole_number("num", num, 1, MAX_NUM)
+        inputs = {key: np.repeat(value, num, axis=0) for key, value in inputs.items()}
         self.warn_if_cut(texts("prompt", prompt))
-        inputs = {"image": pictures, "mask": masks, "text": self._text([prompt] * len(pictures))}
+        prompts = [prompt] * len(inputs["image"])
+        inputs |= {"text": self._text(prompts), **self._texts(settings, len(prompts))}
         drawn = np.concatenate(list(self._run(ability, inputs, settings, seed)))
-        told = {"prompt": prompt, "seed": seed, "settings": settings, "ability": "inpaint"}
-        return Drawn(self._with_metadata(drawn, [told] * len(drawn)), [prompt] * len(drawn))
+        told = {"prompt": prompt, "seed": seed, "settings": settings, "ability": name}
+        return Drawn(self._with_metadata(drawn, [told] * len(drawn)), prompts)
 
     def caption(self, images, num: int = 1, seed: int = 0, batch: int = BATCH, **settings):
         """Return `num` captions of each picture, list[str], those of a picture together.
@@ -192,7 +211,7 @@ class Pipeline:
         inputs = {"text": self._text(captions), **self._texts(settings, len(captions))}
         ability = get_ability(self.family, "sample")
         return np.asarray(
-            run_ability(ability, self.variables, inputs, _keys(seed, index), traced, static)
+            run_ability(ability, self.variables, inputs, keys_at(seed, index), traced, static)
         )
 
     def warn_if_cut(self, prompts: Sequence[str]) -> None:
@@ -210,7 +229,7 @@ class Pipeline:
         """
         known = dict(self.family.settings[ability])
         sections = lookup("families", self.config.family, "fields")(self.config)
-        fields = sections.get(ability, sections.get("sample", {}))
+        fields = {**sections.get("sample", {}), **sections.get(ability, {})}
         for name, value in given.items():
             if name not in known:
                 raise ValueError(
@@ -229,7 +248,7 @@ class Pipeline:
 
         Returns it, and whether all its pixels are those of the file. Raises ValueError if the file
         has no metadata or wrong metadata, or was drawn by other weights, chosen by another reranker
-        or inpainted.
+        or made of another picture.
         """
         told, before = read_drawn(path)
         if told["weights"] != self.weights:
@@ -275,7 +294,7 @@ class Pipeline:
             size = padded_size(min(count - first, batch), batch)
             rows = np.minimum(first + np.arange(size), count - 1)
             part = jax.tree.map(lambda x, rows=rows: x[rows], inputs)
-            keys = None if seed is None else _keys(seed, first + np.arange(size))
+            keys = None if seed is None else keys_at(seed, first + np.arange(size))
             result = run_ability(ability, self.variables, part, keys, traced, static)
             yield np.asarray(result)[: count - first]
 
@@ -292,13 +311,9 @@ class Pipeline:
         """The settings that are captions, as inputs of `count` examples."""
         null = self.variables.frozen["null_text"][self.config.text.encoder]
         empty = {key: np.stack([null[key]] * count) for key in ("tokens", "mask")}
-        return {
-            name: self._text([settings[name]] * count)
-            if settings[name]
-            else {self.config.text.encoder: empty}
-            for name in self.family.texts
-            if name in settings
-        }
+        told = {name: settings[name] for name in self.family.texts if name in settings}
+        empty = {self.config.text.encoder: empty}
+        return {name: self._text([x] * count) if x else empty for name, x in told.items()}
 
     def _read(self, images, purpose: str) -> np.ndarray:
         """Pictures as uint8 [N, R, R, 3]."""
@@ -332,11 +347,6 @@ def run_ability(ability, variables, inputs, keys, settings, static=()):
     settings: {name: value}, traced.   static: ((name, value), ...), compiled in.
     """
     return ability(variables, inputs, keys, **settings, **dict(static))
-
-
-def _keys(seed: int, index: np.ndarray):
-    key = jax.random.key(whole_number("seed", seed, 0, MAX_SEED))
-    return jax.vmap(functools.partial(jax.random.fold_in, key))(jnp.asarray(index))
 
 
 def load(workdir, checkpoint: str | int = "last", overrides: Sequence[str] = ()) -> Pipeline:

@@ -10,7 +10,10 @@ import numpy as np
 from t2i_jax.core.source import Source
 
 # Everything that some family can do. Each has one method on Pipeline and one command of main.py.
-ABILITIES = ("sample", "inpaint", "caption", "reconstruct", "interpolate", "encode", "decode")
+ABILITIES = (
+    *("sample", "edit", "inpaint", "caption"),
+    *("reconstruct", "interpolate", "encode", "decode"),
+)
 
 
 class Frozen(TypedDict, total=False):

@@ -28,6 +28,7 @@ from t2i_jax.diffusion.schedules import (
     make_time,
     shift,
 )
+from t2i_jax.families import redrawing
 from t2i_jax.families.conditioning import Conditioning, make_conditioning
 from t2i_jax.families.config_fields import network_fields, read_section
 from t2i_jax.families.denoising import (
@@ -75,6 +76,7 @@ def fields(config) -> dict[str, dict[str, Field]]:
         "model": {"network": NETWORK_FIELD, **network_fields(network, (), choices, variant)},
         "diffusion": DIFFUSION_FIELDS,
         "sample": SAMPLE_FIELDS,
+        **redrawing.FIELDS,
     }
 
 
@@ -124,16 +126,18 @@ def make(config, axis_name=None) -> Family:
     denoiser, conditioning = make_denoiser(config), make_conditioning(config)
     weighting = read_section(config, "diffusion", DIFFUSION_FIELDS)["weighting"]
 
-    def make_plan(*, sampler, steps, shift, **guidance):
+    def make_plan(*, sampler, steps, shift, height=0, width=0, **guidance):
+        del height, width  # pictures have one size
         return Plan(denoiser, make_sampler(sampler), time_grid(steps, shift), 1.0, guidance)
 
     settings = read_section(config, "sample", SAMPLE_FIELDS)
     check_interval(settings)
+    sample = with_candidates(make_sample(make_plan, conditioning), config)
     return Family(
         losses={"model": make_loss(denoiser, conditioning, weighting)},
-        abilities={"sample": with_candidates(make_sample(make_plan, conditioning), config)},
-        settings={"sample": settings},
-        static=("sampler", "steps", "candidates"),
+        abilities={"sample": sample, **redrawing.make_redrawing(make_plan, conditioning)},
+        settings={"sample": settings, **redrawing.redrawing_settings(config, settings)},
+        static=("sampler", "steps", "candidates", "strength"),
         texts=(NEGATIVE,),
         **family_parts(config, denoiser, conditioning),
     )

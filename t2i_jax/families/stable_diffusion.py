@@ -17,6 +17,7 @@ from t2i_jax.core.first_stage import Latents
 from t2i_jax.core.pictures import from_unit, to_unit
 from t2i_jax.diffusion.parameterizations import WEIGHTINGS
 from t2i_jax.diffusion.samplers import make_sampler
+from t2i_jax.families import redrawing
 from t2i_jax.families.conditioning import make_conditioning
 from t2i_jax.families.config_fields import network_fields, read_section
 from t2i_jax.families.denoising import (
@@ -64,6 +65,7 @@ def fields(config) -> dict[str, dict[str, Field]]:
         "vae": network_fields(autoencoder_kl.AutoencoderKL, variant=variants[1]),
         "diffusion": DIFFUSION_FIELDS,
         "sample": sample_fields(config),
+        **redrawing.FIELDS,
     }
 
 
@@ -105,12 +107,13 @@ def make(config, axis_name=None) -> Family:
 
     settings = read_section(config, "sample", sample_fields(config))
     check_interval(settings)
+    sample = with_candidates(make_sample(make_plan, conditioning), config)
     return Family(
         init=lambda rng, batch: ({"model": trained.init(rng, batch)}, {}),
         losses={"model": make_loss(trained, conditioning, section["weighting"])},
-        abilities={"sample": with_candidates(make_sample(make_plan, conditioning), config)},
-        settings={"sample": settings},
-        static=("sampler", "steps", "width", "height", "candidates"),
+        abilities={"sample": sample, **redrawing.make_redrawing(make_plan, conditioning)},
+        settings={"sample": settings, **redrawing.redrawing_settings(config, settings)},
+        static=("sampler", "steps", "width", "height", "candidates", "strength"),
         texts=(NEGATIVE,),
         make_frozen=trained.latents.fit,
         frozen_depends_on=("text.towers", "vae"),

@@ -11,6 +11,7 @@ from safetensors.numpy import load_file, save_file
 import t2i_jax
 from t2i_jax import cli
 from t2i_jax.convert import diffusers, diffusers_out
+from t2i_jax.families.stable_diffusion import make_latents
 from t2i_jax.runs.converted import create_run
 from tests.tiny_stable_diffusion import make_model
 
@@ -107,6 +108,29 @@ def test_a_run_is_written_as_the_folder_that_it_was(run, folder, tmp_path):
                 np.testing.assert_array_equal(before[key], after[key])
         elif name.suffix == ".json":
             assert json.loads((out / name).read_text()) == json.loads((folder / name).read_text())
+
+
+def test_edit_and_inpaint(run, tmp_path):
+    """Strength 0 gives the picture through the autoencoder; a mask keeps the other pixels."""
+    pipe = t2i_jax.load(run)
+    image = np.random.default_rng(0).integers(0, 256, (32, 32, 3)).astype(np.uint8)
+    (through,) = pictures(pipe.edit("a cat", image, strength=0.0, steps=3))
+    latents = make_latents(pipe.config, 32, 32)
+    stage = pipe.variables.frozen["first_stage"]
+    expected = latents.decode(stage, latents.encode(stage, image[None]))
+    np.testing.assert_allclose(through, expected[0], atol=1)
+    edited = pipe.edit("a cat", image, num=2, strength=0.7, negative_prompt="dog", steps=3)
+    assert (pictures(edited)[0] != pictures(edited)[1]).mean() > 0.3
+    (path, _) = edited.save(tmp_path)
+    with pytest.raises(ValueError, match="was edited"):
+        pipe.redraw(path)
+    mask = np.zeros((32, 32), bool)
+    mask[3:20, 5:] = True  # no border of latents
+    (painted,) = pictures(pipe.inpaint("a cat", image, mask, steps=3))
+    np.testing.assert_array_equal(painted[~mask], image[~mask])
+    assert (painted[mask] != image[mask]).any(-1).mean() > 0.9
+    with pytest.raises(ValueError, match=r"strength is 1\.5: it must be from 0 to 1"):
+        pipe.edit("a", image, strength=1.5)
 
 
 @pytest.mark.parametrize(

@@ -142,7 +142,7 @@ def test_every_ability_works(made):
         static = tuple((s, settings.pop(s)) for s in family.static if s in settings)
         drawn = run_ability(ability, variables, inputs, keys, settings, static)
         assert len(drawn) == 2, name
-        if name in ("sample", "inpaint", "reconstruct", "decode", "interpolate"):
+        if name in ("sample", "edit", "inpaint", "reconstruct", "decode", "interpolate"):
             assert drawn.dtype == np.uint8 and drawn.shape[-3:] == (side, side, 3), name
 
 
