@@ -116,7 +116,6 @@ def make(config, axis_name=None) -> Family:
         static=("sampler", "steps", "width", "height", "candidates", "strength"),
         texts=(NEGATIVE,),
         make_frozen=trained.latents.fit,
-        frozen_depends_on=("text.towers", "vae"),
         pretrained=conditioning.pretrained,
         encoding=Encoding(
             compute=lambda frozen, image: {
