@@ -8,7 +8,6 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.numpy import save_file
-from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import (
     CLIPConfig,
     CLIPModel,
@@ -20,6 +19,7 @@ from transformers import (
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from parity.agreement import arrays_of, check_close, check_names, check_written, random_model
+from parity.tiny_tokenizer import END, write_tokenizer
 from t2i_jax.features import clip as features
 from t2i_jax.features import extractor
 from t2i_jax.models.clip import CLIP, TEXT_VARIANTS, TextTower, text_param_shapes
@@ -37,7 +37,6 @@ TINY_IMAGE = dict(
     patch_size=8,
 )
 PYTORCH = {"format": "pt"}  # what transformers wants to be written in a file
-START, END = "<|startoftext|>", "<|endoftext|>"
 CAPTIONS = [
     "a large red circle above a small blue square",
     "",
@@ -169,20 +168,7 @@ def folder(tmp_path_factory):
     Returns (folder, model, their tokenizer, their processor).
     """
     folder = tmp_path_factory.mktemp("clip")
-    learned = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
-    learned.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    trainer = trainers.BpeTrainer(
-        vocab_size=620, initial_alphabet=alphabet, end_of_word_suffix="</w>", show_progress=False
-    )
-    learned.train_from_iterator([c.lower() for c in CAPTIONS * 3], trainer)
-    vocab, merges = (json.loads(learned.to_str())["model"][name] for name in ("vocab", "merges"))
-    for token in (*(f"{letter}</w>" for letter in alphabet), START, END):
-        vocab.setdefault(token, len(vocab))
-    (folder / "vocab.json").write_text(json.dumps(vocab), encoding="utf-8")
-    (folder / "merges.txt").write_text(
-        "#version: 0.2\n" + "\n".join(" ".join(m) for m in merges), encoding="utf-8"
-    )
+    vocab = write_tokenizer(folder, CAPTIONS)
     tokenizer = CLIPTokenizer.from_pretrained(folder)
     model = random_model(
         CLIPModel,

@@ -58,12 +58,14 @@ def inputs(net, batch=3, side=8):
     return x, timesteps, TextCondition(sequence, pooled, mask, vector)
 
 
-@pytest.mark.parametrize("name", CONFIGS)
-def test_prediction(name):
+@pytest.mark.parametrize(
+    ("name", "side"), [*((name, 8) for name in CONFIGS), ("SD1", 7), ("SDXL", 6)]
+)
+def test_prediction(name, side):
     model = random_model(Theirs, **(TINY | CONFIGS[name]))
     net = UNet2DConditionModel(**weights.fields(json.loads(model.to_json_string())))
     params = weights.read(arrays_of(model), net, "the model")
-    x, timesteps, text = inputs(net)
+    x, timesteps, text = inputs(net, side=side)
     with torch.no_grad():
         expected = model(
             torch.tensor(x).permute(0, 3, 1, 2),

@@ -4,12 +4,14 @@
   python main.py train    --config=configs/shapes.py --workdir=runs/shapes
   python main.py sample   --workdir=runs/shapes --prompt="a large red circle" --num=4 --seed=0
   python main.py sample   --workdir=runs/shapes --from=samples/000.png
+  python main.py edit     --workdir=runs/shapes_diffusion --image=X.png --prompt="..."
   python main.py inpaint  --workdir=runs/shapes_masked --image=X.png --mask=M.png --prompt="..."
   python main.py caption  --workdir=runs/shapes_captioner --image=X.png --image=Y.png
   python main.py evaluate --workdir=runs/shapes --split=test
   python main.py evaluate --config=configs/shapes.py
   python main.py compare  runs/shapes runs/shapes_diffusion --out=comparison
   python main.py compare  configs/shapes.py configs/shapes_diffusion.py --minutes=3
+  python main.py convert  --from=stable-diffusion-v1-5 --workdir=runs/sd
   python main.py prepare  --data=emoji
   python main.py prepare  --weights=efficientnet_lite0
 
@@ -141,6 +143,13 @@ def add_training(command) -> None:
     sub.add_argument("--coordinator", metavar="HOST:PORT", help=help)
     sub.add_argument("--processes", type=int, help="how many there are")
     sub.add_argument("--process_id", type=int, help="which of them this is, from 0")
+    sub = command("convert", "make a run of a published Stable Diffusion, or the reverse")
+    add_run(sub)
+    what = sub.add_mutually_exclusive_group(required=True)
+    help = "a folder with a model_index.json: make the run --workdir of it"
+    what.add_argument("--from", dest="origin", metavar="FOLDER", help=help)
+    help = "write the run --workdir to this folder, for diffusers"
+    what.add_argument("--to", metavar="FOLDER", help=help)
 
 
 def add_abilities(command) -> None:
@@ -152,6 +161,10 @@ def add_abilities(command) -> None:
     what.add_argument("--prompts", metavar="FILE", help="a text file with a prompt a line")
     help = "draw this picture again, from its metadata"
     what.add_argument("--from", dest="origin", metavar="IMAGE.png", help=help)
+    sub = command("edit", "redraw pictures, to fit a prompt; how much: --config.edit.strength=0.6")
+    add_run(sub, num="results a picture (1)", default=1, out="samples")
+    add_images(sub)
+    sub.add_argument("--prompt", default="", help="what the picture shows ('')")
     sub = command("inpaint", "draw the masked part of pictures anew, to fit a prompt")
     add_run(sub, num="results a picture (1)", default=1, out="samples")
     add_images(sub)

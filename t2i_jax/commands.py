@@ -82,6 +82,22 @@ def train(args, overrides) -> None:
     hosts.wait("scored")
 
 
+def convert(args, overrides) -> None:
+    """Make a run of a published model, or the reverse."""
+    from t2i_jax.runs.converted import convert_in, convert_out
+
+    if overrides:
+        raise ValueError("convert changes no setting: leave out --config")
+    if args.origin:
+        if "--checkpoint" in args.given:
+            raise ValueError("--checkpoint is of a run that is written with --to")
+        convert_in(args.origin, args.workdir)
+        print(f"{args.workdir}: a run with the weights of {args.origin}")
+    else:
+        convert_out(args.workdir, args.checkpoint, args.to)
+        print(f"{args.to}: the weights of {args.workdir}")
+
+
 def _describe_step(config) -> None:
     """Print what a step under `jit` needs. No run is written."""
     import jax
@@ -156,6 +172,11 @@ def read_prompts(path) -> list[str]:
     if not (prompts := [line.strip() for line in lines if line.strip()]):
         raise ValueError(f"--prompts: {path} has no prompt: write one a line")
     return prompts
+
+
+def edit(args, overrides) -> None:
+    """Redraw pictures."""
+    _save(_load(args, overrides).edit(args.prompt, args.image, args.num, args.seed), args.out)
 
 
 def inpaint(args, overrides) -> None:
@@ -269,7 +290,7 @@ def _load(args, overrides):
 
 
 def _save_all(images, titles, folder) -> None:
-    from t2i_jax.pipeline import Drawn
+    from t2i_jax.runs.drawn import Drawn
 
     _save(Drawn(images, titles), folder)
 

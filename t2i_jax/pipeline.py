@@ -5,7 +5,7 @@ import functools
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,16 +15,18 @@ from PIL import Image
 from t2i_jax import config as configs
 from t2i_jax.config.checks import of_type_of, what_is_right
 from t2i_jax.convert.load import find_importer
-from t2i_jax.core.arguments import MAX_NUM, MAX_SEED, texts, whole_number
+from t2i_jax.core.arguments import MAX_NUM, texts, whole_number
 from t2i_jax.core.compile_cache import keep_compiled_programs
 from t2i_jax.core.family import Family, Variables, get_ability, parameter_shapes
-from t2i_jax.core.files import atomic_path, make_folder
+from t2i_jax.core.importer import Imported
+from t2i_jax.core.random import keys_at
 from t2i_jax.core.registry import did_you_mean, lookup
-from t2i_jax.core.trees import mismatches
+from t2i_jax.core.trees import mismatches, moved_to_device
 from t2i_jax.data.pictures import read_masks, read_picture
 from t2i_jax.data.provenance import with_metadata
 from t2i_jax.families.captioning import check_caption_settings
 from t2i_jax.families.load import load_family
+from t2i_jax.runs.drawn import Drawn, padded_size
 from t2i_jax.runs.drawn_picture import MAX_BATCH, read_drawn
 from t2i_jax.runs.frozen import tree_hash
 from t2i_jax.runs.prepare import resolve
@@ -41,30 +43,6 @@ from t2i_jax.text import tokenizer as tokenizers
 
 BATCH = MAX_BATCH  # examples computed at once
 MAX_STEPS = 1024  # of a way from one picture to another
-
-
-class Drawn(NamedTuple):
-    """Pictures (PIL, RGB) and the prompt of each.
-
-    Every picture's `info["t2i_jax"]` says how it was drawn.
-    """
-
-    images: list[Image.Image]
-    prompts: list[str]
-
-    def save(self, folder) -> list[Path]:
-        """Write 000.png, 001.png, ... with their metadata, and return the paths.
-
-        In a folder that has such files, the numbers go on after the highest.
-        """
-        make_folder(folder)
-        taken = [int(p.stem) for p in Path(folder).glob("*.png") if p.stem.isdecimal()]
-        first = max(taken, default=-1) + 1
-        paths = [Path(folder) / f"{first + i:03d}.png" for i in range(len(self.images))]
-        for path, image in zip(paths, self.images, strict=True):
-            with atomic_path(path) as part:
-                image.save(part)
-        return paths
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,27 +89,45 @@ class Pipeline:
         ]
         return Drawn(self._with_metadata(images, notes), captions)
 
+    def edit(self, prompt: str, images, num: int = 1, seed: int = 0, **settings) -> Drawn:
+        """Redraw each image, `num` times, to fit the prompt.
+
+        settings: override the defaults of `config.sample` and `config.edit`.
+        """
+        get_ability(self.family, "edit")
+        inputs = {"image": self._read(images, "edit")}
+        return self._redraw("edit", prompt, inputs, num, seed, settings)
+
     def inpaint(self, prompt: str, images, masks, num: int = 1, seed: int = 0, **settings) -> Drawn:
         """Draw a part of each image anew, `num` times, to fit the prompt.
 
         masks: bool [H, W] or [N, H, W] of the model's resolution, or pictures, in which the part to
             draw is white. All other pixels stay as they are.
-        settings: override the defaults of `config.sample`.
+        settings: override the defaults of `config.sample` and `config.inpaint`.
         """
-        ability, pictures = get_ability(self.family, "inpaint"), self._read(images, "inpaint")
-        settings = self.settings(settings, "inpaint")
+        get_ability(self.family, "inpaint")
+        pictures = self._read(images, "inpaint")
         masks = read_masks(masks, self.config.data.resolution)
         if len(masks) not in (1, len(pictures)):
             raise ValueError(
                 f"{len(masks)} masks for {len(pictures)} pictures: give one, or one for each"
             )
-        pictures = np.repeat(pictures, whole_number("num", num, 1, MAX_NUM), axis=0)
         masks = np.repeat(masks, len(pictures) // len(masks), axis=0)
+        inputs = {"image": pictures, "mask": masks}
+        return self._redraw("inpaint", prompt, inputs, num, seed, settings)
+
+    def _redraw(
+        self, name: str, prompt, inputs: dict, num: int, seed: int, settings: dict
+    ) -> Drawn:
+        ability, settings = get_ability(self.family, name), self.settings(settings, name)
+        num = whole_number("num", num, 1, MAX_NUM)
+        inputs = {key: np.repeat(value, num, axis=0) for key, value in inputs.items()}
         self.warn_if_cut(texts("prompt", prompt))
-        inputs = {"image": pictures, "mask": masks, "text": self._text([prompt] * len(pictures))}
+        prompts = [prompt] * len(inputs["image"])
+        inputs |= {"text": self._text(prompts), **self._texts(settings, len(prompts))}
         drawn = np.concatenate(list(self._run(ability, inputs, settings, seed)))
-        told = {"prompt": prompt, "seed": seed, "settings": settings, "ability": "inpaint"}
-        return Drawn(self._with_metadata(drawn, [told] * len(drawn)), [prompt] * len(drawn))
+        told = {"prompt": prompt, "seed": seed, "settings": settings, "ability": name}
+        return Drawn(self._with_metadata(drawn, [told] * len(drawn)), prompts)
 
     def caption(self, images, num: int = 1, seed: int = 0, batch: int = BATCH, **settings):
         """Return `num` captions of each picture, list[str], those of a picture together.
@@ -210,11 +206,12 @@ class Pipeline:
 
         index: int [N]; each caption has the random key of its index.
         """
-        traced, static = self._split_static(self.settings(settings))
-        inputs = {"text": self._text(captions)}
+        settings = self.settings(settings)
+        traced, static = self._split_static(settings)
+        inputs = {"text": self._text(captions), **self._texts(settings, len(captions))}
         ability = get_ability(self.family, "sample")
         return np.asarray(
-            run_ability(ability, self.variables, inputs, _keys(seed, index), traced, static)
+            run_ability(ability, self.variables, inputs, keys_at(seed, index), traced, static)
         )
 
     def warn_if_cut(self, prompts: Sequence[str]) -> None:
@@ -232,7 +229,7 @@ class Pipeline:
         """
         known = dict(self.family.settings[ability])
         sections = lookup("families", self.config.family, "fields")(self.config)
-        fields = sections.get(ability, sections.get("sample", {}))
+        fields = {**sections.get("sample", {}), **sections.get(ability, {})}
         for name, value in given.items():
             if name not in known:
                 raise ValueError(
@@ -251,7 +248,7 @@ class Pipeline:
 
         Returns it, and whether all its pixels are those of the file. Raises ValueError if the file
         has no metadata or wrong metadata, or was drawn by other weights, chosen by another reranker
-        or inpainted.
+        or made of another picture.
         """
         told, before = read_drawn(path)
         if told["weights"] != self.weights:
@@ -297,7 +294,7 @@ class Pipeline:
             size = padded_size(min(count - first, batch), batch)
             rows = np.minimum(first + np.arange(size), count - 1)
             part = jax.tree.map(lambda x, rows=rows: x[rows], inputs)
-            keys = None if seed is None else _keys(seed, first + np.arange(size))
+            keys = None if seed is None else keys_at(seed, first + np.arange(size))
             result = run_ability(ability, self.variables, part, keys, traced, static)
             yield np.asarray(result)[: count - first]
 
@@ -309,6 +306,14 @@ class Pipeline:
     def _text(self, captions: Sequence[str]) -> dict:
         text, _ = tokenizers.encode(self.tokenizer, captions, self.config.text.length)
         return {self.config.text.encoder: text}
+
+    def _texts(self, settings: dict, count: int) -> dict:
+        """The settings that are captions, as inputs of `count` examples."""
+        null = self.variables.frozen["null_text"][self.config.text.encoder]
+        empty = {key: np.stack([null[key]] * count) for key in ("tokens", "mask")}
+        told = {name: settings[name] for name in self.family.texts if name in settings}
+        empty = {self.config.text.encoder: empty}
+        return {name: self._text([x] * count) if x else empty for name, x in told.items()}
 
     def _read(self, images, purpose: str) -> np.ndarray:
         """Pictures as uint8 [N, R, R, 3]."""
@@ -324,6 +329,7 @@ class Pipeline:
         """(settings that are traced, those that are compiled in)."""
         names = set(self.family.static)
         static = tuple((name, settings[name]) for name in sorted(names & settings.keys()))
+        names |= set(self.family.texts)
         return {name: value for name, value in settings.items() if name not in names}, static
 
     def _with_metadata(self, images: np.ndarray, notes: Sequence[dict]) -> list[Image.Image]:
@@ -343,25 +349,10 @@ def run_ability(ability, variables, inputs, keys, settings, static=()):
     return ability(variables, inputs, keys, **settings, **dict(static))
 
 
-def padded_size(count: int, batch: int) -> int:
-    """Return the size that `count` examples are padded to: 4, 16, 64, ..., and at most `batch`.
-
-    So another number of pictures seldom compiles another program.
-    """
-    size = 4
-    while size < count:
-        size *= 4
-    return min(batch, size)
-
-
-def _keys(seed: int, index: np.ndarray):
-    key = jax.random.key(whole_number("seed", seed, 0, MAX_SEED))
-    return jax.vmap(functools.partial(jax.random.fold_in, key))(jnp.asarray(index))
-
-
 def load(workdir, checkpoint: str | int = "last", overrides: Sequence[str] = ()) -> Pipeline:
     """Load the model of a run folder: `load("runs/shapes")("a large red circle").images[0]`.
 
+    workdir: the run folder, or the folder of a published pipeline (convert/diffusers.py).
     checkpoint: "last", "best" (lowest validation loss) or a step.
     overrides: ("sample.temperature=0.5", ...).
     Raises FileNotFoundError if the folder is not a run, has no such checkpoint, or needs published
@@ -369,6 +360,8 @@ def load(workdir, checkpoint: str | int = "last", overrides: Sequence[str] = ())
     for an override that can only be set in training.
     """
     if not is_run(workdir) and (importer := find_importer(workdir)):
+        if importer.read:
+            return _of_imported(importer.read(), texts("overrides", overrides))
         raise ValueError(
             f"{workdir} is {importer.what}: it draws nothing by itself, but a run can start from "
             f"it (--config.init_from={workdir})"
@@ -391,3 +384,16 @@ def load(workdir, checkpoint: str | int = "last", overrides: Sequence[str] = ())
     variables = variables._replace(frozen=jax.tree.map(jnp.asarray, frozen))
     weights = tree_hash(jax.tree.map(np.asarray, variables.params))
     return Pipeline(config, family, variables, tokenizer, weights)
+
+
+def _of_imported(model: Imported, overrides: Sequence[str]) -> Pipeline:
+    """Return the pipeline of a published model."""
+    keep_compiled_programs()
+    refuse_trained_settings(overrides)
+    config = model.config
+    configs.override(config, overrides)
+    weights = tree_hash(model.params)
+    frozen: Any = moved_to_device(model.frozen)
+    frozen = with_reranker(frozen, config, model.tokenizer)
+    variables = Variables(moved_to_device(model.params), {}, frozen)
+    return Pipeline(config, load_family(config), variables, model.tokenizer, weights)

@@ -10,7 +10,10 @@ import numpy as np
 from t2i_jax.core.source import Source
 
 # Everything that some family can do. Each has one method on Pipeline and one command of main.py.
-ABILITIES = ("sample", "inpaint", "caption", "reconstruct", "interpolate", "encode", "decode")
+ABILITIES = (
+    *("sample", "edit", "inpaint", "caption"),
+    *("reconstruct", "interpolate", "encode", "decode"),
+)
 
 
 class Frozen(TypedDict, total=False):
@@ -125,6 +128,8 @@ class Family(NamedTuple):
         compiles nothing.
     static: names of settings that shape the computation (a number of steps, a sampler's name); a
         new value compiles anew.
+    texts: names of settings that are captions. The ability gets their tokens as inputs, in the form
+        of "text", instead of as settings.
     make_frozen: (source, read_run) -> frozen parts as numpy arrays. Called once, before training.
         source: the training data, for what is fitted to it. read_run: (run folder) -> the Variables
         of another run.
@@ -147,6 +152,7 @@ class Family(NamedTuple):
     abilities: Mapping[str, Ability]
     settings: Mapping[str, Mapping[str, Any]]
     static: Sequence[str] = ()
+    texts: Sequence[str] = ()
     make_frozen: Callable[[Source, Callable[[str], Variables]], Frozen] = no_frozen_parts
     frozen_depends_on: Sequence[str] = ()
     pretrained: Callable = lambda params: params

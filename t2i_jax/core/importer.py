@@ -1,7 +1,22 @@
-"""The contract of an importer: a model in another project's format as the start of a run."""
+"""The contract of an importer: a model in another project's format, as it is or to start a run."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
+
+
+class Imported(NamedTuple):
+    """A published model that draws by itself: what a run folder holds, in memory.
+
+    config: the whole config of a run, locked.
+    params: {player: tree} of NumPy arrays.
+    frozen: the frozen parts (core/family.py), of NumPy arrays.
+    tokenizer: as `text.tokenizer.encode` takes it.
+    """
+
+    config: Any
+    params: Any
+    frozen: Any
+    tokenizer: Any
 
 
 class Importer(NamedTuple):
@@ -15,9 +30,11 @@ class Importer(NamedTuple):
         model. The message says what each should be.
     tokenizer: () -> the tokenizer that the run has to use.
     start: (config, params) -> params with the model's weights in place of fresh ones.
+    read: () -> the whole model, or None if it draws nothing by itself.
     """
 
     what: str
     check: Callable[[Any], None]
     tokenizer: Callable[[], Any]
     start: Callable[[Any, Any], Any]
+    read: Callable[[], Imported] | None = None

@@ -1,7 +1,13 @@
 """Random keys, one per example, so that results do not depend on how a batch is split."""
 
+import functools
+
 import jax
+import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Int, Key
+
+from t2i_jax.core.arguments import MAX_SEED, whole_number
 
 
 def derive_keys(keys: Key[Array, "B"], number: int | Int[Array, ""]) -> Key[Array, "B"]:
@@ -32,3 +38,12 @@ def example_keys(
 def once_a_step_key(rng: Key[Array, ""], step: int | Int[Array, ""]) -> Key[Array, ""]:
     """Return the key of a step for noise that is drawn once per step, not once per example."""
     return jax.random.fold_in(jax.random.fold_in(rng, step), 2**32 - 1)
+
+
+def keys_at(seed: int, index: Int[np.ndarray, "N"]) -> Key[Array, "N"]:
+    """Return one key for each place of `index` among all that is drawn with `seed`.
+
+    Raises ValueError for a seed that is not a whole number from 0 to MAX_SEED.
+    """
+    key = jax.random.key(whole_number("seed", seed, 0, MAX_SEED))
+    return jax.vmap(functools.partial(jax.random.fold_in, key))(jnp.asarray(index))

@@ -1,8 +1,9 @@
-"""Comparing trees of arrays by their paths and shapes."""
+"""Trees of arrays: compared by their paths and shapes, and moved to the device."""
 
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 
 def mismatches(found: Any, wanted: Any) -> list[str]:
@@ -18,3 +19,15 @@ def mismatches(found: Any, wanted: Any) -> list[str]:
         if path not in have or have[path].shape != want[path].shape
     ]
     return lines + [f"{name(path)}: unknown here" for path in have if path not in want]
+
+
+def moved_to_device(tree: dict) -> dict:
+    """Return a nested dict of NumPy arrays as JAX arrays, and empty `tree` meanwhile.
+
+    So no array is in the memory of the host and of the device for longer than its own move.
+    """
+    moved = {}
+    for name in list(tree):
+        value = tree.pop(name)
+        moved[name] = moved_to_device(value) if isinstance(value, dict) else jnp.asarray(value)
+    return moved

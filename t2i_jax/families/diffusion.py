@@ -15,20 +15,11 @@ import jax
 import jax.numpy as jnp
 
 from t2i_jax.core.denoiser import Denoiser
-from t2i_jax.core.family import Context, Family, Variables
+from t2i_jax.core.family import Context, Family
 from t2i_jax.core.fields import Field
 from t2i_jax.core.random import split_keys
 from t2i_jax.core.registry import lookup
-from t2i_jax.core.text import TextCondition
-from t2i_jax.diffusion.guidance import combine, scale_at
-from t2i_jax.diffusion.parameterizations import (
-    KINDS,
-    WEIGHTINGS,
-    target,
-    to_noise,
-    to_x0,
-    weight,
-)
+from t2i_jax.diffusion.parameterizations import KINDS, WEIGHTINGS, target, weight
 from t2i_jax.diffusion.samplers import SAMPLERS, make_sampler, time_grid
 from t2i_jax.diffusion.schedules import (
     SCHEDULES,
@@ -37,8 +28,16 @@ from t2i_jax.diffusion.schedules import (
     make_time,
     shift,
 )
-from t2i_jax.families.conditioning import Conditioning, guidance_field, make_conditioning
+from t2i_jax.families import redrawing
+from t2i_jax.families.conditioning import Conditioning, make_conditioning
 from t2i_jax.families.config_fields import network_fields, read_section
+from t2i_jax.families.denoising import (
+    GUIDANCE_FIELDS,
+    NEGATIVE,
+    Plan,
+    check_interval,
+    make_sample,
+)
 from t2i_jax.families.first_stage import batch_latents, encoding, load_latents, make_frozen
 from t2i_jax.families.reranking import CANDIDATES_FIELD, with_candidates
 from t2i_jax.models.dit import TEXT_MODES
@@ -62,10 +61,7 @@ DIFFUSION_FIELDS = {
 SAMPLE_FIELDS = {
     "sampler": Field("heun", "method that solves for the picture", choices=tuple(SAMPLERS)),
     "steps": Field(25, "steps of the sampler", 1, 10_000),
-    "guidance": guidance_field(2.0),
-    "rescale": Field(0.0, "how far guided predictions get the spread of unguided ones", 0.0, 1.0),
-    "interval_low": Field(0.0, "guidance applies from this time on", 0.0, 1.0),
-    "interval_high": Field(1.0, "guidance applies up to this time; 1 is noise", 0.0, 1.0),
+    **GUIDANCE_FIELDS,
     "shift": Field(1.0, "factor by which the sampler's times are moved towards noise", 1e-3),
     "candidates": CANDIDATES_FIELD,
 }
@@ -80,6 +76,7 @@ def fields(config) -> dict[str, dict[str, Field]]:
         "model": {"network": NETWORK_FIELD, **network_fields(network, (), choices, variant)},
         "diffusion": DIFFUSION_FIELDS,
         "sample": SAMPLE_FIELDS,
+        **redrawing.FIELDS,
     }
 
 
@@ -127,14 +124,34 @@ def make(config, axis_name=None) -> Family:
     """
     del axis_name  # nothing here compares examples
     denoiser, conditioning = make_denoiser(config), make_conditioning(config)
-    kind, schedule = denoiser.kind, denoiser.schedule
     weighting = read_section(config, "diffusion", DIFFUSION_FIELDS)["weighting"]
 
-    def loss(params, ctx: Context):
-        """Return the weighted squared error of what the network predicts.
+    def make_plan(*, sampler, steps, shift, height=0, width=0, **guidance):
+        del height, width  # pictures have one size
+        return Plan(denoiser, make_sampler(sampler), time_grid(steps, shift), 1.0, guidance)
 
-        The metric `velocity_mse` compares all parameterizations.
-        """
+    settings = read_section(config, "sample", SAMPLE_FIELDS)
+    check_interval(settings)
+    sample = with_candidates(make_sample(make_plan, conditioning), config)
+    return Family(
+        losses={"model": make_loss(denoiser, conditioning, weighting)},
+        abilities={"sample": sample, **redrawing.make_redrawing(make_plan, conditioning)},
+        settings={"sample": settings, **redrawing.redrawing_settings(config, settings)},
+        static=("sampler", "steps", "candidates", "strength"),
+        texts=(NEGATIVE,),
+        **family_parts(config, denoiser, conditioning),
+    )
+
+
+def make_loss(denoiser: Denoiser, conditioning: Conditioning, weighting: str) -> Callable:
+    """Return the loss of the player "model": the weighted squared error of what it predicts.
+
+    weighting: one of diffusion.parameterizations.WEIGHTINGS.
+    The metric `velocity_mse` compares all parameterizations.
+    """
+    kind, schedule = denoiser.kind, denoiser.schedule
+
+    def loss(params, ctx: Context):
         model = params["model"]
         drop_keys, dropout_keys, time_keys, noise_keys = split_keys(ctx.keys, 4)
         keys = dropout_keys if ctx.train else None
@@ -151,20 +168,7 @@ def make(config, axis_name=None) -> Family:
         metrics = {"velocity_mse": weight("velocity", kind, c) * error}
         return weight(weighting, kind, c) * error, (ctx.extra, metrics)
 
-    sample = with_candidates(make_sample(denoiser, conditioning), config)
-    settings = read_section(config, "sample", SAMPLE_FIELDS)
-    if settings["interval_low"] >= settings["interval_high"]:
-        raise ValueError(
-            f"sample.interval_low is {settings['interval_low']}: it must be less than "
-            f"sample.interval_high, {settings['interval_high']}"
-        )
-    return Family(
-        losses={"model": loss},
-        abilities={"sample": sample},
-        settings={"sample": settings},
-        static=("sampler", "steps", "candidates"),
-        **family_parts(config, denoiser, conditioning),
-    )
+    return loss
 
 
 def family_parts(config, denoiser: Denoiser, conditioning: Conditioning) -> dict[str, Any]:
@@ -177,53 +181,3 @@ def family_parts(config, denoiser: Denoiser, conditioning: Conditioning) -> dict
         "pretrained": conditioning.pretrained,
         "encoding": encoding(latents, "latent", config) if config.first_stage.run else None,
     }
-
-
-def make_sample(denoiser: Denoiser, conditioning: Conditioning) -> Callable:
-    """Return the ability `sample`, without `candidates`."""
-
-    def sample(variables: Variables, inputs, keys, *, sampler, steps, shift, **guidance):
-        """Draw pictures uint8 [B, H, W, 3] by classifier-free guidance.
-
-        shift: of the time grid.
-        guidance: the settings of `guided_predict`.
-        """
-        model, frozen = variables.params["model"], variables.frozen
-        both = conditioning.with_null(conditioning.text_of(inputs), frozen)
-        condition = denoiser.encode_text(model, frozen, both)  # once for all steps
-        predict = guided_predict(denoiser, model, condition, **guidance)
-        start_keys, step_keys = split_keys(keys, 2)
-        shape, times = denoiser.latents.shape, time_grid(steps, shift)
-        x = jax.vmap(lambda key: jax.random.normal(key, shape))(start_keys)
-        x = make_sampler(sampler)(predict, x, times, denoiser.schedule, step_keys)
-        return denoiser.latents.decode(frozen.get("first_stage", {}), x)
-
-    return sample
-
-
-def guided_predict(
-    denoiser: Denoiser,
-    params,
-    condition: TextCondition,
-    *,
-    guidance,
-    rescale=0.0,
-    interval_low=0.0,
-    interval_high=1.0,
-) -> Callable:
-    """Return predict(x [B, ...], t []) -> (x0, noise), as the samplers of diffusion/ take it.
-
-    condition: of `Conditioning.with_null`: that of B captions, then of B null texts. Both halves
-        go through the network in one call.
-    guidance, rescale, interval_low, interval_high: see diffusion/guidance.py.
-    """
-
-    def predict(x, t):
-        times = jnp.broadcast_to(t, 2 * len(x))
-        output = denoiser.predict(params, jnp.concatenate([x, x]), times, condition)
-        cond, uncond = jnp.split(output, 2)
-        scale = scale_at(t, guidance, interval_low, interval_high)
-        output, c = combine(cond, uncond, scale, rescale), denoiser.schedule(t)
-        return to_x0(denoiser.kind, output, x, c), to_noise(denoiser.kind, output, x, c)
-
-    return predict

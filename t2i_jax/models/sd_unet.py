@@ -201,6 +201,8 @@ class UNet2DConditionModel(nn.Module):
         x = block(x, levels - 1, self.middle_depth, "middle_0")
         x = block(x, levels - 1, 0, "middle_1")
         for level in reversed(range(levels)):
+            height, width = skips[-1].shape[1:3]
+            x = x[:, :height, :width]  # an odd side was rounded up on the way down
             for i in range(self.blocks + 1):
                 x = jnp.concatenate([x, skips.pop()], axis=-1)
                 x = block(x, level, self.depths[level], f"up_{level}_{i}")
@@ -227,11 +229,10 @@ class UNet2DConditionModel(nn.Module):
 
     def _check(self, x, text):
         """Raise ValueError if the input does not fit the fields."""
-        multiple = 2 ** (len(self.channels) - 1)
-        if x.shape[3] != self.in_channels or x.shape[1] % multiple or x.shape[2] % multiple:
+        if x.shape[3] != self.in_channels:
             raise ValueError(
                 f"latents of shape {(*x.shape[1:],)} do not fit: this U-Net takes "
-                f"{self.in_channels} channels, and sides that are multiples of {multiple}"
+                f"{self.in_channels} channels"
             )
         if text.sequence.shape[-1] != self.text_width:
             raise ValueError(

@@ -23,14 +23,14 @@ ENTRIES = {  # of the metadata
     "weights": Field("", "the hash of the weights"),
     "config": Field({}, "the config of the run"),
 }
-INPAINTED = "ability"  # only a picture of which a part was drawn has this entry
+REDRAWN = "ability"  # only a picture that was made of another one has this entry
 
 
 def read_drawn(path) -> tuple[dict, np.ndarray]:
     """Read a picture that a pipeline drew: (its metadata, its pixels).
 
     Raises FileNotFoundError if there is none, and ValueError, naming the file, if it is damaged,
-    has no metadata, was inpainted, or says something that no pipeline writes.
+    has no metadata, was made of another one, or says something that no pipeline writes.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"no picture {path}: name a PNG file that was drawn by this run")
@@ -41,8 +41,9 @@ def read_drawn(path) -> tuple[dict, np.ndarray]:
         reason = str(error).partition("\n")[0].replace(f" {str(path)!r}", "")
         raise ValueError(f"{path}: not a readable picture ({reason}): name a PNG file") from error
     told = read_metadata(path, info)
-    if INPAINTED in told:
-        raise ValueError(f"{path} was inpainted: its file does not hold the picture before")
+    if REDRAWN in told:
+        done = "edited" if told[REDRAWN] == "edit" else "inpainted"
+        raise ValueError(f"{path} was {done}: its file does not hold the picture before")
     if wrong := what_is_wrong(told):
         raise ValueError(f"{path}: {wrong}")
     return told, pixels

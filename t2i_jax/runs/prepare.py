@@ -209,8 +209,10 @@ def _make_frozen(config, family: Family, tokenizer, training: Source) -> Frozen:
 
 def _write_run(config, workdir: Path, tokenizer, frozen: Frozen, training: Source) -> None:
     write_atomically(workdir / "tokenizer.json", tokenizer.to_str(pretty=True))
-    # Published weights are not copied: they can be had again.
-    own = {name: tree for name, tree in frozen.items() if name != "text"}
+    # Weights of a package are not copied: they can be had again.
+    encoder = make_encoder(config.text)
+    named_only = bool(encoder.package) and "text" in frozen
+    own = {name: tree for name, tree in frozen.items() if name != "text" or not named_only}
     run = {
         "config": config.to_dict(),
         "settings": settings_hash(config.to_dict()),
@@ -218,8 +220,7 @@ def _write_run(config, workdir: Path, tokenizer, frozen: Frozen, training: Sourc
         "tokenizer": file_hash(workdir / "tokenizer.json"),
         "frozen": save_frozen(workdir, own),
     }
-    if "text" in frozen:
-        encoder = make_encoder(config.text)
+    if named_only:
         named = {
             "name": config.text.encoder,
             "package": encoder.package,

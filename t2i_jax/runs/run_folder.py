@@ -16,11 +16,11 @@ from t2i_jax.text.encoder import make_encoder
 
 # What may differ between the commands that start and resume a run: it changes no number.
 FREE = (
-    *("sample.", "reranker.", "caption.", "evaluate.", "parallel."),
+    *("sample.", "edit.", "inpaint.", "reranker.", "caption.", "evaluate.", "parallel."),
     *("train.save_every", "train.reader"),
 )
 # What can be set when a trained run is used: how it draws and is measured, and where its data is.
-CHANGEABLE = ("sample.", "caption.", "inpaint.", "evaluate.", "reranker.", "data.path")
+CHANGEABLE = ("sample.", "edit.", "inpaint.", "caption.", "evaluate.", "reranker.", "data.path")
 
 
 def is_run(path) -> bool:

@@ -14,15 +14,19 @@ from t2i_jax.data import loader
 from t2i_jax.families.load import load_family
 from t2i_jax.pipeline import run_ability
 from t2i_jax.runs import prepare
+from t2i_jax.runs.converted import create_run
 from t2i_jax.training import parallel, step
 from t2i_jax.training.start import make_optimizers
 from tests.conftest import ROOT
+from tests.tiny_stable_diffusion import make_model
 
 BATCH = 8
 
 
-def tiny_config(family: str):
+def tiny_config(family: str, folder):
     """Return the tiny version of the first config of a family, with `shapes` as its data.
+
+    folder: for another run that it needs.
 
     A family without a config in configs/ fails here.
     """
@@ -41,6 +45,9 @@ def tiny_config(family: str):
     if family == "next_scale":
         stage = configs.load(f"{ROOT}/configs/shapes_vqgan.py:scales_smoke").to_dict()
         config.first_stage = {"run": "runs/stage", "config": stage, "cache": False}
+    if family == "stable_diffusion":
+        create_run(make_model(folder / "tokenizer"), folder / "published")
+        config.init_from = str(folder / "published")
     config.optim.players = {}
     return config.lock()
 
@@ -57,9 +64,8 @@ def made(request, tmp_path_factory):
     """(what prepare_run returned, a batch, initial params and extra) of each family in turn."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(prepare, "read_variables", untrained)
-        prepared = prepare.prepare_run(
-            tiny_config(request.param), tmp_path_factory.mktemp("contract") / request.param
-        )
+        folder = tmp_path_factory.mktemp("contract")
+        prepared = prepare.prepare_run(tiny_config(request.param, folder), folder / "run")
     prepared.lock.close()
     batch = loader.make_batch(*prepared.training, np.arange(BATCH))
     params, extra = jax.jit(lambda: prepared.family.init(jax.random.key(0), batch))()
@@ -70,7 +76,7 @@ def test_parts_fit_each_other(made):
     prepared, batch, params, _ = made
     family = prepared.family
     assert family.abilities.keys() <= set(ABILITIES)
-    assert set(family.static) <= set().union(*family.settings.values())
+    assert {*family.static, *family.texts} <= set().union(*family.settings.values())
     assert family.settings.keys() <= {*family.abilities, "sample"}
     assert set(family.losses) <= set(params) and set(family.updates) <= set(params)
     shapes, _ = jax.eval_shape(family.init, jax.random.key(0), jax.eval_shape(lambda: batch))
@@ -132,10 +138,11 @@ def test_every_ability_works(made):
         inputs[name] = encoded
     for name, ability in family.abilities.items():
         settings = dict(family.settings.get(name, {}))
+        inputs |= {text: inputs["text"] for text in family.texts if settings.pop(text, None) == ""}
         static = tuple((s, settings.pop(s)) for s in family.static if s in settings)
         drawn = run_ability(ability, variables, inputs, keys, settings, static)
         assert len(drawn) == 2, name
-        if name in ("sample", "inpaint", "reconstruct", "decode", "interpolate"):
+        if name in ("sample", "edit", "inpaint", "reconstruct", "decode", "interpolate"):
             assert drawn.dtype == np.uint8 and drawn.shape[-3:] == (side, side, 3), name
 
 

@@ -95,7 +95,8 @@ def _trained():
 
 def _sample(family, params, keys, text, **settings):
     settings = {**family.settings["sample"], "steps": 4, **settings}
-    static = {name: settings.pop(name) for name in family.static}
+    static = {name: settings.pop(name) for name in family.static if name in settings}
+    assert [settings.pop(name) for name in family.texts] == [""]
     function = jax.jit(functools.partial(family.abilities["sample"], **static))
     return function(Variables(params, {}, FROZEN), {"text": text}, keys, **settings)
 

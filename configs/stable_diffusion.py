@@ -1,0 +1,63 @@
+r"""Stable Diffusion, trained further on a folder of captioned pictures.
+
+python main.py convert --from=stable-diffusion-v1-5 --workdir=runs/sd
+python main.py train --config=configs/stable_diffusion.py --config.init_from=runs/sd \
+    --config.data.path=PICTURES --workdir=runs/sd_mine
+
+`sd2` and `sdxl` are the other architectures: configs/stable_diffusion.py:sdxl.
+"""
+
+from t2i_jax.config import base, recipes
+
+PAD = {"end": 49407, "zero": 0}  # tokens that fill a caption up
+
+
+def get_config():
+    """Stable Diffusion 1, at 512 px."""
+    config = base()
+    config.family = "stable_diffusion"
+    config.data = {"name": "folder", "resolution": 512}
+    config.text = {"encoder": "clip", "length": 77}
+    config.text.towers = {"text_encoder": {"variant": "ViT-L/14", "hidden": -1, "pad": PAD["end"]}}
+    config.model = {"variant": "SD1"}
+    config.vae = {"variant": "SD"}
+    config.optim.update(name="adamw", learning_rate=1e-5, weight_decay=0.01)
+    config.train.update(steps=1000, batch_size=4)
+    return config
+
+
+def sd2(config):
+    """Stable Diffusion 2."""
+    config.text.towers = {
+        "text_encoder": {"variant": "OpenCLIP-ViT-H", "hidden": -1, "pad": PAD["zero"]}
+    }
+    config.model.variant = "SD2"
+
+
+def sdxl(config):
+    """Stable Diffusion XL, at 1024 px."""
+    config.data.resolution = 1024
+    config.text.towers = {
+        "text_encoder": {"variant": "ViT-L/14", "hidden": -2, "pad": PAD["end"]},
+        "text_encoder_2": {"variant": "OpenCLIP-ViT-bigG", "hidden": -2, "pad": PAD["zero"]},
+    }
+    config.model.variant = "SDXL"
+    config.vae.variant = "SDXL"
+
+
+def smoke(config):
+    """A tiny one that only shows that everything runs."""
+    recipes.make_tiny(config)
+    config.data = {"name": "shapes", "resolution": 32, "scenes": 64}
+    del config.text["width"]
+    config.text.length = 16
+    tower = dict(vocab_size=514, length=16, end=513, width=16, depth=2, heads=2, pad=513)
+    config.text.towers = {"text_encoder": tower}
+    config.model = dict(
+        channels=(32, 64), blocks=1, depths=(0, 1), middle_depth=1, heads=(1, 2), text_width=16
+    )
+    config.vae = dict(latent=4, width=32, multipliers=(1, 1), blocks=1, project=True)
+    config.sample = {"steps": 3}
+
+
+VARIANTS = (sd2, sdxl, smoke)

@@ -1,0 +1,100 @@
+"""A folder that diffusers loads, written from a run of family `stable_diffusion`."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors.numpy import save_file
+from tokenizers import Tokenizer
+
+from t2i_jax.core.files import make_folder
+from t2i_jax.core.importer import Imported
+from t2i_jax.families.stable_diffusion import make_autoencoder, make_net
+from t2i_jax.text import clip_tokenizer
+from t2i_jax.text.clip import make_tower
+from t2i_jax.weights import autoencoder_kl as autoencoder_weights
+from t2i_jax.weights import clip as clip_weights
+from t2i_jax.weights import sd_unet as unet_weights
+from t2i_jax.weights.published import write_arrays
+
+PYTORCH = {"format": "pt"}  # what transformers wants to be written in a file
+ABSENT = [None, None]
+
+
+def families() -> tuple[str, ...]:
+    """Return the families whose runs `write` can write."""
+    return ("stable_diffusion",)
+
+
+def write(model: Imported, folder: Path) -> None:
+    """Write a published pipeline: model_index.json, and a folder for each part."""
+    config = model.config
+    net, vae = make_net(config), make_autoencoder(config)
+    towers = {name: make_tower(fields) for name, fields in config.text.towers.items()}
+    scheduler = config.diffusion.scheduler.to_dict()
+    null_text = model.frozen["null_text"][config.text.encoder]
+    index = {
+        "unet": ["diffusers", "UNet2DConditionModel"],
+        "vae": ["diffusers", "AutoencoderKL"],
+        "scheduler": ["diffusers", scheduler["_class_name"]],
+        "feature_extractor": ABSENT,
+        "image_encoder": ABSENT,
+    }
+    cell = 2 ** (len(vae.multipliers) - 1)
+    unet_json = {**unet_weights.config_json(net), "sample_size": config.data.resolution // cell}
+    vae_json = {**autoencoder_weights.config_json(vae), "sample_size": config.data.resolution}
+    params = model.params["model"]["net"]
+    _write_net(folder / "unet", unet_json, params, unet_weights.published(net))
+    params = model.frozen["first_stage"]
+    _write_net(folder / "vae", vae_json, params, autoencoder_weights.published(vae))
+    _write_json(folder / "scheduler" / "scheduler_config.json", scheduler)
+    for name, (tower, _, pad) in towers.items():
+        text_json = clip_weights.text_config_json(tower)
+        params = model.frozen["text"][name]
+        _write_net(folder / name, text_json, params, clip_weights.text_published, "model")
+        of = name.replace("text_encoder", "tokenizer")
+        _write_tokenizer(folder / of, model.tokenizer, config.text.length, pad)
+        index |= {
+            name: ["transformers", text_json["architectures"][0]],
+            of: ["transformers", "CLIPTokenizer"],
+        }
+    if net.added_width:
+        zeros = not bool(null_text["mask"].any())
+        index |= {
+            "_class_name": "StableDiffusionXLPipeline",
+            "force_zeros_for_empty_prompt": zeros,
+        }
+    else:
+        index |= {
+            "_class_name": "StableDiffusionPipeline",
+            "safety_checker": ABSENT,
+            "requires_safety_checker": False,
+        }
+    _write_json(folder / "model_index.json", index)  # last: it makes the folder a pipeline
+
+
+def _write_net(
+    folder: Path, config: Mapping, params: Any, published: Callable, stem="diffusion_pytorch_model"
+) -> None:
+    _write_json(folder / "config.json", config)
+    save_file(write_arrays(params, published), folder / f"{stem}.safetensors", PYTORCH)
+
+
+def _write_tokenizer(folder: Path, tokenizer: Tokenizer, length: int, pad: int) -> None:
+    model = json.loads(tokenizer.to_str())["model"]
+    start, end = clip_tokenizer.START, clip_tokenizer.END
+    filling = tokenizer.id_to_token(pad)
+    special = {"bos_token": start, "eos_token": end, "unk_token": end, "pad_token": filling}
+    about = {"tokenizer_class": "CLIPTokenizer", "model_max_length": length, **special}
+    _write_json(folder / "vocab.json", model["vocab"])
+    merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]]
+    text = "\n".join(["#version: 0.2", *merges, ""])
+    (folder / "merges.txt").write_text(text, encoding="utf-8")
+    _write_json(folder / "tokenizer_config.json", about)
+    _write_json(folder / "special_tokens_map.json", special)
+
+
+def _write_json(path: Path, content: Mapping) -> None:
+    make_folder(path.parent)
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8")

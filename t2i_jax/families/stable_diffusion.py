@@ -1,0 +1,221 @@
+"""Stable Diffusion 1, 2 and XL (arXiv 2112.10752, 2307.01952), as published.
+
+The player "model" is the U-Net. The text encoders and the autoencoder are frozen parts: those of a
+published model (convert/diffusers.py), which are in the run folder. The loss is that of
+diffusion.py, at the timesteps and noise levels of the published scheduler.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from t2i_jax.core.denoiser import Denoiser
+from t2i_jax.core.family import Encoding, Family
+from t2i_jax.core.fields import Field
+from t2i_jax.core.first_stage import Latents
+from t2i_jax.core.pictures import from_unit, to_unit
+from t2i_jax.diffusion.parameterizations import WEIGHTINGS
+from t2i_jax.diffusion.samplers import make_sampler
+from t2i_jax.families import redrawing
+from t2i_jax.families.conditioning import make_conditioning
+from t2i_jax.families.config_fields import network_fields, read_section
+from t2i_jax.families.denoising import (
+    GUIDANCE_FIELDS,
+    NEGATIVE,
+    Plan,
+    check_interval,
+    make_sample,
+)
+from t2i_jax.families.diffusion import make_loss
+from t2i_jax.families.first_stage import ENCODING_VERSION
+from t2i_jax.families.reranking import CANDIDATES_FIELD, with_candidates
+from t2i_jax.models import autoencoder_kl, sd_unet
+from t2i_jax.models.variants import fields_of
+from t2i_jax.weights.scheduler import Scheduler, read_scheduler, with_sampler
+from t2i_jax.weights.scheduler_classes import NAMES
+
+PUBLISHED = "published"  # the sampler that the model was published with
+SCHEDULER = {
+    "_class_name": "DDIMScheduler",
+    "beta_schedule": "scaled_linear",
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "clip_sample": False,
+    "set_alpha_to_one": False,
+    "steps_offset": 1,
+}
+DIFFUSION_FIELDS = {
+    "scheduler": Field(SCHEDULER, "noise levels, prediction and sampler: a scheduler_config.json"),
+    "weighting": Field(
+        "uniform", "weight of the loss at each level of noise", choices=tuple(WEIGHTINGS)
+    ),
+}
+MAX_SIDE = 8192  # pixels
+
+
+def fields(config) -> dict[str, dict[str, Field]]:
+    """Return the config fields of this family."""
+    variants = [config.get(section, {}).get("variant", "") for section in ("model", "vae")]
+    unet = network_fields(sd_unet.UNet2DConditionModel, variant=variants[0])
+    # Not those of a picture, as in other networks.
+    unet["channels"] = unet["channels"]._replace(low=1, high=2**16)
+    return {
+        "model": unet,
+        "vae": network_fields(autoencoder_kl.AutoencoderKL, variant=variants[1]),
+        "diffusion": DIFFUSION_FIELDS,
+        "sample": sample_fields(config),
+        **redrawing.FIELDS,
+    }
+
+
+def sample_fields(config) -> dict[str, Field]:
+    """Return the fields of the section "sample". Pictures have the size of the training data."""
+    side = Field(config.data.get("resolution", 512), "pixels; a multiple of 8", 8, MAX_SIDE)
+    sampler = "method that solves for the picture; that of diffusion.scheduler, or another one"
+    return {
+        "sampler": Field(PUBLISHED, sampler, choices=(PUBLISHED, *NAMES)),
+        "steps": Field(50, "steps of the sampler", 1, 10_000),
+        **GUIDANCE_FIELDS,
+        "guidance": GUIDANCE_FIELDS["guidance"]._replace(default=7.5),
+        "width": side,
+        "height": side,
+        "candidates": CANDIDATES_FIELD,
+    }
+
+
+def make(config, axis_name=None) -> Family:
+    """Return the family; its fields are those of `fields`, text and reranker.
+
+    Raises ValueError for an unknown name or field of these.
+    """
+    del axis_name  # nothing here compares examples
+    section = read_section(config, "diffusion", DIFFUSION_FIELDS)
+    published, conditioning = {**section["scheduler"]}, make_conditioning(config)
+    side = config.data.resolution
+    trained = make_denoiser(config, side, side)
+
+    def make_plan(*, sampler, steps, width, height, **guidance):
+        about = published if sampler == PUBLISHED else with_sampler(published, sampler)
+        scheduler = read_scheduler(about)
+        times = scheduler.times(steps)
+        with jax.ensure_compile_time_eval():
+            noise_scale = scheduler.noise_scale(times)
+        solve = functools.partial(make_sampler(scheduler.sampler), **scheduler.options)
+        denoiser = as_told(make_denoiser(config, height, width), scheduler)
+        return Plan(denoiser, solve, jnp.asarray(times), noise_scale, guidance)
+
+    settings = read_section(config, "sample", sample_fields(config))
+    check_interval(settings)
+    sample = with_candidates(make_sample(make_plan, conditioning), config)
+    return Family(
+        init=lambda rng, batch: ({"model": trained.init(rng, batch)}, {}),
+        losses={"model": make_loss(trained, conditioning, section["weighting"])},
+        abilities={"sample": sample, **redrawing.make_redrawing(make_plan, conditioning)},
+        settings={"sample": settings, **redrawing.redrawing_settings(config, settings)},
+        static=("sampler", "steps", "width", "height", "candidates", "strength"),
+        texts=(NEGATIVE,),
+        make_frozen=trained.latents.fit,
+        pretrained=conditioning.pretrained,
+        encoding=Encoding(
+            compute=lambda frozen, image: {
+                "latent": trained.latents.encode(frozen["first_stage"], image)
+            },
+            parts=("first_stage",),
+            depends_on=[ENCODING_VERSION, config.vae.to_dict()],
+        ),
+    )
+
+
+def make_denoiser(config, height: int, width: int) -> Denoiser:
+    """Return the denoiser of pictures of this size, in pixels.
+
+    Raises ValueError, naming the nearest, for a side that is not a multiple of a latent's.
+    """
+    conditioning, net = make_conditioning(config), make_net(config)
+    latents = make_latents(config, height, width)
+    about = {**read_section(config, "diffusion", DIFFUSION_FIELDS)["scheduler"]}
+    scheduler, timesteps = read_scheduler(about), about.get("num_train_timesteps", 1000)
+
+    def with_size(condition):
+        """Add the numbers of XL: original size, corner of the crop, target size (section 2.2)."""
+        if not net.added_width:
+            return condition
+        numbers = jnp.asarray([height, width, 0, 0, height, width], jnp.float32)
+        numbers = jnp.broadcast_to(numbers, (len(condition.pooled), len(numbers)))
+        return condition._replace(vector=numbers)
+
+    def init(rng, batch):
+        rng_text, rng_net = jax.random.split(rng)
+        text_params, condition = conditioning.init(rng_text, batch)
+        x = jnp.zeros((1, *latents.shape[:2], net.in_channels))
+        params = net.init(rng_net, x, jnp.zeros(1), with_size(condition))["params"]
+        return {"text": text_params, "net": params}
+
+    def encode_text(params, frozen, text, keys=None):
+        return with_size(conditioning.encode(params["text"], frozen, text, keys))
+
+    def predict(params, x_t, t, condition, keys=None):
+        return net.apply({"params": params["net"]}, x_t, t, condition)
+
+    def draw_times(keys):
+        u = jax.vmap(jax.random.uniform)(keys)
+        return (jnp.floor(u * timesteps) + 1.0) / timesteps
+
+    return Denoiser(
+        init, encode_text, predict, scheduler.schedule, scheduler.kind, draw_times, latents
+    )
+
+
+def as_told(denoiser: Denoiser, scheduler: Scheduler) -> Denoiser:
+    """Return the denoiser with the schedule of a sampler, and the timesteps that it tells."""
+
+    def predict(params, x_t, t, condition, keys=None):
+        told = (scheduler.timestep(t) + 1.0) / sd_unet.TIMESTEPS
+        return denoiser.predict(params, x_t, told, condition, keys)
+
+    return denoiser._replace(predict=predict, schedule=scheduler.schedule, kind=scheduler.kind)
+
+
+def make_net(config) -> sd_unet.UNet2DConditionModel:
+    """Return the U-Net of `config.model`: its fields, and `variant`."""
+    return sd_unet.UNet2DConditionModel(**fields_of(config.model, sd_unet.VARIANTS))
+
+
+def make_autoencoder(config) -> autoencoder_kl.AutoencoderKL:
+    """Return the autoencoder of `config.vae`: its fields, and `variant`."""
+    return autoencoder_kl.AutoencoderKL(**fields_of(config.vae, autoencoder_kl.VARIANTS))
+
+
+def make_latents(config, height: int, width: int) -> Latents:
+    """Return the latents of the frozen autoencoder; the mean of those that it encodes.
+
+    Raises ValueError, naming the nearest, for a side that is not a multiple of a latent's.
+    """
+    net = make_autoencoder(config)
+    kind = type(net)
+    cell = 2 ** (len(net.multipliers) - 1)
+    for name, side in (("height", height), ("width", width)):
+        if side % cell:
+            nearest = max(cell, round(side / cell) * cell)
+            raise ValueError(
+                f"{name} is {side}: it must be a multiple of {cell}, such as {nearest}"
+            )
+
+    def encode(frozen, image):
+        mean, _ = net.apply({"params": frozen}, to_unit(image), method=kind.encode)
+        return net.scale(jnp.asarray(mean, jnp.float32))
+
+    def decode(frozen, latents):
+        pictures = net.apply({"params": frozen}, net.unscale(latents), method=kind.decode)
+        return from_unit(jnp.asarray(pictures, jnp.float32))
+
+    return Latents((height // cell, width // cell, net.latent), encode, decode, fit=_no_autoencoder)
+
+
+def _no_autoencoder(source, read_run):
+    """Refuse to start without published weights: this is `Family.make_frozen`."""
+    raise ValueError(
+        "family 'stable_diffusion' starts from a published model: convert it to a run "
+        "(main.py convert --from=PATH --workdir=RUN), and set init_from=RUN"
+    )

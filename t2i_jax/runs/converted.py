@@ -1,0 +1,80 @@
+"""A run folder with a model that was trained elsewhere, and a published folder of a run."""
+
+import json
+from pathlib import Path
+
+from t2i_jax.convert.load import find_importer
+from t2i_jax.core.files import check_folder, file_hash, make_folder, write_atomically
+from t2i_jax.core.importer import Imported
+from t2i_jax.core.registry import lookup, names_with
+from t2i_jax.runs.checkpoint import save_ema
+from t2i_jax.runs.frozen import save_frozen
+from t2i_jax.runs.lock import lock_folder
+from t2i_jax.runs.run_folder import (
+    config_of,
+    read_run,
+    read_tokenizer,
+    read_variables,
+    settings_hash,
+)
+
+ELSEWHERE = "trained elsewhere"  # in place of the hash of the training data
+
+
+def convert_in(origin: str, workdir: str) -> None:
+    """Make a run folder of the published model at `origin`.
+
+    Other commands use it as any run; training starts from it with `init_from`.
+    Raises ValueError if `origin` is no such model, and FileExistsError if the folder is not empty.
+    """
+    importer = find_importer(origin)
+    if importer is None or importer.read is None:
+        what = importer.what if importer else "no published model of a format that is known here"
+        raise ValueError(
+            f"{origin} is {what}: what can be converted is a folder with a model_index.json, as "
+            "diffusers writes it"
+        )
+    folder = check_folder(workdir)
+    if folder.exists() and any(folder.iterdir()):
+        raise FileExistsError(f"{workdir} is not empty: name another --workdir")
+    create_run(importer.read(), folder)
+
+
+def create_run(model: Imported, workdir: Path) -> None:
+    """Write a run folder that holds `model` as its only checkpoint, of step 0."""
+    make_folder(workdir)
+    with lock_folder(workdir):
+        write_atomically(workdir / "tokenizer.json", model.tokenizer.to_str(pretty=True))
+        save_ema(workdir, {"params": model.params, "extra": {}})
+        config = model.config.to_dict()
+        run = {
+            "config": config,
+            "settings": settings_hash(config),
+            "data": ELSEWHERE,
+            "tokenizer": file_hash(workdir / "tokenizer.json"),
+            "frozen": save_frozen(workdir, model.frozen),
+        }
+        # Last: a folder with run.json is a complete run.
+        write_atomically(workdir / "run.json", json.dumps(run, indent=1, sort_keys=True))
+
+
+def convert_out(workdir: str, checkpoint: str | int, target: str) -> None:
+    """Write the model of a run to the folder `target`, in the format of its family's importer.
+
+    Raises ValueError if there is no such format, and FileExistsError if the folder is not empty.
+    """
+    run = read_run(workdir)
+    config = config_of(run)
+    formats = [
+        name
+        for name in names_with("convert", "write")
+        if config.family in lookup("convert", name, "families")()
+    ]
+    if not formats:
+        raise ValueError(f"{workdir} is of family {config.family!r}: no other program reads it")
+    folder = check_folder(target)
+    if folder.exists() and any(folder.iterdir()):
+        raise FileExistsError(f"{target} is not empty: name another --to")
+    params, _, frozen = read_variables(workdir, checkpoint)
+    model = Imported(config, params, frozen, read_tokenizer(workdir, run))
+    lookup("convert", formats[0], "write")(model, folder)

@@ -1,0 +1,79 @@
+"""CLIP's text encoders as they condition Stable Diffusion 1, 2 and XL. They are never trained.
+
+The weights and the tokenizer are those of a published model (convert/diffusers.py). A run folder
+holds both.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax.numpy as jnp
+
+from t2i_jax.core.fields import Field
+from t2i_jax.core.text import TextCondition, TextEncoder
+from t2i_jax.models.clip import TEXT_VARIANTS, TextTower
+from t2i_jax.models.variants import fields_of
+from t2i_jax.text.encoder import LENGTH
+
+FINAL, BEFORE_LAST = -1, -2  # of the hidden states: Stable Diffusion 1 and 2, and XL
+
+
+def fields(config) -> dict[str, Field]:
+    """Return the fields of `config.text` for clip."""
+    del config
+    meaning = (
+        "{name: fields of TextTower or a variant; hidden: the hidden state that is used; pad: the "
+        "token that fills a caption up}"
+    )
+    towers = {"text_encoder": {"variant": "ViT-L/14", "hidden": FINAL, "pad": 49407}}
+    return {"length": LENGTH, "towers": Field(towers, meaning)}
+
+
+def make(config) -> TextEncoder:
+    """Return the encoder of `config.towers`.
+
+    The sequence is that of all towers, channel by channel; the pooled vector is that of the last
+    tower. A text of which no token is known (its mask is False) is encoded as zeros, as Stable
+    Diffusion XL has it for the null text.
+
+    A tower is described by its fields, or its variant, and by
+        hidden: which hidden state conditions the network: -1 the last, normalised; -2 the one
+            before it.
+        pad: the token that fills a caption up.
+    Raises ValueError for an unknown variant.
+    """
+    towers = {name: make_tower(fields) for name, fields in config.towers.items()}
+
+    def apply(params, frozen, text, keys=None):
+        tokens, mask = jnp.asarray(text["tokens"]), jnp.asarray(text["mask"])
+        sequences, pooled = [], None
+        for name, (tower, hidden, pad) in towers.items():
+            padded = jnp.where(mask, tokens, pad)
+            states, pooled = tower.apply({"params": frozen[name]}, padded)
+            sequences.append(states[hidden].astype(jnp.float32))
+        known = mask.any(axis=1)
+        sequence = jnp.concatenate(sequences, axis=-1) * known[:, None, None]
+        return TextCondition(sequence, jnp.asarray(pooled, jnp.float32) * known[:, None], mask)
+
+    def init(rng, length):
+        widths = [tower.width for tower, _, _ in towers.values()]
+        last = [tower.projection or tower.width for tower, _, _ in towers.values()][-1]
+        zeros = jnp.zeros((1, length, sum(widths))), jnp.zeros((1, last))
+        return {}, TextCondition(*zeros, jnp.ones((1, length), bool))
+
+    def make_tokenizer(captions):
+        raise ValueError(
+            "text.encoder clip is used with published weights alone: convert them to a run "
+            "(main.py convert --from=PATH --workdir=RUN), and start from it with init_from=RUN"
+        )
+
+    return TextEncoder(init, apply, make_tokenizer)
+
+
+def make_tower(config: Mapping[str, Any]) -> tuple[TextTower, int, int]:
+    """Return (the network, its hidden state, its padding token) of one of `config.towers`."""
+    own = fields_of(config, TEXT_VARIANTS)
+    hidden, pad = own.pop("hidden", FINAL), own.pop("pad", 0)
+    if "dtype" in own:
+        own["dtype"] = jnp.dtype(own["dtype"])  # a string in configs
+    return TextTower(**own), hidden, pad
