@@ -201,13 +201,13 @@ class UNet2DConditionModel(nn.Module):
         x = block(x, levels - 1, self.middle_depth, "middle_0")
         x = block(x, levels - 1, 0, "middle_1")
         for level in reversed(range(levels)):
-            height, width = skips[-1].shape[1:3]
-            x = x[:, :height, :width]  # an odd side was rounded up on the way down
             for i in range(self.blocks + 1):
                 x = jnp.concatenate([x, skips.pop()], axis=-1)
                 x = block(x, level, self.depths[level], f"up_{level}_{i}")
             if level > 0:
-                x = conv(x.repeat(2, 1).repeat(2, 2), x.shape[-1], f"up_{level}")
+                height, width = skips[-1].shape[1:3]  # odd sides were rounded up on the way down
+                x = x.repeat(2, 1).repeat(2, 2)[:, :height, :width]
+                x = conv(x, x.shape[-1], f"up_{level}")
         x = nn.silu(group_norm(x, self.dtype, "norm_out", NORM_EPSILON))
         return conv(x, self.out_channels, "conv_out").astype(jnp.float32)
 
