@@ -309,10 +309,11 @@ class Pipeline:
 
     def _texts(self, settings: dict, count: int) -> dict:
         """The settings that are captions, as inputs of `count` examples."""
-        null = self.variables.frozen["null_text"][self.config.text.encoder]
-        empty = {key: np.stack([null[key]] * count) for key in ("tokens", "mask")}
         told = {name: settings[name] for name in self.family.texts if name in settings}
-        empty = {self.config.text.encoder: empty}
+        if not told:
+            return {}
+        ((encoder, null),) = self.variables.frozen["null_text"].items()
+        empty = {encoder: {key: np.stack([null[key]] * count) for key in ("tokens", "mask")}}
         return {name: self._text([x] * count) if x else empty for name, x in told.items()}
 
     def _read(self, images, purpose: str) -> np.ndarray:
@@ -327,10 +328,9 @@ class Pipeline:
 
     def _split_static(self, settings: dict) -> tuple[dict, tuple]:
         """(settings that are traced, those that are compiled in)."""
-        names = set(self.family.static)
-        static = tuple((name, settings[name]) for name in sorted(names & settings.keys()))
-        names |= set(self.family.texts)
-        return {name: value for name, value in settings.items() if name not in names}, static
+        static, texts = {*self.family.static}, {*self.family.texts}
+        compiled = tuple((name, settings[name]) for name in sorted(static & settings.keys()))
+        return {k: v for k, v in settings.items() if k not in static | texts}, compiled
 
     def _with_metadata(self, images: np.ndarray, notes: Sequence[dict]) -> list[Image.Image]:
         model = {"weights": self.weights, "config": self.config.to_dict()}

@@ -79,7 +79,8 @@ def draw_flops(pipe) -> dict:
     text, _ = tokenizers.encode(pipe.tokenizer, [CAPTION], pipe.config.text.length)
     inputs = {"text": {pipe.config.text.encoder: text}}
     keys = jax.random.split(jax.random.key(0), 1)
-    sample = functools.partial(get_ability(pipe.family, "sample"), **pipe.settings({}))
+    settings = {k: v for k, v in pipe.settings({}).items() if k not in pipe.family.texts}
+    sample = functools.partial(get_ability(pipe.family, "sample"), **settings)
     return {"draw_flops_per_picture": count_flops(sample, pipe.variables, inputs, keys)}
 
 
