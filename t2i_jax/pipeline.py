@@ -328,9 +328,9 @@ class Pipeline:
 
     def _split_static(self, settings: dict) -> tuple[dict, tuple]:
         """(settings that are traced, those that are compiled in)."""
-        static, texts = {*self.family.static}, {*self.family.texts}
+        static, captions = {*self.family.static}, {*self.family.texts}
         compiled = tuple((name, settings[name]) for name in sorted(static & settings.keys()))
-        return {k: v for k, v in settings.items() if k not in static | texts}, compiled
+        return {k: v for k, v in settings.items() if k not in static | captions}, compiled
 
     def _with_metadata(self, images: np.ndarray, notes: Sequence[dict]) -> list[Image.Image]:
         model = {"weights": self.weights, "config": self.config.to_dict()}
