@@ -5,7 +5,6 @@ the host is little more than what the parameters take.
 """
 
 import functools
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,6 +23,7 @@ from t2i_jax.text.clip import BEFORE_LAST, FINAL
 from t2i_jax.weights import autoencoder_kl as autoencoder_weights
 from t2i_jax.weights import clip as clip_weights
 from t2i_jax.weights import sd_unet as unet_weights
+from t2i_jax.weights.config_json import read_json
 from t2i_jax.weights.scheduler import read_scheduler
 from t2i_jax.weights.stored import StoredArrays, open_folder
 
@@ -82,7 +82,7 @@ def read(folder: Path) -> Imported:
     Raises ValueError for a class of pipelines or an architecture that is not supported, for weights
     that do not fit, and for pickles; FileNotFoundError, naming it, for a part that is missing.
     """
-    index = _json(folder / INDEX)
+    index = read_json(folder / INDEX)
     name = index.get("_class_name")
     if name not in KINDS:
         raise ValueError(
@@ -90,13 +90,13 @@ def read(folder: Path) -> Imported:
             f"{did_you_mean(name, KINDS)}"
         )
     kind = KINDS[name]
-    scheduler = _json(_part(folder, "scheduler") / "scheduler_config.json")
+    scheduler = read_json(_part(folder, "scheduler") / "scheduler_config.json")
     read_scheduler(scheduler)  # refuses what is not supported
-    unet_json = _json(_part(folder, "unet") / "config.json")
+    unet_json = read_json(_part(folder, "unet") / "config.json")
     unet = sd_unet.UNet2DConditionModel(**unet_weights.fields(unet_json))
-    vae_json = _json(_part(folder, "vae") / "config.json")
+    vae_json = read_json(_part(folder, "vae") / "config.json")
     vae = autoencoder_kl.AutoencoderKL(**autoencoder_weights.fields(vae_json))
-    jsons = {name: _json(_part(folder, name) / "config.json") for name in kind.encoders}
+    jsons = {name: read_json(_part(folder, name) / "config.json") for name in kind.encoders}
     towers = {name: clip.TextTower(**clip_weights.text_fields(c)) for name, c in jsons.items()}
 
     tokenizers = {name: read_tokenizer(_part(folder, t)) for name, t in kind.encoders.items()}
@@ -150,9 +150,9 @@ def read_tokenizer(folder: Path) -> Tokenizer:
 
 
 def _padding(folder: Path, tokenizer: Tokenizer) -> int:
-    """Return the token that fills a caption up: the end token unless the folder says another."""
+    """Return the padding token: the end token, unless a file of the folder names another one."""
     for name in ("tokenizer_config.json", "special_tokens_map.json"):
-        if (folder / name).is_file() and (token := _json(folder / name).get("pad_token")):
+        if (folder / name).is_file() and (token := read_json(folder / name).get("pad_token")):
             token = token["content"] if isinstance(token, dict) else token
             if (number := tokenizer.token_to_id(token)) is None:
                 raise ValueError(f"{folder / name} has pad_token {token!r}: no token is called so")
@@ -161,7 +161,10 @@ def _padding(folder: Path, tokenizer: Tokenizer) -> int:
 
 
 def _null_text(tokenizer: Tokenizer, length: int, zeros: bool) -> dict[str, np.ndarray]:
-    """Return the text of the empty caption. zeros: whether its encoding is zeros instead."""
+    """Return the tokens and the mask of the empty caption.
+
+    zeros: return no token at all, which text/clip.py encodes as zeros.
+    """
     ids = [] if zeros else tokenizer.encode("").ids
     tokens, mask = np.zeros(length, np.int32), np.zeros(length, bool)
     tokens[: len(ids)], mask[: len(ids)] = ids, True
@@ -169,7 +172,7 @@ def _null_text(tokenizer: Tokenizer, length: int, zeros: bool) -> dict[str, np.n
 
 
 def _config(**sections) -> Any:
-    """Return the whole config of a run with these sections, locked."""
+    """Return the config of a run: these sections, and the defaults of all other fields. Locked."""
     given = {**configs.base().to_dict(), "family": "stable_diffusion", **sections}
     return ConfigDict(complete(given)[0]).lock()
 
@@ -190,15 +193,3 @@ def _part(folder: Path, name: str) -> Path:
     if not (folder / name).is_dir():
         raise FileNotFoundError(f"{folder} has no {name}/: a published pipeline has that part")
     return folder / name
-
-
-def _json(path: Path) -> dict:
-    if not path.is_file():
-        raise FileNotFoundError(f"no {path.name} in {path.parent}")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged: {error}") from None
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} is damaged: it holds no {{name: value}}")
-    return content

@@ -8,7 +8,6 @@ out, because the codes of pictures have an output layer of their own.
 
 import dataclasses
 import functools
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from t2i_jax.models.transformer import Block, Transformer
 from t2i_jax.text import tokenizer as tokenizers
 from t2i_jax.text.language_model import Words
 from t2i_jax.weights import arrays as weights
+from t2i_jax.weights.config_json import read_json
 
 # The config.json of some published models.
 VARIANTS = {
@@ -62,7 +62,7 @@ def importer(path) -> Importer | None:
 
 def read_config(folder) -> dict:
     """Return the config.json of a published folder. Raises FileNotFoundError if there is none."""
-    return _json(Path(folder) / "config.json")
+    return read_json(Path(folder) / "config.json")
 
 
 def fields(config: Mapping) -> dict:
@@ -352,16 +352,7 @@ def _arrays(folder: Path) -> dict[str, np.ndarray]:
         )
     names = [whole.name]
     if not whole.is_file():
-        names = sorted(set(_json(index).get("weight_map", {}).values()))
+        names = sorted(set(read_json(index).get("weight_map", {}).values()))
     if outside := [name for name in names if Path(name).name != name]:
         raise ValueError(f"{index} names {outside[0]}, which does not lie beside it")
     return {name: array for part in names for name, array in weights.read(folder / part).items()}
-
-
-def _json(file: Path) -> dict:
-    if not file.is_file():
-        raise FileNotFoundError(f"no file {file}")
-    try:
-        return dict(json.loads(file.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{file} is damaged: {error}") from None

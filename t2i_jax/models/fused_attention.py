@@ -36,10 +36,7 @@ _plain = False  # read while a program is traced
 
 @contextlib.contextmanager
 def no_fused_attention() -> Iterator[None]:
-    """Trace attention without fused kernels: for derivatives in forward mode, or of second order.
-
-    Raises nothing; it may be entered again inside.
-    """
+    """Trace attention without fused kernels: for forward mode, or derivatives of second order."""
     global _plain
     before, _plain = _plain, True
     try:

@@ -34,9 +34,7 @@ def convert_in(origin: str, workdir: str) -> None:
             f"{origin} is {what}: what can be converted is a folder with a model_index.json, as "
             "diffusers writes it"
         )
-    folder = check_folder(workdir)
-    if folder.exists() and any(folder.iterdir()):
-        raise FileExistsError(f"{workdir} is not empty: name another --workdir")
+    folder = _empty_folder(workdir, "--workdir")
     create_run(importer.read(), folder)
 
 
@@ -72,9 +70,19 @@ def convert_out(workdir: str, checkpoint: str | int, target: str) -> None:
     ]
     if not formats:
         raise ValueError(f"{workdir} is of family {config.family!r}: no other program reads it")
-    folder = check_folder(target)
-    if folder.exists() and any(folder.iterdir()):
-        raise FileExistsError(f"{target} is not empty: name another --to")
+    folder = _empty_folder(target, "--to")
     params, _, frozen = read_variables(workdir, checkpoint)
     model = Imported(config, params, frozen, read_tokenizer(workdir, run))
     lookup("convert", formats[0], "write")(model, folder)
+
+
+def _empty_folder(path: str, option: str) -> Path:
+    """Return the folder at `path`, which may not exist yet.
+
+    option: of the command line that gave it, for messages.
+    Raises FileExistsError if it is not empty.
+    """
+    folder = check_folder(path)
+    if folder.exists() and any(folder.iterdir()):
+        raise FileExistsError(f"{path} is not empty: name another {option}")
+    return folder

@@ -1,7 +1,22 @@
-"""The fields of our networks from a published config.json."""
+"""A published config.json, and the fields of our networks from it."""
 
+import json
 from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import Any
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the object in a JSON file.
+
+    Raises FileNotFoundError if there is no such file, and ValueError if it holds no object.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no {path.name} in {path.parent}")
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path} is damaged: {error}") from None
 
 
 def read_fields(

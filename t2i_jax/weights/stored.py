@@ -78,6 +78,8 @@ def _open_parts(index: Path) -> StoredArrays:
         places = {name: index.parent / file for name, file in listed.items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{index} is damaged: it lists no weight_map ({error})") from None
+    if outside := [file for file in listed.values() if Path(file).name != file]:
+        raise ValueError(f"{index} names {outside[0]}, which does not lie beside it")
     for path in set(places.values()):
         if not path.is_file():
             raise FileNotFoundError(f"{path} is missing: {index.name} lists it")

@@ -58,8 +58,16 @@ def _exact(schedule, x, start=1.0, end=0.0):
     return b * MEAN + jnp.sqrt(w / v) * (x - a * MEAN)
 
 
-@pytest.mark.parametrize("schedule", ["rectified", "cosine"])
-@pytest.mark.parametrize("name", ORDERS)
+@pytest.mark.parametrize(
+    ("name", "schedule"),
+    [
+        (name, schedule)
+        for name in ORDERS
+        for schedule in ("rectified", "cosine")
+        # Its error there is of order 3 on Gaussian data.
+        if (name, schedule) != ("heun_sigma", "rectified")
+    ],
+)
 def test_order_of_convergence(name, schedule):
     """Halving the step divides the error by 2 (order 1) or 4 (order 2).
 
@@ -68,8 +76,6 @@ def test_order_of_convergence(name, schedule):
     Between t = 0.9 and 0.1, because over all of [0, 1] log-SNR is unbounded, and the h² of
     DPM-Solver++ comes with a log(1 / h).
     """
-    if (name, schedule) == ("heun_sigma", "rectified"):
-        pytest.skip("its error there is of order 3 on Gaussian data")
     schedule, span = make_schedule(schedule), {"start": 0.9, "end": 0.1}
     exact = _exact(schedule, NOISE, **span)
     errors = [jnp.abs(_sample(name, schedule, steps, **span) - exact).max() for steps in (32, 64)]
