@@ -92,7 +92,7 @@ def test_the_folder_of_a_language_model(tmp_path):
     config = configs.load(f"{file}:{tmp_path}")
     assert config.init_from == str(tmp_path)
     assert (config.text.positions, config.model.width, config.model.block.norm) == (64, 32, "layer")
-    message = r"no file smok/config\.json: .* takes the folder .* did you mean 'smoke'"
+    message = r"no config\.json in smok: .* takes the folder .* did you mean 'smoke'"
     with pytest.raises(FileNotFoundError, match=message):
         configs.load(f"{file}:smok")
 
