@@ -179,7 +179,7 @@ def _config(**sections) -> Any:
 
 def _plain(net: Any) -> dict[str, Any]:
     """Return the fields of a network as a config has them."""
-    skipped = ("parent", "name", "dtype")
+    skipped = ("parent", "name", "dtype", "remat")
     fields = {name: getattr(net, name) for name in type(net).__dataclass_fields__}
     return {name: value for name, value in fields.items() if name not in skipped}
 

@@ -17,6 +17,7 @@ from t2i_jax.models.layers import (
     space_to_depth,
     time_and_text,
 )
+from t2i_jax.models.recompute import recomputed
 from t2i_jax.models.variants import fields_of
 
 TEXT_MODES = ("joint", "cross")
@@ -101,7 +102,7 @@ class DiT(nn.Module):
     overlap: each patch enters together with its eight neighbours (a stem of stride `patch` and
         width 3 `patch`); the paper's does not.
     dtype: of the computation; parameters, norms and softmax are float32.
-    remat: recompute blocks in the backward pass, to save memory.
+    remat: what the backward pass computes again (models/recompute.py).
     """
 
     patch: int = 2
@@ -115,7 +116,7 @@ class DiT(nn.Module):
     gate_init: float = 0.0
     overlap: bool = False
     dtype: Any = jnp.float32
-    remat: bool = False
+    remat: str = "none"
 
     @nn.compact
     def __call__(
@@ -152,7 +153,7 @@ class DiT(nn.Module):
             x = jnp.concatenate([x, words], axis=1)
             mask = jnp.concatenate([jnp.ones((batch, count), bool), mask], axis=1)
 
-        block = nn.remat(Block) if self.remat else Block
+        block = recomputed(Block, self.remat)
         fields = (
             self.heads,
             self.mlp_ratio,
