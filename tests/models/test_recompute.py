@@ -85,6 +85,26 @@ def test_gradients_are_equal_and_cost_more(name):
         assert max(jax.tree.leaves(differences)) < 1e-6 * largest
 
 
+def test_a_scan_over_the_blocks_changes_no_result():
+    net, inputs = NETWORKS["dit"]
+    net, inputs = net.clone(dropout=0.0), inputs[:3]
+    params = random_params(net, inputs)
+    scanned = net.clone(scan=True, remat="full")
+    assert jax.tree.map(jnp.shape, params) == jax.tree.map(
+        jnp.shape, jax.eval_shape(scanned.init, jax.random.key(0), *inputs)
+    )
+    (one, gradient), (other, found) = (
+        jax.jit(jax.value_and_grad(functools.partial(loss, n, inputs)))(params)
+        for n in (net, scanned)
+    )
+    np.testing.assert_allclose(other, one, rtol=1e-6)
+    differences = jax.tree.map(lambda a, b: jnp.abs(a - b).max(), found, gradient)
+    largest = max(jnp.abs(x).max() for x in jax.tree.leaves(gradient))
+    assert max(jax.tree.leaves(differences)) < 1e-6 * largest
+    with pytest.raises(ValueError, match="a scan over the blocks needs a dropout of 0"):
+        NETWORKS["dit"][0].clone(scan=True).apply(params, *NETWORKS["dit"][1])
+
+
 def test_an_unknown_policy_is_refused():
     with pytest.raises(ValueError, match="'all': it can be none, dots, full"):
         recompute.recomputed(DiT, "all")
