@@ -25,7 +25,7 @@ def curve(config, tiny_batch, mode, devices, fsdp=1, tensor=1):
             -1, 1, (config.image_tokenizer.codes, patch * patch * 3)
         )
         frozen["first_stage"] = {"codebook": codebook.astype(np.float32)}
-    current = place.put_state(state.create(family, optimizers, example, 0))
+    current = place.put_state(jax.jit(lambda: state.create(family, optimizers, example, 0))())
     frozen = place.put_frozen(frozen)
     accumulate = config.train.accumulate
     update = place.compile(
@@ -36,7 +36,10 @@ def curve(config, tiny_batch, mode, devices, fsdp=1, tensor=1):
     losses = []
     for number in range(STEPS):
         batch, _ = tiny_batch(config, 16, seed=number % 2)
+        before = jax.tree.map(lambda x: x.sharding, current)
         current, metrics = update(current, frozen, place.put_batch(batch))
+        after = jax.tree.map(lambda x: x.sharding, current)
+        assert before == after, "the step would be compiled again"
         losses.append(
             [float(value) for name, value in sorted(metrics.items()) if name.endswith("loss")]
         )
