@@ -137,7 +137,7 @@ class DiT(nn.Module):
         """
         batch, height, width, channels = x.shape
         p = self.patch
-        if self.scan and self.dropout and keys is not None:
+        if self.scan and self.dropout:
             raise ValueError("a scan over the blocks needs a dropout of 0")
         if self.text_mode not in TEXT_MODES:
             raise ValueError(f"text_mode is {self.text_mode!r}; it is {' or '.join(TEXT_MODES)}")

@@ -30,5 +30,5 @@ def recomputed(block: type[nn.Module], remat: str) -> type[Any]:
 
 
 def with_remat(network: Any, remat: str) -> Any:
-    """Return the network with this field `remat`, or the network itself if it has no such field."""
-    return network.clone(remat=remat) if hasattr(network, "remat") else network
+    """Return the network with this field `remat`, or itself if it has no such field."""
+    return network.clone(remat=remat) if getattr(network, "remat", None) in POLICIES else network
