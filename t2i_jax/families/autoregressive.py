@@ -31,7 +31,7 @@ from t2i_jax.families.conditioning import (
     guide,
     make_conditioning,
 )
-from t2i_jax.families.config_fields import read_section, transformer_sections
+from t2i_jax.families.config_fields import read_section, remat_of, transformer_sections
 from t2i_jax.families.first_stage import (
     batch_codes,
     codes_abilities,
@@ -75,7 +75,7 @@ def make(config, axis_name=None) -> Family:
     del axis_name  # nothing here compares examples
     stage, conditioning = load_codes(config), make_conditioning(config)
     decoder = PrefixDecoder(
-        codes=stage.size, grid=stage.grid, remat=config.parallel.remat, **config.model
+        codes=stage.size, grid=stage.grid, remat=remat_of(config), **config.model
     )
     captioning = config.get("captioning", CAPTIONING_FIELD.default)
     writer = make_writer(config, stage) if captioning else None

@@ -18,6 +18,7 @@ from t2i_jax.core.first_stage import Codes
 from t2i_jax.core.types import AnyArray
 from t2i_jax.decoding.autoregressive import generate
 from t2i_jax.decoding.beam import beam_search, stop_at_end
+from t2i_jax.families.config_fields import remat_of
 from t2i_jax.families.first_stage import encoding, load_codes, make_frozen
 from t2i_jax.families.token_loss import cross_entropy, mean_where
 from t2i_jax.features import efficientnet_lite0
@@ -136,7 +137,7 @@ def make_word_decoder(config, view: PictureView, model: Mapping) -> WordDecoder:
             f"text.encoder is {config.text.encoder!r}: captions are written in the tokens of "
             "'transformer'"
         )
-    remat = config.parallel.remat
+    remat = remat_of(config)
     return WordDecoder(config.text.vocab_size, config.text.length, view.grid, remat=remat, **model)
 
 

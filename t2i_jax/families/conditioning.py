@@ -11,6 +11,7 @@ from t2i_jax.core.family import Context, Frozen
 from t2i_jax.core.fields import Field
 from t2i_jax.core.text import TextCondition
 from t2i_jax.diffusion.guidance import guided
+from t2i_jax.families.config_fields import remat_of
 from t2i_jax.text.encoder import make_encoder
 
 
@@ -55,7 +56,7 @@ def make_conditioning(config) -> Conditioning:
         return encoder.init(rng, text_of(batch)["tokens"].shape[1])
 
     def encode(params, frozen, text, keys=None):
-        if config.parallel.remat == "none":
+        if remat_of(config) == "none":
             return encoder.apply(params, frozen.get("text"), text, keys)
         # As a whole: its backward pass is the last one, when nothing of the network is kept.
         return jax.checkpoint(encoder.apply)(params, frozen.get("text"), text, keys)

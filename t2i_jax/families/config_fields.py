@@ -60,6 +60,11 @@ def read_section(config, section: str, fields: Mapping[str, Field]) -> dict[str,
     return with_defaults(defaults_of(fields), config.get(section, {}), section)
 
 
+def remat_of(config) -> str:
+    """Return `config.parallel.remat`, or "none" if the config has no such section."""
+    return config.get("parallel", {}).get("remat", "none")
+
+
 def network_fields(
     network: type,
     leave_out: tuple[str, ...] = (),

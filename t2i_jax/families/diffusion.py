@@ -30,7 +30,7 @@ from t2i_jax.diffusion.schedules import (
 )
 from t2i_jax.families import redrawing
 from t2i_jax.families.conditioning import Conditioning, make_conditioning
-from t2i_jax.families.config_fields import network_fields, read_section
+from t2i_jax.families.config_fields import network_fields, read_section, remat_of
 from t2i_jax.families.denoising import (
     GUIDANCE_FIELDS,
     NEGATIVE,
@@ -94,7 +94,7 @@ def make_denoiser(config, vector: int = 0) -> Denoiser:
     weight(settings["weighting"], kind, schedule(jnp.array(0.5)))  # raises for wrong names
     latents, conditioning = load_latents(config), make_conditioning(config)
     name = config.model.get("network", NETWORK_FIELD.default)
-    network = with_remat(lookup("models", name)(config.model), config.parallel.remat)
+    network = with_remat(lookup("models", name)(config.model), remat_of(config))
 
     def init(rng, batch):
         rng_text, rng_net = jax.random.split(rng)

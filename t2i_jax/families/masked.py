@@ -25,7 +25,7 @@ from t2i_jax.families.conditioning import (
     guide,
     make_conditioning,
 )
-from t2i_jax.families.config_fields import read_section, transformer_sections
+from t2i_jax.families.config_fields import read_section, remat_of, transformer_sections
 from t2i_jax.families.first_stage import (
     batch_codes,
     codes_abilities,
@@ -87,7 +87,7 @@ def make(config, axis_name=None) -> Family:
     del axis_name  # nothing here compares examples
     stage, conditioning = load_codes(config), make_conditioning(config)
     network = MaskedTransformer(
-        codes=stage.size, grid=stage.grid, remat=config.parallel.remat, **config.model
+        codes=stage.size, grid=stage.grid, remat=remat_of(config), **config.model
     )
     gamma = parallel.mask_schedule(config.get("mask_schedule", MASK_SCHEDULE_FIELD.default))
     settings = read_section(config, "sample", SAMPLE_FIELDS)

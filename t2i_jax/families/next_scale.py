@@ -14,7 +14,7 @@ from t2i_jax.core.fields import Field
 from t2i_jax.core.random import derive_keys, split_keys
 from t2i_jax.decoding.autoregressive import choose
 from t2i_jax.families.conditioning import guidance_field, guide, make_conditioning
-from t2i_jax.families.config_fields import read_section, transformer_sections
+from t2i_jax.families.config_fields import read_section, remat_of, transformer_sections
 from t2i_jax.families.first_stage import (
     batch_codes,
     codes_abilities,
@@ -50,7 +50,7 @@ def make(config, axis_name=None) -> Family:
     coarse_of = stage.coarse
     if coarse_of is None:
         raise ValueError("this first stage has scales and no `coarse`")
-    network = NextScale(stage.size, stage.scales, remat=config.parallel.remat, **config.model)
+    network = NextScale(stage.size, stage.scales, remat=remat_of(config), **config.model)
     length = sum(side**2 for side in stage.scales)  # tokens of all grids
 
     def init(rng, batch):

@@ -19,7 +19,7 @@ from t2i_jax.diffusion.parameterizations import WEIGHTINGS
 from t2i_jax.diffusion.samplers import make_sampler
 from t2i_jax.families import redrawing
 from t2i_jax.families.conditioning import make_conditioning
-from t2i_jax.families.config_fields import network_fields, read_section
+from t2i_jax.families.config_fields import network_fields, read_section, remat_of
 from t2i_jax.families.denoising import (
     GUIDANCE_FIELDS,
     NEGATIVE,
@@ -180,7 +180,7 @@ def as_told(denoiser: Denoiser, scheduler: Scheduler) -> Denoiser:
 def make_net(config) -> sd_unet.UNet2DConditionModel:
     """Return the U-Net of `config.model`: its fields, and `variant`."""
     own = fields_of(config.model, sd_unet.VARIANTS)
-    return sd_unet.UNet2DConditionModel(**own, remat=config.parallel.remat)
+    return sd_unet.UNet2DConditionModel(**own, remat=remat_of(config))
 
 
 def make_autoencoder(config) -> autoencoder_kl.AutoencoderKL:
