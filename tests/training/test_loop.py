@@ -195,12 +195,12 @@ def test_init_from_starts_with_the_other_runs_weights(never_killed):
     fresh = state.TrainState(
         0, jax.tree.map(jnp.zeros_like, ema["params"]), {}, {}, {"params": None, "extra": {}}, None
     )
-    started = start.start_from_run(never_killed, fresh)
+    started = start.start_from(fresh, ema["params"], {}, "runs/a")
     jax.tree.map(np.testing.assert_array_equal, started.params, ema["params"])
     jax.tree.map(np.testing.assert_array_equal, started.ema["params"], ema["params"])
     wrong = fresh._replace(params={"model": {"net": {"x": jnp.zeros(3)}}})
     with pytest.raises(ValueError, match="do not fit this model"):
-        start.start_from_run(never_killed, wrong)
+        start.start_from(wrong, ema["params"], {}, "runs/a")
 
 
 def test_signals_are_caught_twice_and_handlers_are_restored(capsys):
