@@ -65,6 +65,9 @@ BASE: dict[str, dict[str, Field]] = {
         "paths": Field(
             "/kernel$", 'regular expression: kernels with such a path ("model/net/...") get one'
         ),
+        "add": Field(
+            "", 'used when drawing: "RUN_OR_FILE:WEIGHT", several with commas; without it 1'
+        ),
     },
     # Of training pictures, on the device. Only what the data declares to keep its captions true.
     "augment": {

@@ -134,6 +134,11 @@ def prepare_run(
 
 def _check_origin(config) -> None:
     """Raise ValueError if a new run cannot start from what `config.init_from` names."""
+    if config.lora.add:
+        raise ValueError(
+            f"lora.add is {config.lora.add!r}: it is for drawing; training starts from one run, "
+            "init_from"
+        )
     importer = find_importer(config.init_from)
     if config.lora.rank and (importer or not config.init_from):
         raise ValueError(

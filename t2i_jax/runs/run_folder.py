@@ -21,7 +21,10 @@ FREE = (
     *("train.save_every", "train.reader"),
 )
 # What can be set when a trained run is used: how it draws and is measured, and where its data is.
-CHANGEABLE = ("sample.", "edit.", "inpaint.", "caption.", "evaluate.", "reranker.", "data.path")
+CHANGEABLE = (
+    *("sample.", "edit.", "inpaint.", "caption.", "evaluate.", "reranker."),
+    *("data.path", "lora.add"),
+)
 
 
 def is_run(path) -> bool:
