@@ -49,7 +49,7 @@ def random_adapter(variables, pattern):
     [
         ("SD1", lora_file.DIFFUSERS, "attention/(query|key|value|out)/kernel"),
         ("SD1", "kohya.safetensors", "params.*(attention/|conv_|project_|mlp_).*kernel"),
-        ("SD1", "kohya.safetensors", "text.*(attention/|mlp_).*kernel|params.*attention/out"),
+        ("SD1", "kohya.safetensors", "text.*(attention/|mlp_).*kernel"),
         ("SDXL", "kohya.safetensors", "_transformer/.*kernel|text.*attention/.*kernel"),
         ("SDXL", lora_file.DIFFUSERS, "attention/.*kernel"),
     ],
@@ -57,13 +57,13 @@ def random_adapter(variables, pattern):
 def test_diffusers_draws_with_what_we_write(saved, model, name, pattern, tmp_path):
     plain, path, noise = t2i_jax.load(saved[model]), tmp_path / name, noise_of(32, 32)
     adapter = random_adapter(plain.variables, pattern)
-    lora_file.write_lora(adapter, 0.5, plain.config, path)
+    lora_file.write_lora(adapter, 1.5, plain.config, path)
     theirs = DiffusionPipeline.from_pretrained(saved[model])
     before = their_pictures(theirs, noise)
     theirs.load_lora_weights(tmp_path, weight_name=name, adapter_name="one")
     theirs.set_adapters(["one"], [WEIGHT])
     expected = their_pictures(theirs, noise)
-    assert np.abs(expected - before).mean() > 2 / 255
+    assert np.abs(expected - before).mean() > 1 / 255
     ours = t2i_jax.load(saved[model], overrides=[f"lora.add={path}:{WEIGHT}"])
     check_pictures(our_pictures(ours, noise), expected, f"{model}, {name}, {pattern}")
 

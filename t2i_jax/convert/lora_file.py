@@ -52,7 +52,7 @@ def _layers(config) -> list[lora.Layer]:
 
     def of_unet(name: str) -> tuple[str, ...]:
         kohya = [f"lora_unet_{_plain(name)}"]
-        kohya.append(f"lora_unet_{_plain(original_unet_layer(name, net.blocks))}")
+        kohya.append(f"lora_unet_{_plain(original_unet_layer(name, net))}")
         # kohya's scripts write the original names for Stable Diffusion XL alone.
         return (f"unet.{name}", *(reversed(kohya) if net.added_width else kohya))
 
