@@ -18,7 +18,7 @@ import pytest
 from scripts.same_run import arrays, differences
 from t2i_jax import config as configs
 from t2i_jax.core import state
-from t2i_jax.families.load import load_family
+from t2i_jax.families.load import load_trained
 from t2i_jax.runs import checkpoint, prepare
 from t2i_jax.runs.run_folder import read_run
 from t2i_jax.training import loop, programs, start
@@ -224,7 +224,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(
     smoke, tmp_path, monkeypatch
 ):
     config = smoke("shapes", "train.log_every=1", "train.save_every=2")
-    real = load_family
+    real = load_trained
 
     def poisoned(config, axis_name=None):
         family = real(config, axis_name)
@@ -235,7 +235,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(
 
         return family._replace(losses={"model": loss})
 
-    monkeypatch.setattr(prepare, "load_family", poisoned)
+    monkeypatch.setattr(prepare, "load_trained", poisoned)
     with pytest.raises(
         loop.Stopped, match="loss is nan at step 5; the last good checkpoint is of step 4"
     ):
