@@ -5,6 +5,11 @@ python main.py train --config=configs/stable_diffusion.py --config.init_from=run
     --config.data.path=PICTURES --workdir=runs/sd_mine
 
 `sd2` and `sdxl` are the other architectures: configs/stable_diffusion.py:sdxl.
+
+An adapter (LoRA) in place of all weights: configs/stable_diffusion.py:lora, or :sdxl_lora. Then
+
+python main.py sample --workdir=runs/sd_mine --prompt="a cat" --num=4
+python main.py convert --workdir=runs/sd_mine --to=mine.safetensors
 """
 
 from t2i_jax.config import base, recipes
@@ -45,6 +50,12 @@ def sdxl(config):
     config.vae.variant = "SDXL"
 
 
+def lora(config):
+    """An adapter of rank 8 on the attention of the U-Net; all other weights stay."""
+    config.lora = {"rank": 8, "paths": r"attention/\w+/kernel$"}
+    config.optim.update(learning_rate=1e-4, weight_decay=0.0)
+
+
 def smoke(config):
     """A tiny one that only shows that everything runs."""
     recipes.make_tiny(config)
@@ -60,4 +71,4 @@ def smoke(config):
     config.sample = {"steps": 3}
 
 
-VARIANTS = (sd2, sdxl, smoke)
+VARIANTS = (sd2, sdxl, lora, smoke)

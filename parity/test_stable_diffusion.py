@@ -114,6 +114,32 @@ def stable_diffusion(folder, pad=END, scheduler="PNDM", text=(), **fields):
     )
 
 
+def stable_diffusion_xl(folder, zeros=True):
+    first, tokenizer = text_encoder(folder)
+    wide = dict(hidden_size=32, projection_dim=20, hidden_act="gelu", num_hidden_layers=3)
+    second, tokenizer_2 = text_encoder(folder, CLIPTextModelWithProjection, **wide)
+    tokenizer_2.pad_token = "!"
+    net = unet(
+        cross_attention_dim=24 + 32,
+        use_linear_projection=True,
+        transformer_layers_per_block=[2, 1],
+        addition_embed_type="text_time",
+        addition_time_embed_dim=8,
+        projection_class_embeddings_input_dim=20 + 6 * 8,
+    )
+    return StableDiffusionXLPipeline(
+        vae=vae(),
+        text_encoder=first,
+        text_encoder_2=second,
+        tokenizer=tokenizer,
+        tokenizer_2=tokenizer_2,
+        unet=net,
+        scheduler=SCHEDULERS["Euler"],
+        force_zeros_for_empty_prompt=zeros,
+        add_watermarker=False,
+    )
+
+
 def noise_of(width, height):
     return np.random.default_rng(0).normal(size=(2, height // 2, width // 2, 4)).astype(np.float32)
 
@@ -239,30 +265,7 @@ def test_files_of_half_precision_and_in_parts(saved, dtype, tmp_path):
 @pytest.mark.parametrize("zeros", [True, False])
 def test_stable_diffusion_xl(zeros, tmp_path_factory):
     """Two text encoders, the hidden state before the last, the pooled text, and six numbers."""
-    folder = tmp_path_factory.mktemp("tokenizer")
-    first, tokenizer = text_encoder(folder)
-    wide = dict(hidden_size=32, projection_dim=20, hidden_act="gelu", num_hidden_layers=3)
-    second, tokenizer_2 = text_encoder(folder, CLIPTextModelWithProjection, **wide)
-    tokenizer_2.pad_token = "!"
-    net = unet(
-        cross_attention_dim=24 + 32,
-        use_linear_projection=True,
-        transformer_layers_per_block=[2, 1],
-        addition_embed_type="text_time",
-        addition_time_embed_dim=8,
-        projection_class_embeddings_input_dim=20 + 6 * 8,
-    )
-    pipe = StableDiffusionXLPipeline(
-        vae=vae(),
-        text_encoder=first,
-        text_encoder_2=second,
-        tokenizer=tokenizer,
-        tokenizer_2=tokenizer_2,
-        unet=net,
-        scheduler=SCHEDULERS["Euler"],
-        force_zeros_for_empty_prompt=zeros,
-        add_watermarker=False,
-    )
+    pipe = stable_diffusion_xl(tmp_path_factory.mktemp("tokenizer"), zeros)
     folder = tmp_path_factory.mktemp("sdxl")
     pipe.save_pretrained(folder)
     ours, noise = t2i_jax.load(folder), noise_of(40, 24)

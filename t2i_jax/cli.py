@@ -148,7 +148,7 @@ def add_training(command) -> None:
     what = sub.add_mutually_exclusive_group(required=True)
     help = "a folder with a model_index.json: make the run --workdir of it"
     what.add_argument("--from", dest="origin", metavar="FOLDER", help=help)
-    help = "write the run --workdir to this folder, for diffusers"
+    help = "write the run --workdir to this folder, for diffusers, or its adapter to X.safetensors"
     what.add_argument("--to", metavar="FOLDER", help=help)
 
 

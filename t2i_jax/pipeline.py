@@ -25,6 +25,7 @@ from t2i_jax.data.pictures import read_masks, read_picture
 from t2i_jax.data.provenance import with_metadata
 from t2i_jax.families.captioning import check_caption_settings
 from t2i_jax.families.load import load_family
+from t2i_jax.runs.adapters import with_adapters
 from t2i_jax.runs.drawn import Drawn, padded_size
 from t2i_jax.runs.drawn_picture import MAX_BATCH, read_drawn
 from t2i_jax.runs.frozen import tree_hash
@@ -146,9 +147,8 @@ class Pipeline:
 
     def reconstruct(self, images, prompts: Sequence[str] | str = "") -> list[Image.Image]:
         """Encode pictures and decode them again. Prompts condition a model that is conditional."""
-        return list(
-            map(Image.fromarray, self._reconstruct(self._read(images, "reconstruct"), prompts))
-        )
+        drawn = self._reconstruct(self._read(images, "reconstruct"), prompts)
+        return list(map(Image.fromarray, drawn))
 
     def encode(self, images) -> np.ndarray:
         """Encode pictures to codes int32 [N, L] or latents float32 [N, ...]."""
@@ -176,10 +176,8 @@ class Pipeline:
         ability = get_ability(self.family, "interpolate")
         settings = self.settings(settings, "interpolate")
         whole_number("steps", settings["steps"], 2, MAX_STEPS)
-        inputs = {
-            "image": self._read(first, "interpolate")[:1],
-            "image_b": self._read(last, "interpolate")[:1],
-        }
+        both = (self._read(image, "interpolate")[:1] for image in (first, last))
+        inputs = dict(zip(("image", "image_b"), both, strict=True))
         (way,) = next(self._run(ability, inputs, settings))
         return list(map(Image.fromarray, way))
 
@@ -386,6 +384,7 @@ def load(
         listed = "\n  ".join(wrong[:5])
         raise ValueError(f"the weights in {workdir} do not fit its run.json:\n  {listed}")
     tokenizer = read_tokenizer(workdir, run)
+    variables = with_adapters(variables, config)
     frozen = with_reranker(variables.frozen, config, tokenizer)
     variables = variables._replace(frozen=jax.tree.map(jnp.asarray, frozen))
     weights = tree_hash(jax.tree.map(np.asarray, variables.params))

@@ -57,6 +57,18 @@ BASE: dict[str, dict[str, Field]] = {
         "run": Field("", "run that captions: it ranks the candidates when pictures are drawn"),
         "config": Field({}, "that run's config; filled in when it is used"),
     },
+    "lora": {
+        "rank": Field(
+            0, "of an adapter, trained in place of the weights of init_from; 0: none", 0, 4096
+        ),
+        "scale": Field(1.0, "of the adapter's product: alpha / rank of the paper"),
+        "paths": Field(
+            "/kernel$", 'regular expression: kernels with such a path ("model/net/...") get one'
+        ),
+        "add": Field(
+            "", 'used when drawing: "RUN_OR_FILE:WEIGHT", several with commas; without it 1'
+        ),
+    },
     # Of training pictures, on the device. Only what the data declares to keep its captions true.
     "augment": {
         "flip": Field(0.0, "probability of mirroring a picture left to right", 0.0, 1.0),

@@ -25,6 +25,7 @@ class Frozen(TypedDict, total=False):
     extractor, perceptual: a network that looks at pictures, for captioning or for a loss.
     teacher: the variables of the run that a student is distilled from.
     reranker: the variables of the run that ranks candidates; used in drawing only.
+    base: the parameters that an adapter is trained on (families/lora.py); used in training only.
     """
 
     null_text: Mapping[str, Mapping[str, Any]]
@@ -34,6 +35,7 @@ class Frozen(TypedDict, total=False):
     perceptual: Any
     teacher: Any
     reranker: Any
+    base: Any
 
 
 class Context(NamedTuple):

@@ -21,7 +21,7 @@ def mismatches(found: Any, wanted: Any) -> list[str]:
     return lines + [f"{name(path)}: unknown here" for path in have if path not in want]
 
 
-def moved_to_device(tree: dict) -> dict:
+def moved_to_device(tree: Any) -> Any:
     """Return a nested dict of NumPy arrays as JAX arrays, and empty `tree` meanwhile.
 
     So no array is in the memory of the host and of the device for longer than its own move.

@@ -8,11 +8,12 @@ times are separate functions (t2i_jax/diffusion).
 Other families that remove noise build on `make_denoiser` and `family_parts`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
 
 from t2i_jax.core.denoiser import Denoiser
 from t2i_jax.core.family import Context, Family
@@ -44,14 +45,20 @@ from t2i_jax.models.dit import TEXT_MODES
 from t2i_jax.models.recompute import with_remat
 
 NETWORK_FIELD = Field("dit", "the network: a file of models/")
+LOSS_FIELDS = {
+    "weighting": Field(
+        "uniform", "weight of the loss at each level of noise", choices=tuple(WEIGHTINGS)
+    ),
+    "offset_noise": Field(
+        0.0, "standard deviation of noise in training that is equal over a whole channel", 0.0, 1.0
+    ),
+}
 DIFFUSION_FIELDS = {
     "schedule": Field(
         "rectified", "how noisy an example is at each time", choices=tuple(SCHEDULES)
     ),
     "parameterization": Field("velocity", "what the network predicts", choices=KINDS),
-    "weighting": Field(
-        "uniform", "weight of the loss at each level of noise", choices=tuple(WEIGHTINGS)
-    ),
+    **LOSS_FIELDS,
     "time": Field(
         "logit_normal", "distribution of training times", choices=tuple(TIME_DISTRIBUTIONS)
     ),
@@ -125,7 +132,7 @@ def make(config, axis_name=None) -> Family:
     """
     del axis_name  # nothing here compares examples
     denoiser, conditioning = make_denoiser(config), make_conditioning(config)
-    weighting = read_section(config, "diffusion", DIFFUSION_FIELDS)["weighting"]
+    section = read_section(config, "diffusion", DIFFUSION_FIELDS)
 
     def make_plan(*, sampler, steps, shift, height=0, width=0, **guidance):
         del height, width  # pictures have one size
@@ -135,7 +142,7 @@ def make(config, axis_name=None) -> Family:
     check_interval(settings)
     sample = with_candidates(make_sample(make_plan, conditioning), config)
     return Family(
-        losses={"model": make_loss(denoiser, conditioning, weighting)},
+        losses={"model": make_loss(denoiser, conditioning, section)},
         abilities={"sample": sample, **redrawing.make_redrawing(make_plan, conditioning)},
         settings={"sample": settings, **redrawing.redrawing_settings(config, settings)},
         static=("sampler", "steps", "candidates", "strength"),
@@ -144,13 +151,13 @@ def make(config, axis_name=None) -> Family:
     )
 
 
-def make_loss(denoiser: Denoiser, conditioning: Conditioning, weighting: str) -> Callable:
+def make_loss(denoiser: Denoiser, conditioning: Conditioning, section: Mapping) -> Callable:
     """Return the loss of the player "model": the weighted squared error of what it predicts.
 
-    weighting: one of diffusion.parameterizations.WEIGHTINGS.
+    section: the fields LOSS_FIELDS.
     The metric `velocity_mse` compares all parameterizations.
     """
-    kind, schedule = denoiser.kind, denoiser.schedule
+    kind, schedule, weighting = denoiser.kind, denoiser.schedule, section["weighting"]
 
     def loss(params, ctx: Context):
         model = params["model"]
@@ -159,7 +166,7 @@ def make_loss(denoiser: Denoiser, conditioning: Conditioning, weighting: str) ->
         text = conditioning.training_text(ctx, drop_keys)
         x0 = batch_latents(denoiser.latents, ctx)
         t = denoiser.draw_times(time_keys)
-        noise = jax.vmap(lambda key: jax.random.normal(key, x0.shape[1:]))(noise_keys)
+        noise = training_noise(noise_keys, x0.shape[1:], section["offset_noise"])
         c = schedule(t[:, None, None, None])
         condition = denoiser.encode_text(model, ctx.frozen, text, keys)
         x_t = c.alpha * x0 + c.sigma * noise
@@ -170,6 +177,23 @@ def make_loss(denoiser: Denoiser, conditioning: Conditioning, weighting: str) ->
         return weight(weighting, kind, c) * error, (ctx.extra, metrics)
 
     return loss
+
+
+def training_noise(
+    keys: Key[Array, "B"], shape: tuple[int, ...], offset: float
+) -> Float[Array, "B h w C"]:
+    """Return unit noise of `shape` for each key, plus `offset` times one number for each channel.
+
+    With the offset, the network learns to change the mean of a picture too (arXiv 2305.08891,
+    section 2), so that it can draw very dark and very bright ones.
+    """
+    noise = jax.vmap(lambda key: jax.random.normal(key, shape))(keys)
+    if offset:
+        whole = (1, 1, shape[-1])
+        noise += offset * jax.vmap(
+            lambda key: jax.random.normal(jax.random.fold_in(key, 1), whole)
+        )(keys)
+    return noise
 
 
 def family_parts(config, denoiser: Denoiser, conditioning: Conditioning) -> dict[str, Any]:

@@ -5,6 +5,7 @@ A family of another package is named by its module: `config.family = "my_package
 
 from t2i_jax.core.family import Family
 from t2i_jax.core.registry import lookup
+from t2i_jax.families.lora import adapted
 
 
 def load_family(config, axis_name: str | None = None) -> Family:
@@ -14,3 +15,9 @@ def load_family(config, axis_name: str | None = None) -> Family:
     Raises ValueError, naming the nearest, for an unknown family.
     """
     return lookup("families", config.family)(config, axis_name)
+
+
+def load_trained(config, axis_name: str | None = None) -> Family:
+    """Return what training trains: the family, or an adapter of it (`config.lora`)."""
+    family = load_family(config, axis_name)
+    return adapted(family, config) if config.lora.rank else family

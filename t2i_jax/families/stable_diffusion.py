@@ -15,7 +15,6 @@ from t2i_jax.core.family import Encoding, Family
 from t2i_jax.core.fields import Field
 from t2i_jax.core.first_stage import Latents
 from t2i_jax.core.pictures import from_unit, to_unit
-from t2i_jax.diffusion.parameterizations import WEIGHTINGS
 from t2i_jax.diffusion.samplers import make_sampler
 from t2i_jax.families import redrawing
 from t2i_jax.families.conditioning import make_conditioning
@@ -27,7 +26,7 @@ from t2i_jax.families.denoising import (
     check_interval,
     make_sample,
 )
-from t2i_jax.families.diffusion import make_loss
+from t2i_jax.families.diffusion import LOSS_FIELDS, make_loss
 from t2i_jax.families.first_stage import ENCODING_VERSION
 from t2i_jax.families.reranking import CANDIDATES_FIELD, with_candidates
 from t2i_jax.models import autoencoder_kl, sd_unet
@@ -47,9 +46,7 @@ SCHEDULER = {
 }
 DIFFUSION_FIELDS = {
     "scheduler": Field(SCHEDULER, "noise levels, prediction and sampler: a scheduler_config.json"),
-    "weighting": Field(
-        "uniform", "weight of the loss at each level of noise", choices=tuple(WEIGHTINGS)
-    ),
+    **LOSS_FIELDS,
 }
 MAX_SIDE = 8192  # pixels
 
@@ -110,7 +107,7 @@ def make(config, axis_name=None) -> Family:
     sample = with_candidates(make_sample(make_plan, conditioning), config)
     return Family(
         init=lambda rng, batch: ({"model": trained.init(rng, batch)}, {}),
-        losses={"model": make_loss(trained, conditioning, section["weighting"])},
+        losses={"model": make_loss(trained, conditioning, section)},
         abilities={"sample": sample, **redrawing.make_redrawing(make_plan, conditioning)},
         settings={"sample": settings, **redrawing.redrawing_settings(config, settings)},
         static=("sampler", "steps", "width", "height", "candidates", "strength"),

@@ -4,9 +4,11 @@ import json
 from pathlib import Path
 
 from t2i_jax.convert.load import find_importer
+from t2i_jax.convert.lora_file import write_lora
 from t2i_jax.core.files import check_folder, file_hash, make_folder, write_atomically
 from t2i_jax.core.importer import Imported
 from t2i_jax.core.registry import lookup, names_with
+from t2i_jax.runs.adapters import read_adapter
 from t2i_jax.runs.checkpoint import save_ema
 from t2i_jax.runs.frozen import save_frozen
 from t2i_jax.runs.lock import lock_folder
@@ -59,10 +61,16 @@ def create_run(model: Imported, workdir: Path) -> None:
 def convert_out(workdir: str, checkpoint: str | int, target: str) -> None:
     """Write the model of a run to the folder `target`, in the format of its family's importer.
 
-    Raises ValueError if there is no such format, and FileExistsError if the folder is not empty.
+    A target that ends in ".safetensors" is a file, which gets the adapter of the run alone
+    (convert/lora_file.py).
+    Raises ValueError if there is no such format, and FileExistsError if the folder is not empty, or
+    the file is there.
     """
     run = read_run(workdir)
     config = config_of(run)
+    if target.endswith(".safetensors"):
+        _adapter_out(workdir, checkpoint, config, Path(target))
+        return
     formats = [
         name
         for name in names_with("convert", "write")
@@ -74,6 +82,14 @@ def convert_out(workdir: str, checkpoint: str | int, target: str) -> None:
     params, _, frozen = read_variables(workdir, checkpoint)
     model = Imported(config, params, frozen, read_tokenizer(workdir, run))
     lookup("convert", formats[0], "write")(model, folder)
+
+
+def _adapter_out(workdir: str, checkpoint: str | int, config, target: Path) -> None:
+    if target.exists():
+        raise FileExistsError(f"{target} is there already: name another --to")
+    adapter = read_adapter(workdir, config, checkpoint)
+    make_folder(target.parent)
+    write_lora(adapter.parts, adapter.scale, config, target)
 
 
 def _empty_folder(path: str, option: str) -> Path:

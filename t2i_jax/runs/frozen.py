@@ -1,20 +1,25 @@
 """Frozen arrays of a run on disk, which it uses and never trains, in files named by content."""
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from flax.traverse_util import flatten_dict, unflatten_dict
+from flax.traverse_util import empty_node, flatten_dict, unflatten_dict
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
+
+EMPTY = "empty"  # in the metadata of a file: the paths of dicts without arrays
 
 
 def save_frozen(workdir, tree: Any) -> str:
     """Write a nested dict of arrays to `frozen/HASH.safetensors`, unless it is there already.
 
-    Returns the hash (see `tree_hash`).
+    Empty dicts are named in the metadata of the file. Returns the hash (see `tree_hash`).
     """
+    nodes: Any = flatten_dict(tree, keep_empty_nodes=True, sep="/")
+    empty = [name for name, node in nodes.items() if node is empty_node]
     flat = {name: np.ascontiguousarray(x) for name, x in flatten_dict(tree, sep="/").items()}
     name = tree_hash(tree)
     path = Path(workdir) / "frozen" / f"{name}.safetensors"
@@ -22,7 +27,7 @@ def save_frozen(workdir, tree: Any) -> str:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_suffix(".tmp")
         try:
-            save_file(flat, temporary)
+            save_file(flat, temporary, {EMPTY: json.dumps(empty)} if empty else None)
         except SafetensorError as error:
             raise OSError(f"{path} could not be written ({error})") from error
         temporary.replace(path)
@@ -42,11 +47,12 @@ def load_frozen(workdir, name: str) -> dict:
     try:
         with safe_open(path, "np") as file:
             arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (it is no dict)
+            empty = json.loads((file.metadata() or {}).get(EMPTY, "[]"))
     except SafetensorError as error:
         raise ValueError(
             f"{path} is damaged ({error}): put back the file of the training"
         ) from error
-    tree = unflatten_dict(arrays, sep="/")
+    tree = unflatten_dict({**arrays, **{name: {} for name in empty}}, sep="/")
     if tree_hash(tree) != name:
         raise ValueError(f"{path} was changed: its content does not have the hash in its name")
     return tree

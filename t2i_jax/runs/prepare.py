@@ -7,14 +7,18 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any, NamedTuple, cast
 
+import jax
+import numpy as np
+
 from t2i_jax import config as configs
 from t2i_jax.convert.load import find_importer
-from t2i_jax.core.family import Family, Frozen
+from t2i_jax.core.family import Family, Frozen, parameter_shapes
 from t2i_jax.core.files import check_folder, file_hash, make_folder, write_atomically
 from t2i_jax.core.source import Source
+from t2i_jax.core.trees import mismatches
 from t2i_jax.data import augmentation
 from t2i_jax.data.load import load_source
-from t2i_jax.families.load import load_family
+from t2i_jax.families.load import load_family, load_trained
 from t2i_jax.runs import encoding_cache
 from t2i_jax.runs.checkpoint import last_complete_step
 from t2i_jax.runs.columns import tokenise
@@ -87,12 +91,12 @@ def prepare_run(
     workdir = check_folder(workdir)
     check_folder(workdir / "checkpoints")
     config = resolve(config, workdir)
-    family = load_family(config)
+    family = load_trained(config)
     check(config, family)
     if config.first_stage.cache:
         encoding_cache.check(config, family)
-    if config.init_from and not is_run(workdir) and not find_importer(config.init_from):
-        read_run(config.init_from)  # refuses what is not a run
+    if not is_run(workdir):
+        _check_origin(config)
     training, validation = (load_source(config.data, split) for split in ("train", "validation"))
     augment, variants = augmentation.make_augment(config.augment, training)
     if is_run(workdir):
@@ -126,6 +130,23 @@ def prepare_run(
         captions_cut=cut,
         lock=lock,
     )
+
+
+def _check_origin(config) -> None:
+    """Raise ValueError if a new run cannot start from what `config.init_from` names."""
+    if config.lora.add:
+        raise ValueError(
+            f"lora.add is {config.lora.add!r}: it is for drawing; training starts from one run, "
+            "init_from"
+        )
+    importer = find_importer(config.init_from)
+    if config.lora.rank and (importer or not config.init_from):
+        raise ValueError(
+            f"lora.rank is {config.lora.rank}, and init_from is {config.init_from!r}: an adapter "
+            "is trained on the weights of a run, which init_from has to name"
+        )
+    if config.init_from and not importer:
+        read_run(config.init_from)  # refuses what is not a run
 
 
 def resolve(config, workdir=None) -> Any:
@@ -184,13 +205,28 @@ def open_run(config, workdir: Path, family: Family, training: Source) -> tuple[A
         run = read_run(origin)
         refuse_other_frozen_settings(config_of(run), config, family.frozen_depends_on)
         tokenizer = read_tokenizer(origin, run)
-        frozen = read_frozen(origin, run)
+        frozen = _frozen_of(origin, run, config)
     else:
         encoder = make_encoder(config.text)
         tokenizer = importer.tokenizer() if importer else encoder.make_tokenizer(training.captions)
         frozen = _make_frozen(config, family, tokenizer, training)
     _write_run(config, workdir, tokenizer, frozen, training)
     return tokenizer, frozen
+
+
+def _frozen_of(origin: Path, run: dict, config) -> Frozen:
+    """Return the frozen parts of the run `origin`; for an adapter, also its weights as the base.
+
+    Raises ValueError, naming the first that differ, if these are not the weights of this model.
+    """
+    if not config.lora.rank:
+        frozen: Any = read_frozen(origin, run)
+        return cast(Frozen, {name: part for name, part in frozen.items() if name != "base"})
+    params, _, frozen = read_variables(origin)
+    if wrong := mismatches(params, parameter_shapes(config, load_family(config))):
+        listed = "\n  ".join(wrong[:5])
+        raise ValueError(f"the weights of init_from = {origin} do not fit this model:\n  {listed}")
+    return cast(Frozen, {**frozen, "base": jax.tree.map(np.asarray, params)})
 
 
 def _make_frozen(config, family: Family, tokenizer, training: Source) -> Frozen:

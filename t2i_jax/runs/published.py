@@ -9,6 +9,7 @@ from t2i_jax.core.family import Family, Variables
 from t2i_jax.core.importer import Importer
 from t2i_jax.core.trees import moved_to_device
 from t2i_jax.families.load import load_family
+from t2i_jax.runs.adapters import with_adapters
 from t2i_jax.runs.frozen import tree_hash
 from t2i_jax.runs.reranker import with_reranker
 from t2i_jax.runs.run_folder import refuse_trained_settings
@@ -30,8 +31,8 @@ def read_published(
     model = importer.read(dtype)
     config = model.config
     configs.override(config, overrides)
-    weights = tree_hash(model.params)
-    frozen: Any = moved_to_device(model.frozen)
-    frozen = with_reranker(frozen, config, model.tokenizer)
-    variables = Variables(moved_to_device(model.params), {}, frozen)
+    params, _, frozen = with_adapters(Variables(model.params, {}, model.frozen), config)
+    weights = tree_hash(params)
+    frozen = with_reranker(moved_to_device(frozen), config, model.tokenizer)
+    variables = Variables(moved_to_device(params), {}, frozen)
     return config, load_family(config), variables, model.tokenizer, weights

@@ -9,6 +9,7 @@ from t2i_jax import config as configs
 from t2i_jax.core.family import Frozen, Variables
 from t2i_jax.core.files import file_hash, fingerprint
 from t2i_jax.core.settings import flatten
+from t2i_jax.families.lora import merged
 from t2i_jax.runs import checkpoint
 from t2i_jax.runs.frozen import load_frozen, tree_hash
 from t2i_jax.text import tokenizer as tokenizers
@@ -20,7 +21,10 @@ FREE = (
     *("train.save_every", "train.reader", "model.scan"),
 )
 # What can be set when a trained run is used: how it draws and is measured, and where its data is.
-CHANGEABLE = ("sample.", "edit.", "inpaint.", "caption.", "evaluate.", "reranker.", "data.path")
+CHANGEABLE = (
+    *("sample.", "edit.", "inpaint.", "caption.", "evaluate.", "reranker."),
+    *("data.path", "lora.add"),
+)
 
 
 def is_run(path) -> bool:
@@ -109,14 +113,15 @@ def read_tokenizer(workdir, run: dict):
 
 
 def read_variables(workdir, which: str | int = "last") -> Variables:
-    """Read the averaged weights and the frozen parts of a run.
+    """Read the averaged weights and the frozen parts of a run. An adapter is merged into its base.
 
     which: the checkpoint: "last", "best" or a step.
     Raises as `read_run`, `checkpoint.restore_ema` and `read_frozen` do.
     """
     run = read_run(workdir)
     ema, _ = checkpoint.restore_ema(workdir, which)
-    return Variables(ema["params"], ema.get("extra") or {}, read_frozen(workdir, run))
+    variables = Variables(ema["params"], ema.get("extra") or {}, read_frozen(workdir, run))
+    return merged(variables, config_of(run))
 
 
 def refuse_trained_settings(overrides: Sequence[str]) -> None:

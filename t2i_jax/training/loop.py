@@ -14,7 +14,6 @@ from t2i_jax.core import hosts
 from t2i_jax.data import loader
 from t2i_jax.pipeline import Pipeline
 from t2i_jax.runs import checkpoint
-from t2i_jax.runs.frozen import tree_hash
 from t2i_jax.runs.prepare import Prepared, prepare_run
 from t2i_jax.training import parallel
 from t2i_jax.training.assess import assess, due
@@ -80,7 +79,7 @@ def train(config, workdir, evaluators: Evaluators = NO_EVALUATORS) -> Pipeline:
         finally:
             release()
     ema = hosts.local_copy(place.take(current).ema)
-    return session.pipeline(ema, tree_hash(jax.tree.map(np.asarray, ema["params"])))
+    return session.pipeline(ema, named=True)
 
 
 def open_writers(prepared: Prepared, begun: Begun) -> Writers | NoWriters:

@@ -9,7 +9,7 @@ import jax
 
 from t2i_jax.config import copy
 from t2i_jax.core.family import updates_per_step
-from t2i_jax.families.load import load_family
+from t2i_jax.families.load import load_trained
 from t2i_jax.runs.prepare import Prepared
 from t2i_jax.training import parallel
 from t2i_jax.training.programs import compile_step, make_programs
@@ -82,7 +82,7 @@ def alternatives(prepared: Prepared) -> Iterator[tuple[str, int]]:
             continue
         changed = copy(config)
         changed[section][name] = value
-        other = prepared._replace(config=changed, family=load_family(changed))
+        other = prepared._replace(config=changed, family=load_trained(changed))
         place = parallel.make(changed.parallel)
         with contextlib.suppress(ValueError):  # a batch that does not divide so
             check_batch_size(changed, place.devices, updates_per_step(other.family))

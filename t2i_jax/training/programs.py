@@ -9,7 +9,7 @@ import numpy as np
 
 from t2i_jax.core import state
 from t2i_jax.data import loader
-from t2i_jax.families.load import load_family
+from t2i_jax.families.load import load_trained
 from t2i_jax.runs.prepare import Prepared
 from t2i_jax.training import step
 from t2i_jax.training.gradients import make_gradient_transforms
@@ -36,7 +36,7 @@ class Programs(NamedTuple):
 def make_programs(prepared: Prepared, place: Parallel) -> Programs:
     """Return the programs of a prepared run."""
     config, family = prepared.config, prepared.family
-    parallel_family = family if place.axis_name is None else load_family(config, place.axis_name)
+    parallel_family = family if place.axis_name is None else load_trained(config, place.axis_name)
     optimizers = make_optimizers(config, family)
     update = step.make_step(
         parallel_family,

@@ -5,11 +5,14 @@ from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from PIL import Image
 
 from t2i_jax.core.family import Frozen, Variables
 from t2i_jax.core.source import Source
+from t2i_jax.families.lora import merged
 from t2i_jax.pipeline import Pipeline
+from t2i_jax.runs.frozen import tree_hash
 from t2i_jax.runs.prepare import Prepared
 from t2i_jax.training import parallel
 from t2i_jax.training.programs import Programs
@@ -44,9 +47,13 @@ class Session(NamedTuple):
     writers: Writers | NoWriters
     watchdog: Watchdog
 
-    def pipeline(self, ema, weights: str = "") -> Pipeline:
-        """Return a pipeline of averaged weights."""
+    def pipeline(self, ema, named: bool = False) -> Pipeline:
+        """Return a pipeline of averaged weights. named: with their hash, for metadata."""
         p = self.prepared
-        frozen = jax.tree.map(jnp.asarray, p.frozen_for_drawing)  # sent to the device once
-        variables = Variables(ema["params"], ema["extra"], cast(Frozen, frozen))
+        params, extra, frozen = merged(
+            Variables(ema["params"], ema["extra"], p.frozen_for_drawing), p.config
+        )
+        frozen = jax.tree.map(jnp.asarray, frozen)  # sent to the device once
+        variables = Variables(params, extra, cast(Frozen, frozen))
+        weights = tree_hash(jax.tree.map(np.asarray, params)) if named else ""
         return Pipeline(p.config, p.family, variables, p.tokenizer, weights)

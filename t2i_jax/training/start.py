@@ -16,6 +16,7 @@ from t2i_jax.core.trees import mismatches
 from t2i_jax.data.read_ahead import choose_reader
 from t2i_jax.runs import checkpoint
 from t2i_jax.runs.prepare import Prepared
+from t2i_jax.runs.run_folder import read_variables
 from t2i_jax.training import optimizer
 from t2i_jax.training.parallel import Parallel, put_array
 
@@ -117,19 +118,20 @@ def begin(prepared: Prepared, manager, create: Callable, place: Parallel) -> Beg
     if importer:
         start = with_params(fresh, importer.start(config, fresh.params))
     elif config.init_from:
-        start = start_from_run(config.init_from, fresh)
+        params, extra, _ = read_variables(config.init_from)
+        params = fresh.params if config.lora.rank else params  # an adapter starts as it is
+        start = start_from(fresh, params, extra, config.init_from)
     else:
         start = with_params(fresh, prepared.family.pretrained(fresh.params))
     return Begun(place.put_state(start), [], 0, evaluated=True)
 
 
-def start_from_run(origin, fresh: TrainState) -> TrainState:
-    """Return `fresh` with the averaged weights of the run `origin`.
+def start_from(fresh: TrainState, params, extra, origin: str) -> TrainState:
+    """Return `fresh` with the parameters and the untrained state of the run `origin`.
 
     Raises ValueError, naming the first that differ, if they do not fit.
     """
-    ema, _ = checkpoint.restore_ema(origin)
-    there = {"params": ema["params"], "extra": ema.get("extra") or {}}
+    there = {"params": params, "extra": extra}
     here = {"params": fresh.params, "extra": fresh.extra}
     if wrong := mismatches(there, here):
         listed = "\n  ".join(wrong[:5])

@@ -179,6 +179,39 @@ def unet_sources(names: Mapping[str, str]) -> dict[str, Source]:
     return _map(names, new_name)
 
 
+def original_unet_layer(name: str, net: sd_unet.UNet2DConditionModel) -> str:
+    """Return the original name of a layer of diffusers' U-Net: the inverse of `unet_sources`.
+
+    name: without its leaf: "down_blocks.1.attentions.0.proj_in".
+    """
+    for theirs, ours in UNET_LAYERS.items():
+        if name == ours:
+            return theirs
+    half, *words = name.split(".")
+    if half == "mid_block":
+        kind, place, *inner = words
+        number = 1 if kind == "attentions" else 2 * int(place)
+        return ".".join(["middle_block", str(number), *_original_inner(kind, inner)])
+    level, kind, place, *inner = words
+    first = int(level) * (net.blocks + 1)
+    if kind == "downsamplers":
+        return f"input_blocks.{1 + first + net.blocks}.0.op"
+    if kind == "upsamplers":  # after a residual block, and attention if there is some
+        return f"output_blocks.{first + net.blocks}.{1 + (net.depths[-1 - int(level)] > 0)}.conv"
+    if half == "down_blocks":
+        first, half = 1 + first, "input_blocks"
+    else:
+        half = "output_blocks"
+    inner = ["1" if kind == "attentions" else "0", *_original_inner(kind, inner)]
+    return ".".join([half, str(first + int(place)), *inner])
+
+
+def _original_inner(kind: str, inner: list[str]) -> list[str]:
+    if kind == "attentions":
+        return inner
+    return [old for old, new in UNET_RESIDUAL.items() if new == inner[0]]
+
+
 def autoencoder_sources(names: Mapping[str, str]) -> dict[str, Source]:
     """Return where the arrays of diffusers' AutoencoderKL come from; `names` as above."""
     levels = 1 + max(

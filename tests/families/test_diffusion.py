@@ -180,6 +180,18 @@ def test_another_loss_builds_on_the_denoiser():
     assert float(jnp.abs(gradient["net"]["vector"]["kernel"]).max()) > 0
 
 
+def test_offset_noise_moves_whole_channels():
+    """Means over N pixels have variance 1/N + offset^2; what is left over is the same noise."""
+    keys, shape = _keys(400), (4, 4, 3)
+    plain, moved = (np.asarray(diffusion.training_noise(keys, shape, x)) for x in (0.0, 0.5))
+    for noise, variance in ((plain, 1 / 16), (moved, 1 / 16 + 0.25)):
+        found = noise.mean(axis=(1, 2)).var()
+        np.testing.assert_allclose(found, variance, rtol=0.15)
+    offset = moved - plain
+    np.testing.assert_allclose(offset, np.broadcast_to(offset[:, :1, :1], offset.shape), atol=1e-6)
+    assert abs(np.corrcoef(offset[:, 0, 0].T)[0, 1]) < 0.15, "each channel has its own"
+
+
 def test_bad_fields():
     with pytest.raises(ValueError, match=r"diffusion.scedule is unknown: diffusion has schedule"):
         diffusion.make(_config(diffusion={"scedule": "cosine"}))

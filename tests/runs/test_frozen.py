@@ -11,6 +11,7 @@ def test_frozen_round_trip_and_tampering(tmp_path):
     tree = {
         "codebook": np.arange(6.0).reshape(2, 3),
         "null": {"tokens": np.array([1, 0]), "mask": np.array([True, False])},
+        "base": {"model": {"text": {}, "net": {"bias": np.zeros(2)}}},
     }
     name = save_frozen(tmp_path, tree)
     again = load_frozen(tmp_path, name)

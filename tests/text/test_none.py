@@ -74,5 +74,5 @@ def test_a_run_without_text_parameters_is_saved_resumed_and_started_from(
     ema, _ = checkpoint.restore_ema(tmp_path)
     assert jax.tree.structure(ema["params"]) == jax.tree.structure(whole.params)
     fresh = jax.tree.map(jnp.zeros_like, whole._replace(rng=jnp.uint32(0)))
-    started = start.start_from_run(tmp_path, fresh)
+    started = start.start_from(fresh, ema["params"], ema.get("extra") or {}, "run")
     jax.tree.map(np.testing.assert_array_equal, started.params, whole.params)

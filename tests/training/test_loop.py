@@ -18,7 +18,7 @@ import pytest
 from scripts.same_run import arrays, differences
 from t2i_jax import config as configs
 from t2i_jax.core import state
-from t2i_jax.families.load import load_family
+from t2i_jax.families.load import load_trained
 from t2i_jax.runs import checkpoint, prepare
 from t2i_jax.runs.run_folder import read_run
 from t2i_jax.training import loop, programs, start
@@ -197,12 +197,12 @@ def test_init_from_starts_with_the_other_runs_weights(never_killed):
     fresh = state.TrainState(
         0, jax.tree.map(jnp.zeros_like, ema["params"]), {}, {}, {"params": None, "extra": {}}, None
     )
-    started = start.start_from_run(never_killed, fresh)
+    started = start.start_from(fresh, ema["params"], {}, "runs/a")
     jax.tree.map(np.testing.assert_array_equal, started.params, ema["params"])
     jax.tree.map(np.testing.assert_array_equal, started.ema["params"], ema["params"])
     wrong = fresh._replace(params={"model": {"net": {"x": jnp.zeros(3)}}})
     with pytest.raises(ValueError, match="do not fit this model"):
-        start.start_from_run(never_killed, wrong)
+        start.start_from(wrong, ema["params"], {}, "runs/a")
 
 
 def test_signals_are_caught_twice_and_handlers_are_restored(capsys):
@@ -224,7 +224,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(
     smoke, tmp_path, monkeypatch
 ):
     config = smoke("shapes", "train.log_every=1", "train.save_every=2")
-    real = load_family
+    real = load_trained
 
     def poisoned(config, axis_name=None):
         family = real(config, axis_name)
@@ -235,7 +235,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(
 
         return family._replace(losses={"model": loss})
 
-    monkeypatch.setattr(prepare, "load_family", poisoned)
+    monkeypatch.setattr(prepare, "load_trained", poisoned)
     with pytest.raises(
         loop.Stopped, match="loss is nan at step 5; the last good checkpoint is of step 4"
     ):

@@ -32,7 +32,7 @@ def with_a_bad_example(smoke, tmp_path, monkeypatch):
     prepared.lock.close()
     count = len(prepared.training.source.captions)
     (bad, *_) = loader.examples_at(config.seed, np.arange(8) + 8 * BAD_STEP, count)
-    real = prepare.load_family
+    real = prepare.load_trained
 
     def poisoned(config, axis_name=None):
         family = real(config, axis_name)
@@ -43,7 +43,7 @@ def with_a_bad_example(smoke, tmp_path, monkeypatch):
 
         return family._replace(losses={"model": loss})
 
-    monkeypatch.setattr(prepare, "load_family", poisoned)
+    monkeypatch.setattr(prepare, "load_trained", poisoned)
     return config
 
 
