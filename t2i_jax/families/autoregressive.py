@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
 
 from t2i_jax.core.family import Context, Family, Variables
 from t2i_jax.core.fields import Field
@@ -41,6 +42,7 @@ from t2i_jax.families.first_stage import (
     make_frozen,
 )
 from t2i_jax.families.token_loss import cross_entropy
+from t2i_jax.models.code_parts import split_codes
 from t2i_jax.models.transformer import PrefixDecoder
 
 SAMPLE_FIELDS = {
@@ -59,7 +61,7 @@ def fields(config) -> dict[str, dict[str, Field]]:
     """Return the config fields of this family."""
     return {
         "": {"captioning": CAPTIONING_FIELD},
-        **transformer_sections(PrefixDecoder),
+        **transformer_sections(PrefixDecoder, ("parts",)),
         "sample": SAMPLE_FIELDS,
         **({"caption": CAPTION_FIELDS} if config.get("captioning") else {}),
         **image_tokenizer_fields(config),
@@ -74,7 +76,7 @@ def make(config, axis_name=None) -> Family:
     """
     del axis_name  # nothing here compares examples
     stage, conditioning = load_codes(config), make_conditioning(config)
-    decoder = PrefixDecoder(codes=stage.size, grid=stage.grid, **config.model)
+    decoder = PrefixDecoder(codes=stage.size, grid=stage.grid, parts=stage.parts, **config.model)
     captioning = config.get("captioning", CAPTIONING_FIELD.default)
     writer = make_writer(config, stage) if captioning else None
     settings = {"sample": read_section(config, "sample", SAMPLE_FIELDS)}
@@ -98,9 +100,7 @@ def make(config, axis_name=None) -> Family:
         text = conditioning.training_text(ctx, drop_keys)
         codebook, codes = stage.vectors(ctx.frozen["first_stage"]), batch_codes(stage, ctx)
         condition = conditioning.encode(model["text"], ctx.frozen, text, keys)
-        net = {"params": model["net"]}
-        logits: Any = decoder.apply(net, condition, codes, codebook, keys)
-        nats, likeliest = cross_entropy(logits, codes)
+        nats, likeliest = code_nats(decoder, model["net"], condition, codes, codebook, keys)
         per_example, metrics = nats.mean(-1), {"token_accuracy": likeliest.mean(-1)}
         if writer:
             full_text = conditioning.text_of(ctx.batch)
@@ -128,6 +128,22 @@ def make(config, axis_name=None) -> Family:
         pretrained=conditioning.pretrained,
         encoding=encoding(stage, "codes", config),
     )
+
+
+def code_nats(
+    decoder: PrefixDecoder, net, condition, codes, codebook, keys=None
+) -> tuple[Float[Array, "B N"], Bool[Array, "B N"]]:
+    """Return the cross-entropy of each code in nats, and whether all its parts are the likeliest.
+
+    net: the parameters of the decoder.
+    """
+    all_logits: Any = decoder.apply(
+        {"params": net}, condition, codes, codebook, keys, method="part_logits"
+    )
+    parts = split_codes(codes, decoder.parts)
+    each = [cross_entropy(logits, part) for logits, part in zip(all_logits, parts, strict=True)]
+    nats, likeliest = zip(*each, strict=True)
+    return sum(nats[1:], nats[0]), jnp.all(jnp.stack(likeliest), axis=0)
 
 
 def make_sample(
@@ -161,8 +177,7 @@ def make_sample(
         def log_likelihood(codes):
             """Return log p(codes | caption) [B] in nats, and what the reranker adds."""
             cond = jax.tree.map(lambda x: x[: len(codes)], condition)
-            logits: Any = decoder.apply(net, cond, codes, codebook)
-            found = -cross_entropy(logits, codes)[0].sum(-1)
+            found = -code_nats(decoder, model["net"], cond, codes, codebook)[0].sum(-1)
             return found + (score(frozen, show(codes), text) if score else 0.0)
 
         def show(codes):
