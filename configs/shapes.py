@@ -1,4 +1,4 @@
-"""Captioned shapes drawn by an autoregressive transformer over a patch codebook.
+"""Captioned shapes drawn by an autoregressive transformer over patches of two colours.
 
 python main.py train --config=configs/shapes.py --workdir=runs/shapes
 """
@@ -11,7 +11,7 @@ def get_config():
     config.family = "autoregressive"
     config.data = recipes.SHAPES_DATA
     config.text.update(recipes.SHAPES_TEXT)
-    config.image_tokenizer = recipes.SHAPES_CODES
+    config.image_tokenizer = recipes.SHAPES_PAIRS
     config.model = {"width": 128, "depth": 4, "heads": 4, "dropout": 0.0, "dtype": "float32"}
     config.optim.update(recipes.SHAPES_OPTIM)
     config.ema_decay = 0.99
@@ -35,7 +35,7 @@ def smoke(config):
     """A tiny one that only shows that everything runs."""
     recipes.make_tiny(config)
     recipes.make_tiny_transformer(config)
-    config.image_tokenizer.update(codes=64, fit_pictures=32)
+    config.image_tokenizer.update(codes=64, pairs=0, fit_pictures=32)
 
 
 VARIANTS = (both, minilm, smoke)

@@ -100,7 +100,8 @@ def make(config, axis_name=None) -> Family:
         text = conditioning.training_text(ctx, drop_keys)
         codebook, codes = stage.vectors(ctx.frozen["first_stage"]), batch_codes(stage, ctx)
         condition = conditioning.encode(model["text"], ctx.frozen, text, keys)
-        nats, likeliest = code_nats(decoder, model["net"], condition, codes, codebook, keys)
+        parts = part_nats(decoder, model["net"], condition, codes, codebook, keys)
+        nats, likeliest = parts[0].sum(0), parts[1].all(0)
         per_example, metrics = nats.mean(-1), {"token_accuracy": likeliest.mean(-1)}
         if writer:
             full_text = conditioning.text_of(ctx.batch)
@@ -130,10 +131,10 @@ def make(config, axis_name=None) -> Family:
     )
 
 
-def code_nats(
+def part_nats(
     decoder: PrefixDecoder, net, condition, codes, codebook, keys=None
-) -> tuple[Float[Array, "B N"], Bool[Array, "B N"]]:
-    """Return the cross-entropy of each code in nats, and whether all its parts are the likeliest.
+) -> tuple[Float[Array, "parts B N"], Bool[Array, "parts B N"]]:
+    """Return the cross-entropy of each part of the codes in nats, and whether it is the likeliest.
 
     net: the parameters of the decoder.
     """
@@ -143,7 +144,7 @@ def code_nats(
     parts = split_codes(codes, decoder.parts)
     each = [cross_entropy(logits, part) for logits, part in zip(all_logits, parts, strict=True)]
     nats, likeliest = zip(*each, strict=True)
-    return sum(nats[1:], nats[0]), jnp.all(jnp.stack(likeliest), axis=0)
+    return jnp.stack(nats), jnp.stack(likeliest)
 
 
 def make_sample(
@@ -172,12 +173,18 @@ def make_sample(
             return guide(logits, guidance), carry
 
         def draw(keys):
-            return generate(logits_of, caption_carry, decoder.length, keys, **settings)
+            return generate(
+                logits_of, caption_carry, decoder.length, keys, parts=stage.parts, **settings
+            )
 
         def log_likelihood(codes):
-            """Return log p(codes | caption) [B] in nats, and what the reranker adds."""
+            """Return log p(codes | caption) [B] in nats, and what the reranker adds.
+
+            Of codes with two parts it is that of the first parts: those tell what is where, and the
+            second ones by what part of a pixel.
+            """
             cond = jax.tree.map(lambda x: x[: len(codes)], condition)
-            found = -code_nats(decoder, model["net"], cond, codes, codebook)[0].sum(-1)
+            found = -part_nats(decoder, model["net"], cond, codes, codebook)[0][0].sum(-1)
             return found + (score(frozen, show(codes), text) if score else 0.0)
 
         def show(codes):

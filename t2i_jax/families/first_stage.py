@@ -28,7 +28,10 @@ IMAGE_TOKENIZER_FIELDS = {
     "patch": Field(4, "side of a patch, in pixels", 1, 1024),
     "codes": Field(1024, "size of the codebook", 2, 2**20),
     "pairs": Field(
-        0, "pairs of colours that patches are mixed of, a divisor of codes; 0: patches as they are"
+        0,
+        "pairs of colours that patches are mixed of, a divisor of codes; 0: patches as they are",
+        0,
+        4096,
     ),
     "fit_pictures": Field(
         4000, "number of training pictures that the codebook is fitted to", 1, 10**7

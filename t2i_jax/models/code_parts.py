@@ -53,9 +53,8 @@ class CodeParts(nn.Module):
         """
         of_first, of_second = jnp.split(head, [self.parts[0]], axis=1)
         given = self._given(x, self.given[first].astype(self.dtype))
-        return tuple(
-            matmul(y, w).astype(jnp.float32) for y, w in ((x, of_first), (given, of_second))
-        )
+        first_logits, second_logits = matmul(x, of_first), matmul(given, of_second)
+        return first_logits.astype(jnp.float32), second_logits.astype(jnp.float32)
 
     def joint(
         self, x: Float[Array, "B n width"], head: Float[Array, "width rows"]

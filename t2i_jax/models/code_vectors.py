@@ -54,6 +54,7 @@ class CodeVectors(nn.Module):
         Input vectors are float32 [codes + extra, width], or None if `extra` is None. The rows of
         the output vectors are the codes or, with parts, the values of all parts.
         """
+        codebook = jnp.asarray(codebook)
         entries = (codebook - codebook.mean(0)) / (codebook.std() + 1e-6)
         hidden = nn.gelu(self.look(entries))
         hidden_out = nn.gelu(self.look(mean_entries(entries, self.parts))) if self.parts else hidden

@@ -32,7 +32,7 @@ SEEDING_TRIES = 8  # draws of each next pair, of which the best is kept
 ITERATIONS = 5
 MIN_SQUARED_CONTRAST = 1e-6  # of two colours; patches of one colour are divided by it
 # Mean squared errors of a pixel that differ by less are equal: then the first pair is taken. So a
-# patch of the background, which is part of many pairs, always has the same code.
+# patch of the most frequent colour always has the same code, though it is part of many pairs.
 SAME_ERROR = 1e-4
 
 
@@ -64,11 +64,13 @@ def fit(
 ) -> dict[str, np.ndarray]:
     """Fit `pairs` and `masks` to the distinct patches of pictures; see the file for the result.
 
-    First the pairs, with any masks. They begin as the two ends of patches along their greatest
-    variance: each next one is the best of SEEDING_TRIES patches, drawn in proportion to the squared
-    error they have so far. Then patches choose their pair, and each pair is refitted by least
-    squares, in turn. Second the masks, by k-means on those of all patches, weighted by contrast.
-    As in `patch_codebook.fit`, a patch counts by the square root of its frequency.
+    First the pairs, with any masks. Pair 0 is the mean colour of the most frequent patch, twice: so
+    whether there is anything at all in a place is told by the pair alone. The others begin as the
+    two ends of patches along their greatest variance: each next one is the best of SEEDING_TRIES
+    patches, drawn in proportion to the squared error they have so far. Then patches choose their
+    pair, and each pair is refitted by least squares, in turn. Second the masks, by k-means on those
+    of all patches, weighted by contrast. As in `patch_codebook.fit`, a patch counts by the square
+    root of its frequency.
     patch: side of a patch in pixels.
     Raises ValueError if there are fewer distinct patches than codes.
     """
@@ -76,7 +78,8 @@ def fit(
     x = to_unit(jnp.asarray(flat.reshape(len(flat), -1, 3)))
     rng = np.random.default_rng(seed)
     chosen = rng.permutation(len(x))[:SEEDING_PATCHES]
-    colours = _fit_pairs(x[chosen], weights[chosen], pairs, rng)
+    common = jnp.broadcast_to(x[weights.argmax()].mean(0), (2, 3))
+    colours = _fit_pairs(x[chosen], weights[chosen], common, pairs, rng)
     found = _compiled_mixtures(x, colours)
     best = jnp.argmin(found.errors, -1)
     own = jnp.take_along_axis(found.masks, best[:, None, None], 1)[:, 0]
@@ -123,23 +126,22 @@ def _side(masks) -> int:
 _compiled_mixtures = jax.jit(mixtures)
 
 
-def _fit_pairs(x, weights, count: int, rng) -> jax.Array:
-    """Return pairs [count, 2, 3] for patches x [n, D, 3]; see `fit`."""
-    candidates = _ends(x)
-    pairs: list = []
-    error = np.asarray(((x - x.mean((0, 1))) ** 2).sum((1, 2)))
-    for i in range(count):
+def _fit_pairs(x, weights, first, count: int, rng) -> jax.Array:
+    """Return pairs [count, 2, 3], `first` [2, 3] among them, for patches x [n, D, 3]; see `fit`."""
+    candidates, pairs = _ends(x), [first]
+    error = np.asarray(_compiled_mixtures(x, first[None]).errors)[:, 0]
+    while len(pairs) < count:
         chance = (weights * error) ** 2
         chance = chance / chance.sum() if chance.any() else np.full(len(x), 1 / len(x))
         drawn = rng.choice(len(x), SEEDING_TRIES, p=chance)
         each = np.asarray(_compiled_mixtures(x, candidates[drawn]).errors).T
-        left = np.minimum(each, error if i else np.inf)  # [tries, n]
+        left = np.minimum(each, error)  # [tries, n]
         kept = int(np.argmin(left @ weights))
         pairs.append(candidates[drawn[kept]])
         error = left[kept]
     found = jnp.stack(pairs)
     for _ in range(ITERATIONS):
-        found = _refit(x, jnp.asarray(weights), found)
+        found = _refit(x, jnp.asarray(weights), found).at[0].set(first)
     return found
 
 

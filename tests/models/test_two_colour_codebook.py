@@ -21,7 +21,7 @@ def scenes():
 
 @pytest.fixture(scope="module")
 def fitted(scenes):
-    return codebook.fit(scenes, 4, pairs=8, masks=64)
+    return codebook.fit(scenes, 4, pairs=9, masks=64)
 
 
 def made(rng, masks):
@@ -71,21 +71,24 @@ def test_the_mask_is_the_nearest_for_its_pair():
 
 
 def test_the_colours_of_shapes_are_found(fitted):
-    """They are the background and one of the eight colours, to a level, in any order."""
+    """They are the background twice, then it and one of the eight colours, to a level."""
     levels = np.asarray(from_unit(jnp.asarray(fitted["pairs"]))).astype(int)
-    found = sorted(map(tuple, levels[:, 1]))
+    found = sorted(map(tuple, levels[1:, 1]))
+    assert levels[0].tolist() == [list(BACKGROUND)] * 2
     assert np.abs(levels[:, 0] - BACKGROUND).max() <= 1
+    blank = to_unit(jnp.broadcast_to(jnp.asarray(BACKGROUND, jnp.uint8), (1, 4, 4, 3)))
+    assert codebook.encode(fitted, blank) // 64 == 0
     assert np.abs(np.array(found) - sorted(COLOURS.values())).max() <= 1
 
 
 def test_it_is_nearer_than_a_codebook_of_whole_patches(scenes, fitted):
-    """With as many vectors to fit: 64 masks and 8 pairs, against 72 patches."""
+    """With as many vectors to fit: 64 masks and 9 pairs, against 73 patches."""
     images = to_unit(jnp.asarray(scenes))
-    whole = patch_codebook.fit(scenes, 4, 72)
+    whole = patch_codebook.fit(scenes, 4, 73)
     ours = codebook.decode(fitted, codebook.encode(fitted, images), (8, 8))
     other = patch_codebook.decode(whole, patch_codebook.encode(whole, images), (8, 8))
     assert jnp.square(ours - images).mean() < 0.5 * jnp.square(other - images).mean()
-    again = codebook.fit(scenes, 4, pairs=8, masks=64)
+    again = codebook.fit(scenes, 4, pairs=9, masks=64)
     for name in fitted:
         np.testing.assert_array_equal(again[name], fitted[name])
 
