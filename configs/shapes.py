@@ -15,7 +15,13 @@ def get_config():
     config.model = {"width": 128, "depth": 4, "heads": 4, "dropout": 0.0, "dtype": "float32"}
     config.optim.update(recipes.SHAPES_OPTIM)
     config.ema_decay = 0.99
-    config.sample = {"temperature": 1.0, "top_k": 0, "top_p": 0.9, "guidance": 1.5, "candidates": 1}
+    config.sample = {
+        "temperature": 1.0,
+        "top_k": 0,
+        "top_p": 0.95,
+        "guidance": 1.25,
+        "candidates": 8,
+    }
     config.train.update(steps=3000, batch_size=32, eval_every=1500, save_every=1500)
     return config
 

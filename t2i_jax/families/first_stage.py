@@ -158,9 +158,10 @@ def _patches(config) -> Codes:
         raise ValueError(
             f"data.resolution {resolution} is not a multiple of image_tokenizer.patch {patch}"
         )
-    if pairs and size % pairs:
+    if pairs and (size % pairs or size < 3 * pairs):
         raise ValueError(
-            f"image_tokenizer.codes is {size}: not a multiple of image_tokenizer.pairs, {pairs}"
+            f"image_tokenizer.codes is {size}: let it be a multiple of image_tokenizer.pairs, "
+            f"{pairs}, and three times as many or more"
         )
     grid = (resolution // patch, resolution // patch)
     book: Any = two_colour_codebook if pairs else patch_codebook

@@ -68,9 +68,10 @@ def fit(
     whether there is anything at all in a place is told by the pair alone. The others begin as the
     two ends of patches along their greatest variance: each next one is the best of SEEDING_TRIES
     patches, drawn in proportion to the squared error they have so far. Then patches choose their
-    pair, and each pair is refitted by least squares, in turn. Second the masks, by k-means on those
-    of all patches, weighted by contrast. As in `patch_codebook.fit`, a patch counts by the square
-    root of its frequency.
+    pair, and each pair is refitted by least squares, in turn. Second the masks: all 0 and all 1, so
+    that the inside of an object is flat, and the others by k-means on those of all patches,
+    weighted by contrast. As in `patch_codebook.fit`, a patch counts by the square root of its frequency.
+    masks: 3 or more.
     patch: side of a patch in pixels.
     Raises ValueError if there are fewer distinct patches than codes.
     """
@@ -84,8 +85,9 @@ def fit(
     best = jnp.argmin(found.errors, -1)
     own = jnp.take_along_axis(found.masks, best[:, None, None], 1)[:, 0]
     points = jnp.clip(own, 0, 1)
-    centres = k_means(points, jnp.asarray(weights) * found.contrast[best], masks, seed)
-    return {"pairs": np.asarray(colours), "masks": np.asarray(centres)}
+    centres = k_means(points, jnp.asarray(weights) * found.contrast[best], masks - 2, seed)
+    whole = jnp.arange(2.0)[:, None] * jnp.ones(points.shape[1])
+    return {"pairs": np.asarray(colours), "masks": np.asarray(jnp.concatenate([whole, centres]))}
 
 
 def encode(arrays: Arrays, images: Float[AnyArray, "B H W 3"]) -> Int[Array, "B N"]:

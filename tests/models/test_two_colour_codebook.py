@@ -76,6 +76,7 @@ def test_the_colours_of_shapes_are_found(fitted):
     found = sorted(map(tuple, levels[1:, 1]))
     assert levels[0].tolist() == [list(BACKGROUND)] * 2
     assert np.abs(levels[:, 0] - BACKGROUND).max() <= 1
+    np.testing.assert_array_equal(fitted["masks"][:2], np.repeat([[0.0], [1.0]], 16, axis=1))
     blank = to_unit(jnp.broadcast_to(jnp.asarray(BACKGROUND, jnp.uint8), (1, 4, 4, 3)))
     assert codebook.encode(fitted, blank) // 64 == 0
     assert np.abs(np.array(found) - sorted(COLOURS.values())).max() <= 1
