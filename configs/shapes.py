@@ -42,6 +42,7 @@ def smoke(config):
     recipes.make_tiny(config)
     recipes.make_tiny_transformer(config)
     config.image_tokenizer.update(codes=64, pairs=0, fit_pictures=32)
+    config.sample.candidates = 1
 
 
 VARIANTS = (both, minilm, smoke)

@@ -18,10 +18,9 @@ from t2i_jax.convert.load import find_importer
 from t2i_jax.core.arguments import MAX_NUM, texts, whole_number
 from t2i_jax.core.compile_cache import keep_compiled_programs
 from t2i_jax.core.family import Family, Variables, get_ability, parameter_shapes
-from t2i_jax.core.importer import Imported
 from t2i_jax.core.random import keys_at
 from t2i_jax.core.registry import did_you_mean, lookup
-from t2i_jax.core.trees import mismatches, moved_to_device
+from t2i_jax.core.trees import mismatches
 from t2i_jax.data.pictures import read_masks, read_picture
 from t2i_jax.data.provenance import with_metadata
 from t2i_jax.families.captioning import check_caption_settings
@@ -30,6 +29,7 @@ from t2i_jax.runs.drawn import Drawn, padded_size
 from t2i_jax.runs.drawn_picture import MAX_BATCH, read_drawn
 from t2i_jax.runs.frozen import tree_hash
 from t2i_jax.runs.prepare import resolve
+from t2i_jax.runs.published import read_published
 from t2i_jax.runs.reranker import with_reranker
 from t2i_jax.runs.run_folder import (
     config_of,
@@ -349,23 +349,29 @@ def run_ability(ability, variables, inputs, keys, settings, static=()):
     return ability(variables, inputs, keys, **settings, **dict(static))
 
 
-def load(workdir, checkpoint: str | int = "last", overrides: Sequence[str] = ()) -> Pipeline:
+def load(
+    workdir, checkpoint: str | int = "last", overrides: Sequence[str] = (), dtype: str = "float32"
+) -> Pipeline:
     """Load the model of a run folder: `load("runs/shapes")("a large red circle").images[0]`.
 
     workdir: the run folder, or the folder of a published pipeline (convert/diffusers.py).
     checkpoint: "last", "best" (lowest validation loss) or a step.
     overrides: ("sample.temperature=0.5", ...).
+    dtype: of the parameters of a published pipeline, and of what is computed with them: "float32",
+        "bfloat16" or "float16".
     Raises FileNotFoundError if the folder is not a run, has no such checkpoint, or needs published
     weights that are not there; ValueError for a published model that draws nothing by itself, and
     for an override that can only be set in training.
     """
     if not is_run(workdir) and (importer := find_importer(workdir)):
         if importer.read:
-            return _of_imported(importer.read(), texts("overrides", overrides))
+            return Pipeline(*read_published(importer, texts("overrides", overrides), dtype))
         raise ValueError(
             f"{workdir} is {importer.what}: it draws nothing by itself, but a run can start from "
             f"it (--config.init_from={workdir})"
         )
+    if dtype != "float32":
+        raise ValueError(f"{workdir} is a run, which has a dtype of its own: leave out dtype")
     keep_compiled_programs()
     overrides = texts("overrides", overrides)
     refuse_trained_settings(overrides)
@@ -384,16 +390,3 @@ def load(workdir, checkpoint: str | int = "last", overrides: Sequence[str] = ())
     variables = variables._replace(frozen=jax.tree.map(jnp.asarray, frozen))
     weights = tree_hash(jax.tree.map(np.asarray, variables.params))
     return Pipeline(config, family, variables, tokenizer, weights)
-
-
-def _of_imported(model: Imported, overrides: Sequence[str]) -> Pipeline:
-    """Return the pipeline of a published model."""
-    keep_compiled_programs()
-    refuse_trained_settings(overrides)
-    config = model.config
-    configs.override(config, overrides)
-    weights = tree_hash(model.params)
-    frozen: Any = moved_to_device(model.frozen)
-    frozen = with_reranker(frozen, config, model.tokenizer)
-    variables = Variables(moved_to_device(model.params), {}, frozen)
-    return Pipeline(config, load_family(config), variables, model.tokenizer, weights)

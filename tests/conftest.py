@@ -2,6 +2,7 @@
 
 import gc
 import os
+import re
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
@@ -24,6 +25,7 @@ from t2i_jax import config as configs  # noqa: E402
 # Most of the time goes to compiling tiny models: without LLVM's optimizations it is halved, and
 # without the emitters of fusions, which JAX 0.11 cannot leave out, halved again.
 FLAGS = ["--xla_force_host_platform_device_count=8", "--xla_backend_optimization_level=0"]
+FLAGS.append("--xla_cpu_parallel_codegen_split_count=1")  # two processes use both cores
 FLAGS.append("--xla_gpu_deterministic_ops=true")  # a resumed run is compared bit for bit
 if jax.__version_info__ < (0, 11):
     FLAGS.append("--xla_cpu_use_fusion_emitters=false")
@@ -39,6 +41,12 @@ LONGEST = (  # minutes
     "families/test_first_stage.py",
     "evaluation/test_compare.py",
 )
+
+
+def flags_for(devices: int) -> str:
+    """Return XLA_FLAGS of a process of its own, with so many devices."""
+    name = "--xla_force_host_platform_device_count="
+    return re.sub(rf"{name}\d+", f"{name}{devices}", os.environ["XLA_FLAGS"])
 
 
 def last_values(overrides) -> list[str]:

@@ -6,7 +6,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, flags_for
 
 
 @pytest.mark.parametrize(
@@ -16,7 +16,7 @@ def test_notebook_runs(path, tmp_path, monkeypatch):
     settings = {"ROOT": ROOT, "SETTING": "shapes.py:smoke", "WORKDIR": tmp_path / "run", "NUM": 8}
     for name, value in settings.items():
         monkeypatch.setenv(f"T2I_JAX_{name}", str(value))
-    monkeypatch.delenv("XLA_FLAGS")
+    monkeypatch.setenv("XLA_FLAGS", flags_for(devices=1))
     notebook = nbformat.read(path, as_version=4)
     assert not any(cell.get("outputs") for cell in notebook.cells), (
         "clear the outputs before committing"

@@ -148,6 +148,12 @@ BASE: dict[str, dict[str, Field]] = {
         "mode": Field("jit", "how a step is compiled for several devices", choices=("jit", "pmap")),
         "fsdp": Field(1, "jit: devices that share one copy of the state", 1, 2**16),
         "tensor": Field(1, "jit: devices that share each layer of a block", 1, 2**16),
+        "remat": Field(
+            "none",
+            "what the backward pass of a block computes again, to save memory: nothing, all but "
+            "products with parameters and convolutions (dots), or everything (full)",
+            choices=("none", "dots", "full"),
+        ),
     },
 }
 

@@ -48,6 +48,9 @@ def migrate(given: Mapping) -> dict:
         given["family"] = "diffusion"
     if "ranker" in given:  # until 0.1
         given["reranker"] = {"run": given.pop("ranker"), "config": {}}
+    model = given.get("model")
+    if isinstance(model, Mapping) and "remat" in model:  # until 0.1
+        given["model"] = {name: value for name, value in model.items() if name != "remat"}
     for section in ("first_stage", "reranker"):
         if not isinstance(given.get(section, {}), Mapping):
             raise ValueError(

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 from tokenizers import Tokenizer, processors
@@ -27,6 +28,7 @@ from t2i_jax.weights.config_json import read_json
 from t2i_jax.weights.scheduler import read_scheduler
 from t2i_jax.weights.stored import StoredArrays, open_folder
 
+DTYPES = ("float32", "bfloat16", "float16")
 INDEX = "model_index.json"
 OF_DIFFUSERS, OF_TRANSFORMERS = "diffusion_pytorch_model", "model"  # names of weight files
 
@@ -76,12 +78,15 @@ def importer(path) -> Importer | None:
     )
 
 
-def read(folder: Path) -> Imported:
+def read(folder: Path, dtype: str = "float32") -> Imported:
     """Read a pipeline.
 
+    dtype: of the parameters and of the computation, one of DTYPES.
     Raises ValueError for a class of pipelines or an architecture that is not supported, for weights
     that do not fit, and for pickles; FileNotFoundError, naming it, for a part that is missing.
     """
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype is {dtype!r}: it can be {', '.join(DTYPES)}")
     index = read_json(folder / INDEX)
     name = index.get("_class_name")
     if name not in KINDS:
@@ -109,26 +114,27 @@ def read(folder: Path) -> Imported:
     sides = unet_json.get("sample_size") or 64
     sides = (sides, sides) if isinstance(sides, int) else sides
     cell = 2 ** (len(vae.multipliers) - 1)
+    kept = {} if dtype == "float32" else {"dtype": dtype}  # as runs of float32 have been stored
     config = _config(
         text={
             "encoder": "clip",
             "length": length,
             "towers": {
-                name: {**_plain(tower), "hidden": kind.hidden, "pad": pads[name]}
+                name: {**_plain(tower), **kept, "hidden": kind.hidden, "pad": pads[name]}
                 for name, tower in towers.items()
             },
         },
-        model=_plain(unet),
-        vae=_plain(vae),
+        model={**_plain(unet), "dtype": dtype},
+        vae={**_plain(vae), "dtype": dtype},
         diffusion={"scheduler": scheduler},
         sample={"guidance": kind.guidance, "height": sides[0] * cell, "width": sides[1] * cell},
         data={"name": "folder", "resolution": min(sides) * cell},
     )
-    net = _read(folder / "unet", OF_DIFFUSERS, unet_weights.read, unet)
+    net = _read(folder / "unet", OF_DIFFUSERS, unet_weights.read, unet, dtype)
     frozen = {
-        "first_stage": _read(folder / "vae", OF_DIFFUSERS, autoencoder_weights.read, vae),
+        "first_stage": _read(folder / "vae", OF_DIFFUSERS, autoencoder_weights.read, vae, dtype),
         "text": {
-            name: _read(folder / name, OF_TRANSFORMERS, clip_weights.read_text, tower)
+            name: _read(folder / name, OF_TRANSFORMERS, clip_weights.read_text, tower, dtype)
             for name, tower in towers.items()
         },
         "null_text": {
@@ -179,14 +185,14 @@ def _config(**sections) -> Any:
 
 def _plain(net: Any) -> dict[str, Any]:
     """Return the fields of a network as a config has them."""
-    skipped = ("parent", "name", "dtype")
+    skipped = ("parent", "name", "dtype", "remat")
     fields = {name: getattr(net, name) for name in type(net).__dataclass_fields__}
     return {name: value for name, value in fields.items() if name not in skipped}
 
 
-def _read(folder: Path, stem: str, read_arrays: Callable, net: Any) -> Any:
+def _read(folder: Path, stem: str, read_arrays: Callable, net: Any, dtype: str) -> Any:
     arrays: StoredArrays = open_folder(folder, stem)
-    return read_arrays(arrays, net, str(folder))
+    return read_arrays(arrays, net, str(folder), jnp.dtype(dtype))
 
 
 def _part(folder: Path, name: str) -> Path:

@@ -30,11 +30,12 @@ class Importer(NamedTuple):
         model. The message says what each should be.
     tokenizer: () -> the tokenizer that the run has to use.
     start: (config, params) -> params with the model's weights in place of fresh ones.
-    read: () -> the whole model, or None if it draws nothing by itself.
+    read: (dtype="float32") -> the whole model, or None if it draws nothing by itself. dtype: of its
+        parameters, and of what is computed with them: "float32", "bfloat16" or "float16".
     """
 
     what: str
     check: Callable[[Any], None]
     tokenizer: Callable[[], Any]
     start: Callable[[Any, Any], Any]
-    read: Callable[[], Imported] | None = None
+    read: Callable[..., Imported] | None = None

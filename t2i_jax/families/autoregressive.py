@@ -76,7 +76,13 @@ def make(config, axis_name=None) -> Family:
     """
     del axis_name  # nothing here compares examples
     stage, conditioning = load_codes(config), make_conditioning(config)
-    decoder = PrefixDecoder(codes=stage.size, grid=stage.grid, parts=stage.parts, **config.model)
+    decoder = PrefixDecoder(
+        codes=stage.size,
+        grid=stage.grid,
+        parts=stage.parts,
+        remat=config.parallel.remat,
+        **config.model,
+    )
     captioning = config.get("captioning", CAPTIONING_FIELD.default)
     writer = make_writer(config, stage) if captioning else None
     settings = {"sample": read_section(config, "sample", SAMPLE_FIELDS)}

@@ -136,7 +136,8 @@ def make_word_decoder(config, view: PictureView, model: Mapping) -> WordDecoder:
             f"text.encoder is {config.text.encoder!r}: captions are written in the tokens of "
             "'transformer'"
         )
-    return WordDecoder(config.text.vocab_size, config.text.length, view.grid, **model)
+    remat = config.parallel.remat
+    return WordDecoder(config.text.vocab_size, config.text.length, view.grid, remat=remat, **model)
 
 
 def word_loss(

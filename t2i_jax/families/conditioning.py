@@ -55,7 +55,10 @@ def make_conditioning(config) -> Conditioning:
         return encoder.init(rng, text_of(batch)["tokens"].shape[1])
 
     def encode(params, frozen, text, keys=None):
-        return encoder.apply(params, frozen.get("text"), text, keys)
+        if config.parallel.remat == "none":
+            return encoder.apply(params, frozen.get("text"), text, keys)
+        # As a whole: its backward pass is the last one, when nothing of the network is kept.
+        return jax.checkpoint(encoder.apply)(params, frozen.get("text"), text, keys)
 
     def text_of(batch):
         return batch["text"][name]

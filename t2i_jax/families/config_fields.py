@@ -33,7 +33,6 @@ COMMON = {
     "base_channels": Field(None, "channels at side s are base_channels / s", 1, 2**20),
     "max_channels": Field(None, "the most channels at any side", 1, 2**16),
     "causal_text": Field(None, "whether a token of the caption attends only to earlier ones"),
-    "remat": Field(None, "whether to recompute blocks in the backward pass, to save memory"),
     "dtype": Field(
         None,
         "type of the computation; parameters are float32",
@@ -69,7 +68,7 @@ def network_fields(
 ) -> dict[str, Field]:
     """Return the fields of a flax module that a config can set.
 
-    leave_out: fields that the family sets itself.
+    leave_out: fields that the family sets itself, besides `remat`.
     choices: {field: the values it can have}.
     variant: a row of the table VARIANTS in the module's file, which gives the defaults. Where there
         is such a table, `variant` is a field too. Raises ValueError for an unknown one.
@@ -77,7 +76,7 @@ def network_fields(
     variants = getattr(sys.modules[network.__module__], "VARIANTS", {})
     row = fields_of({"variant": variant}, variants)
     found = {}
-    for name, own in module_fields(network, leave_out).items():
+    for name, own in module_fields(network, ("remat", *leave_out)).items():
         common = COMMON.get(name, Field(None, ""))
         found[name] = Field(
             default=row.get(name, own.default),

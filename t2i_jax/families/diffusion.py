@@ -41,6 +41,7 @@ from t2i_jax.families.denoising import (
 from t2i_jax.families.first_stage import batch_latents, encoding, load_latents, make_frozen
 from t2i_jax.families.reranking import CANDIDATES_FIELD, with_candidates
 from t2i_jax.models.dit import TEXT_MODES
+from t2i_jax.models.recompute import with_remat
 
 NETWORK_FIELD = Field("dit", "the network: a file of models/")
 DIFFUSION_FIELDS = {
@@ -93,7 +94,7 @@ def make_denoiser(config, vector: int = 0) -> Denoiser:
     weight(settings["weighting"], kind, schedule(jnp.array(0.5)))  # raises for wrong names
     latents, conditioning = load_latents(config), make_conditioning(config)
     name = config.model.get("network", NETWORK_FIELD.default)
-    network = lookup("models", name)(config.model)
+    network = with_remat(lookup("models", name)(config.model), config.parallel.remat)
 
     def init(rng, batch):
         rng_text, rng_net = jax.random.split(rng)

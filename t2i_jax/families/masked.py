@@ -86,7 +86,9 @@ def make(config, axis_name=None) -> Family:
     """
     del axis_name  # nothing here compares examples
     stage, conditioning = load_codes(config), make_conditioning(config)
-    network = MaskedTransformer(codes=stage.size, grid=stage.grid, **config.model)
+    network = MaskedTransformer(
+        codes=stage.size, grid=stage.grid, remat=config.parallel.remat, **config.model
+    )
     gamma = parallel.mask_schedule(config.get("mask_schedule", MASK_SCHEDULE_FIELD.default))
     settings = read_section(config, "sample", SAMPLE_FIELDS)
     make_keep(network.length, settings)  # raises for wrong settings

@@ -50,7 +50,7 @@ def make(config, axis_name=None) -> Family:
     coarse_of = stage.coarse
     if coarse_of is None:
         raise ValueError("this first stage has scales and no `coarse`")
-    network = NextScale(stage.size, stage.scales, **config.model)
+    network = NextScale(stage.size, stage.scales, remat=config.parallel.remat, **config.model)
     length = sum(side**2 for side in stage.scales)  # tokens of all grids
 
     def init(rng, batch):

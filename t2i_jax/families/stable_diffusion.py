@@ -179,7 +179,8 @@ def as_told(denoiser: Denoiser, scheduler: Scheduler) -> Denoiser:
 
 def make_net(config) -> sd_unet.UNet2DConditionModel:
     """Return the U-Net of `config.model`: its fields, and `variant`."""
-    return sd_unet.UNet2DConditionModel(**fields_of(config.model, sd_unet.VARIANTS))
+    own = fields_of(config.model, sd_unet.VARIANTS)
+    return sd_unet.UNet2DConditionModel(**own, remat=config.parallel.remat)
 
 
 def make_autoencoder(config) -> autoencoder_kl.AutoencoderKL:

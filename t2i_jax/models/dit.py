@@ -8,6 +8,7 @@ from jaxtyping import Array, Bool, Float, Key
 
 from t2i_jax.core.text import TextCondition
 from t2i_jax.models.attention import Attention, layer_norm
+from t2i_jax.models.block_stack import apply_blocks
 from t2i_jax.models.layers import (
     Dense,
     Dropout,
@@ -17,6 +18,7 @@ from t2i_jax.models.layers import (
     space_to_depth,
     time_and_text,
 )
+from t2i_jax.models.recompute import recomputed
 from t2i_jax.models.variants import fields_of
 
 TEXT_MODES = ("joint", "cross")
@@ -101,7 +103,8 @@ class DiT(nn.Module):
     overlap: each patch enters together with its eight neighbours (a stem of stride `patch` and
         width 3 `patch`); the paper's does not.
     dtype: of the computation; parameters, norms and softmax are float32.
-    remat: recompute blocks in the backward pass, to save memory.
+    remat: what the backward pass computes again (models/recompute.py).
+    scan: apply the blocks in a loop that is compiled once (models/block_stack.py).
     """
 
     patch: int = 2
@@ -115,7 +118,8 @@ class DiT(nn.Module):
     gate_init: float = 0.0
     overlap: bool = False
     dtype: Any = jnp.float32
-    remat: bool = False
+    remat: str = "none"
+    scan: bool = False
 
     @nn.compact
     def __call__(
@@ -133,6 +137,8 @@ class DiT(nn.Module):
         """
         batch, height, width, channels = x.shape
         p = self.patch
+        if self.scan and self.dropout:
+            raise ValueError("a scan over the blocks needs a dropout of 0")
         if self.text_mode not in TEXT_MODES:
             raise ValueError(f"text_mode is {self.text_mode!r}; it is {' or '.join(TEXT_MODES)}")
         if height % p or width % p:
@@ -152,7 +158,7 @@ class DiT(nn.Module):
             x = jnp.concatenate([x, words], axis=1)
             mask = jnp.concatenate([jnp.ones((batch, count), bool), mask], axis=1)
 
-        block = nn.remat(Block) if self.remat else Block
+        block = recomputed(Block, self.remat)
         fields = (
             self.heads,
             self.mlp_ratio,
@@ -162,10 +168,8 @@ class DiT(nn.Module):
             self.gate_init,
             self.dtype,
         )
-        # Unrolled: a scan over layers was a fifth slower in the backward pass on CPU.
-        for i in range(self.depth):
-            layer = block(*fields, name=f"block_{i}")
-            x = layer(x, condition, words if cross else None, mask, keys)
+        inputs = (condition, words if cross else None, mask, keys)
+        x = apply_blocks(self, block, fields, self.depth, x, *inputs, scan=self.scan)
 
         (shift,), (scale,), _ = _modulation(condition, self.width, 1, None, self.dtype)
         x = (layer_norm(x[:, :count]) * (1.0 + scale) + shift).astype(self.dtype)

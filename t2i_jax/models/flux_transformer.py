@@ -25,6 +25,7 @@ from t2i_jax.models.mmdit import (
     project,
     rotate_pairs,
 )
+from t2i_jax.models.recompute import recomputed
 
 THETA = 10000.0  # of the rotary positions
 PATCH = 2  # side of the square of latents that becomes one token
@@ -46,6 +47,7 @@ class FluxTransformer(nn.Module):
     axes: channels of a head for each coordinate of a position: (picture, row, column). A head has
         the sum of them, a token heads times as many.
     dtype: of the computation; parameters, norms and softmax are float32.
+    remat: what the backward pass computes again (models/recompute.py).
     """
 
     guidance: bool
@@ -54,6 +56,7 @@ class FluxTransformer(nn.Module):
     heads: int = 24
     axes: Sequence[int] = (16, 56, 56)
     dtype: Any = jnp.float32
+    remat: str = "none"
 
     @nn.compact
     def __call__(
@@ -78,12 +81,13 @@ class FluxTransformer(nn.Module):
         words = Dense(width, dtype=self.dtype, name="text_in")(text.sequence)
         rows, columns = x.shape[1] // PATCH, x.shape[2] // PATCH
         rotation = rotation_of(positions(words.shape[1], rows, columns), self.axes)
+        joint, single = (recomputed(kind, self.remat) for kind in (JointBlock, SingleBlock))
         for i in range(self.joint_depth):
-            block = JointBlock(self.heads, True, False, False, self.dtype, name=f"joint_{i}")
+            block = joint(self.heads, True, False, False, self.dtype, name=f"joint_{i}")
             y, words = block(y, words, condition, rotation)
         y, length = jnp.concatenate([words, y], axis=1), words.shape[1]
         for i in range(self.single_depth):
-            y = SingleBlock(self.heads, self.dtype, name=f"single_{i}")(y, condition, rotation)
+            y = single(self.heads, self.dtype, name=f"single_{i}")(y, condition, rotation)
         scale, shift = modulation(condition, 2, self.dtype, "modulation_out")
         y = modulate(y[:, length:], scale, shift, self.dtype)
         zeros, features = nn.initializers.zeros, PATCH**2 * x.shape[-1]

@@ -32,7 +32,7 @@ class MaskedTransformer(nn.Module):
     reach: of the window of tokens around each place; 2 for 5 x 5 tokens.
     dropout: probability of dropping a number of a residual branch in training.
     dtype: of the computation; parameters are float32.
-    remat: recompute blocks in the backward pass, to save memory.
+    remat: what the backward pass computes again (models/recompute.py).
     block: other fields of the blocks (see `transformer.Block`); with "rope", a caption gets no
         other positions.
     """
@@ -45,7 +45,7 @@ class MaskedTransformer(nn.Module):
     reach: int = 2
     dropout: float = 0.0
     dtype: Any = jnp.float32
-    remat: bool = False
+    remat: str = "none"
     block: Mapping = FrozenDict()
 
     @property

@@ -31,7 +31,7 @@ class NextScale(nn.Module):
     heads: attention heads per block.
     dropout: probability of dropping a number of a residual branch in training.
     dtype: of the computation; parameters are float32.
-    remat: recompute blocks in the backward pass, to save memory.
+    remat: what the backward pass computes again (models/recompute.py).
     block: other fields of the blocks (see `transformer.Block`).
     """
 
@@ -42,7 +42,7 @@ class NextScale(nn.Module):
     heads: int = 4
     dropout: float = 0.0
     dtype: Any = jnp.float32
-    remat: bool = False
+    remat: str = "none"
     block: Mapping = FrozenDict()
 
     @nn.compact

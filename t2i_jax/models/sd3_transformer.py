@@ -13,6 +13,7 @@ from t2i_jax.core.text import TextCondition
 from t2i_jax.core.types import AnyArray
 from t2i_jax.models.layers import Dense, depth_to_space, sine_embedding
 from t2i_jax.models.mmdit import JointBlock, embed_condition, modulate, modulation
+from t2i_jax.models.recompute import recomputed
 
 VARIANTS = {
     "SD3-medium": dict(depth=24, heads=24, qk_norm=False),
@@ -34,6 +35,7 @@ class SD3Transformer(nn.Module):
     max_grid: side, in patches, of the largest picture. The table of positions has this side, and
         divides `grid` more finely.
     dtype: of the computation; parameters, norms and softmax are float32.
+    remat: what the backward pass computes again (models/recompute.py).
     """
 
     depth: int
@@ -45,6 +47,7 @@ class SD3Transformer(nn.Module):
     grid: int = 64
     max_grid: int = 192
     dtype: Any = jnp.float32
+    remat: str = "none"
 
     @nn.compact
     def __call__(
@@ -69,9 +72,10 @@ class SD3Transformer(nn.Module):
         table = jax.lax.stop_gradient(table).reshape(self.max_grid, self.max_grid, width)
         table = table[top : top + rows, left : left + columns]
         y = (x_in + table.astype(self.dtype)).reshape(x.shape[0], rows * columns, width)
+        joint = recomputed(JointBlock, self.remat)
         for i in range(self.depth):
             last, dual = i == self.depth - 1, i in self.dual
-            block = JointBlock(self.heads, self.qk_norm, last, dual, self.dtype, name=f"block_{i}")
+            block = joint(self.heads, self.qk_norm, last, dual, self.dtype, name=f"block_{i}")
             y, words = block(y, words, condition)
         scale, shift = modulation(condition, 2, self.dtype, "modulation_out")
         y = modulate(y, scale, shift, self.dtype)

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 from t2i_jax.core.text import TextCondition
 from t2i_jax.models.attention import Attention
 from t2i_jax.models.layers import Dense, group_norm, sine_features
+from t2i_jax.models.recompute import recomputed
 
 TIMESTEPS = 1000  # of training
 NORM_EPSILON = 1e-5  # of the norms, but for those before attention
@@ -108,11 +109,13 @@ class Transformer(nn.Module):
     depth: number of blocks.
     heads: attention heads per block.
     dtype: of the computation.
+    remat: what the backward pass computes again (models/recompute.py).
     """
 
     depth: int
     heads: int
     dtype: Any
+    remat: str = "none"
 
     @nn.compact
     def __call__(
@@ -123,8 +126,9 @@ class Transformer(nn.Module):
 
         cells = group_norm(x, self.dtype, "norm").reshape(x.shape[0], -1, x.shape[-1])
         y = dense(cells, "project_in")
+        block = recomputed(TransformerBlock, self.remat)
         for i in range(self.depth):
-            y = TransformerBlock(self.heads, self.dtype, name=f"block_{i}")(y, text)
+            y = block(self.heads, self.dtype, name=f"block_{i}")(y, text)
         return x + dense(y, "project_out").reshape(x.shape)
 
 
@@ -145,6 +149,7 @@ class UNet2DConditionModel(nn.Module):
     linear_projection: whether published files store the first and last layer of a transformer as
         matrices (Stable Diffusion 2 and XL) or as 1 x 1 convolutions. The computation is the same.
     dtype: of the computation; parameters are float32.
+    remat: what the backward pass computes again (models/recompute.py).
     """
 
     in_channels: int = 4
@@ -159,6 +164,7 @@ class UNet2DConditionModel(nn.Module):
     number_width: int = 256
     linear_projection: bool = False
     dtype: Any = jnp.float32
+    remat: str = "none"
 
     @nn.compact
     def __call__(
@@ -178,12 +184,15 @@ class UNet2DConditionModel(nn.Module):
         words = text.sequence.astype(self.dtype)
         levels = len(self.channels)
 
+        residual = recomputed(ResBlock, self.remat)
+
         def block(x, level, depth, name):
-            x = ResBlock(self.channels[level], self.dtype, name=name)(x, time)
+            x = residual(self.channels[level], self.dtype, name=name)(x, time)
             if not depth:
                 return x
             name = f"{name}_transformer"
-            return Transformer(depth, self.heads[level], self.dtype, name=name)(x, words)
+            heads = self.heads[level]
+            return Transformer(depth, heads, self.dtype, self.remat, name=name)(x, words)
 
         def conv(x, channels, name, stride=1):
             layer = nn.Conv(channels, (3, 3), stride, 1, dtype=self.dtype, name=name)

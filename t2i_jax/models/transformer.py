@@ -28,6 +28,7 @@ from t2i_jax.models.layers import (
     matmul,
     sine_positions_2d,
 )
+from t2i_jax.models.recompute import recomputed
 
 NORMS, MLPS = ("rms", "layer"), ("gelu_tanh", "gelu", "swiglu")
 
@@ -128,7 +129,7 @@ class Transformer(nn.Module):
     heads: attention heads per block; they divide the width.
     dropout: probability of dropping a number of a residual branch in training.
     dtype: of the computation; parameters are float32.
-    remat: recompute blocks in the backward pass, to save memory.
+    remat: what the backward pass computes again (models/recompute.py).
     block: fields of `Block` that are not at their defaults, such as {"mlp": "swiglu", "rope":
         10000.0, "kv_heads": 2}.
     """
@@ -137,7 +138,7 @@ class Transformer(nn.Module):
     heads: int
     dropout: float = 0.0
     dtype: Any = jnp.float32
-    remat: bool = False
+    remat: str = "none"
     block: Mapping = FrozenDict()
 
     @nn.compact
@@ -159,7 +160,7 @@ class Transformer(nn.Module):
         if unknown := sorted(set(self.block) - set(BLOCK_FIELDS)):
             known = ", ".join(BLOCK_FIELDS)
             raise ValueError(f"model.block.{unknown[0]} is unknown: a block has {known}")
-        block = nn.remat(Block) if self.remat else Block
+        block = recomputed(Block, self.remat)
         new_caches = []
         # Unrolled: a scan over layers was a fifth slower in the backward pass on CPU.
         for i in range(self.depth):
@@ -218,7 +219,7 @@ class PrefixDecoder(nn.Module):
     heads: attention heads per block; they divide the width.
     dropout: probability of dropping a number of a residual branch in training.
     dtype: of the computation; parameters are float32.
-    remat: recompute blocks in the backward pass, to save memory.
+    remat: what the backward pass computes again (models/recompute.py).
     block: other fields of the blocks (see `Block`); with "rope", a caption gets no other positions.
     parts: of codes with two parts, how many values each has (see `CodeParts`).
     causal_text: whether a token of the caption attends only to earlier ones. The decoder is then a
@@ -233,7 +234,7 @@ class PrefixDecoder(nn.Module):
     heads: int = 4
     dropout: float = 0.0
     dtype: Any = jnp.float32
-    remat: bool = False
+    remat: str = "none"
     block: Mapping = FrozenDict()
     causal_text: bool = False
     parts: tuple[int, ...] = ()

@@ -70,7 +70,8 @@ def fit(
     patches, drawn in proportion to the squared error they have so far. Then patches choose their
     pair, and each pair is refitted by least squares, in turn. Second the masks: all 0 and all 1, so
     that the inside of an object is flat, and the others by k-means on those of all patches,
-    weighted by contrast. As in `patch_codebook.fit`, a patch counts by the square root of its frequency.
+    weighted by contrast. As in `patch_codebook.fit`, a patch counts by the square root of its
+    frequency.
     masks: 3 or more.
     patch: side of a patch in pixels.
     Raises ValueError if there are fewer distinct patches than codes.

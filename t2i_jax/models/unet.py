@@ -17,6 +17,7 @@ from t2i_jax.models.layers import (
     space_to_depth,
     time_and_text,
 )
+from t2i_jax.models.recompute import recomputed
 from t2i_jax.models.variants import fields_of
 
 VARIANTS = {
@@ -118,7 +119,7 @@ class UNet(nn.Module):
     patch: side of the square of pixels that the first layer takes as channels (space to depth).
     dropout: probability of dropping a number of a residual branch in training.
     dtype: of the computation; parameters and norms are float32.
-    remat: recompute blocks in the backward pass, to save memory.
+    remat: what the backward pass computes again (models/recompute.py).
     """
 
     width: int = 64
@@ -130,7 +131,7 @@ class UNet(nn.Module):
     patch: int = 1
     dropout: float = 0.0
     dtype: Any = jnp.float32
-    remat: bool = False
+    remat: str = "none"
 
     @nn.compact
     def __call__(
@@ -167,8 +168,8 @@ class UNet(nn.Module):
         condition = time_and_text(sine_time(t, self.width), text, 4 * self.width, self.dtype)
         words = text.sequence.astype(self.dtype) if self.cross_attention else None
 
-        residual = nn.remat(ResBlock) if self.remat else ResBlock
-        transformer = nn.remat(TransformerBlock) if self.remat else TransformerBlock
+        residual = recomputed(ResBlock, self.remat)
+        transformer = recomputed(TransformerBlock, self.remat)
 
         def block(x, level, name, attention):
             x = residual(self.width * self.multipliers[level], self.dropout, self.dtype, name=name)(

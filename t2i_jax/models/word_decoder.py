@@ -29,7 +29,7 @@ class WordDecoder(nn.Module):
     heads: attention heads per block; they divide the width.
     dropout: probability of dropping a number of a residual branch in training.
     dtype: of the computation; parameters are float32.
-    remat: recompute blocks in the backward pass, to save memory.
+    remat: what the backward pass computes again (models/recompute.py).
     block: other fields of the blocks (see `transformer.Block`); with "rope", words get no other
         positions.
     """
@@ -42,7 +42,7 @@ class WordDecoder(nn.Module):
     heads: int = 4
     dropout: float = 0.0
     dtype: Any = jnp.float32
-    remat: bool = False
+    remat: str = "none"
     block: Mapping = FrozenDict()
 
     def setup(self):

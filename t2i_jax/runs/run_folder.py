@@ -17,7 +17,7 @@ from t2i_jax.text.encoder import make_encoder
 # What may differ between the commands that start and resume a run: it changes no number.
 FREE = (
     *("sample.", "edit.", "inpaint.", "reranker.", "caption.", "evaluate.", "parallel."),
-    *("train.save_every", "train.reader"),
+    *("train.save_every", "train.reader", "model.scan"),
 )
 # What can be set when a trained run is used: how it draws and is measured, and where its data is.
 CHANGEABLE = ("sample.", "edit.", "inpaint.", "caption.", "evaluate.", "reranker.", "data.path")

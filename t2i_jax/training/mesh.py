@@ -80,5 +80,7 @@ def partition(
     count = math.prod(ways[axis] for axis in rest)
     free = [d for d, n in enumerate(shape) if axes[d] is None and n % count == 0]
     if rest and free and math.prod(shape) >= SMALLEST:
-        axes[max(free, key=lambda d: shape[d])] = rest
-    return PartitionSpec(*axes) if any(axes) else PartitionSpec()
+        axes[max(free, key=lambda d: shape[d])] = rest[0] if len(rest) == 1 else rest
+    while axes and axes[-1] is None:  # as JAX writes it: the step returns what it takes
+        axes.pop()
+    return PartitionSpec(*axes)

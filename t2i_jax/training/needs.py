@@ -58,7 +58,9 @@ def report_needs(compiled, prepared: Prepared, place: parallel.Parallel) -> None
     needed, available = peak_bytes(compiled), memory_of_a_device()
     if needed > available:
         known = "; ".join(
-            f"with {setting}: {less / GIB:,.1f} GiB" for setting, less in alternatives(prepared)
+            f"with {setting}: {less / GIB:,.1f} GiB"
+            for setting, less in alternatives(prepared)
+            if less < needed
         )
         raise ValueError(
             f"a step needs {needed / GIB:,.1f} GiB of each device, and there are "
@@ -73,7 +75,7 @@ def alternatives(prepared: Prepared) -> Iterator[tuple[str, int]]:
     for section, name, value in (
         ("train", "batch_size", config.train.batch_size // 2),
         ("train", "accumulate", config.train.accumulate * 2),
-        ("model", "remat", True),
+        ("parallel", "remat", "full"),
         ("parallel", "fsdp", jax.device_count() // config.parallel.tensor),
     ):
         if config[section].get(name, value) == value:

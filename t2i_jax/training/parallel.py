@@ -133,7 +133,8 @@ def _pmap(devices) -> Parallel:
     layout = functools.partial(
         jax.tree.map, lambda x: _on(x, jax.sharding.SingleDeviceSharding(devices[0]))
     )
-    copy = jax.pmap(lambda _, tree: tree, in_axes=(0, None), devices=devices)
+    # With the axis of the step: a copy with another sharding would have the step compiled twice.
+    copy = jax.pmap(lambda _, tree: tree, AXIS, in_axes=(0, None), devices=devices)
     first = jax.jit(lambda tree: jax.tree.map(lambda x: x[0], tree))
 
     def put_state(tree):
@@ -167,10 +168,10 @@ def _pmap(devices) -> Parallel:
 
 def put_array(x, sharding: jax.sharding.Sharding):
     """Return the array x, a whole one on this host or one that is placed already, as `sharding`."""
-    if isinstance(x, jax.Array) and x.sharding.is_equivalent_to(sharding, x.ndim):
-        return x
     if sharding.is_fully_addressable:
         return jax.device_put(x, sharding)
+    if isinstance(x, jax.Array) and x.sharding.is_equivalent_to(sharding, x.ndim):
+        return x
     x = np.asarray(x)
     return jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])
 

@@ -99,8 +99,12 @@ def published(net: AutoencoderKL) -> Callable[[Path], Published]:
     return place
 
 
-def read(arrays: Mapping[str, np.ndarray], net: AutoencoderKL, source: str) -> Any:
-    """Return the parameters of `net` from published arrays; `source` is for messages.
+def read(
+    arrays: Mapping[str, np.ndarray], net: AutoencoderKL, source: str, dtype: Any = None
+) -> Any:
+    """Return the parameters of `net` from published arrays.
+
+    source, dtype: see `read_params`.
 
     Older names of attention are read too. Raises ValueError if the arrays do not fit.
     """
@@ -109,4 +113,5 @@ def read(arrays: Mapping[str, np.ndarray], net: AutoencoderKL, source: str) -> A
         *words, layer, leaf = name.split(".") if name.count(".") else ("", name)
         return ".".join([*words, OLD_ATTENTION.get(layer, layer), leaf]) if words else name
 
-    return read_params(renamed(arrays, new_name), param_shapes(net), published(net), source)
+    arrays = renamed(arrays, new_name)
+    return read_params(arrays, param_shapes(net), published(net), source, dtype=dtype)

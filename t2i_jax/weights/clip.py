@@ -161,11 +161,13 @@ def read(arrays: Mapping[str, np.ndarray], net: CLIP, source: str) -> Any:
     return read_params(arrays, param_shapes(net), published, source, _is_constant)
 
 
-def read_text(arrays: Mapping[str, np.ndarray], tower: TextTower, source: str) -> Any:
+def read_text(
+    arrays: Mapping[str, np.ndarray], tower: TextTower, source: str, dtype: Any = None
+) -> Any:
     """Return the parameters of `tower` from the arrays of a text encoder alone.
 
     Some versions of that library leave out the first word of the names, "text_model".
-    source: where the arrays come from, for messages.
+    source, dtype: see `read_params`.
     Raises ValueError if the arrays do not fit.
     """
 
@@ -173,9 +175,8 @@ def read_text(arrays: Mapping[str, np.ndarray], tower: TextTower, source: str) -
         known = name.startswith(("text_model.", "text_projection."))
         return name if known else f"text_model.{name}"
 
-    return read_params(
-        renamed(arrays, full_name), text_param_shapes(tower), text_published, source, _is_constant
-    )
+    arrays, shapes = renamed(arrays, full_name), text_param_shapes(tower)
+    return read_params(arrays, shapes, text_published, source, _is_constant, dtype)
 
 
 def _is_constant(name: str) -> bool:

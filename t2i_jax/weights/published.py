@@ -49,15 +49,16 @@ def read_params(
     published: Callable[[Path], Published],
     source: str,
     ignored: Callable[[str], bool] = lambda name: False,
+    dtype: Any = None,
 ) -> Any:
     """Return parameters of the tree `shapes` from published arrays. Each array is used once.
 
     arrays: by published name. Each is read when its turn comes, so a mapping that opens a file
         holds one array at a time.
-    shapes: the parameters of our network: nested dicts of anything with a shape. Its dtypes are
-        those of the result.
+    shapes: the parameters of our network: nested dicts of anything with a shape and a dtype.
     source: where the arrays come from, for messages.
     ignored: whether an array of this name may be left over (a constant that we compute).
+    dtype: of the result; None for the dtypes of `shapes`.
 
     Raises ValueError that lists what is missing, what is left over, or what has another shape.
     """
@@ -78,7 +79,7 @@ def read_params(
                 f"{source} does not fit: {place.name} is {[*array.shape]} in our order, the "
                 f"network has {[*shape.shape]}"
             )
-        return np.asarray(array, shape.dtype)
+        return np.asarray(array, dtype or shape.dtype)
 
     return jax.tree.map(read, shapes, places)
 

@@ -199,9 +199,13 @@ def published(net: UNet2DConditionModel) -> Callable[[Path], Published]:
     return place
 
 
-def read(arrays: Mapping[str, np.ndarray], net: UNet2DConditionModel, source: str) -> Any:
-    """Return the parameters of `net` from published arrays; `source` is for messages.
+def read(
+    arrays: Mapping[str, np.ndarray], net: UNet2DConditionModel, source: str, dtype: Any = None
+) -> Any:
+    """Return the parameters of `net` from published arrays.
+
+    source, dtype: see `read_params`.
 
     Raises ValueError if the arrays do not fit.
     """
-    return read_params(arrays, param_shapes(net), published(net), source)
+    return read_params(arrays, param_shapes(net), published(net), source, dtype=dtype)

@@ -5,6 +5,7 @@ from pathlib import Path
 from t2i_jax import config as configs
 from t2i_jax.config.checks import what_is_right
 from t2i_jax.data import augmentation, read_ahead
+from t2i_jax.models import recompute
 from t2i_jax.text import recurrent
 from t2i_jax.training import optimizer, parallel
 
@@ -60,5 +61,6 @@ def test_names_in_base_are_those_of_the_modules():
     assert optim["schedule"].choices == optimizer.SCHEDULES
     assert configs.BASE["train"]["reader"].choices == read_ahead.READERS
     assert configs.BASE["parallel"]["mode"].choices == parallel.MODES
+    assert configs.BASE["parallel"]["remat"].choices == tuple(recompute.POLICIES)
     assert configs.BASE["text"]["cell"].choices == recurrent.CELLS
     assert configs.BASE["augment"] == augmentation.FIELDS

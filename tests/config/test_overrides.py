@@ -44,7 +44,7 @@ def test_every_kind_of_value(load):
     config = load(
         "model.multipliers=[1,2]",
         "model.attention=()",
-        "model.remat=True",
+        "model.cross_attention=False",
         "init_from=5",
         "optim.learning_rate=1",
         "optim.decay_at=(0.25,)",
@@ -54,7 +54,8 @@ def test_every_kind_of_value(load):
         "evaluate.extractor_path=a=b",
     )
     assert (config.model.multipliers, config.model.attention) == ((1, 2), ())
-    assert config.model.remat is True and config.init_from == "5" and config.train.steps == 1000
+    assert config.model.cross_attention is False and config.init_from == "5"
+    assert config.train.steps == 1000
     assert config.optim.learning_rate == 1.0 and isinstance(config.optim.learning_rate, float)
     assert config.optim.decay_at == (0.25,) and config.sample.rescale == 0.5
     assert config.diffusion.time == "uniform" and config.evaluate.extractor_path == "a=b"

@@ -30,7 +30,7 @@ OLD = {
         },
     },
     "diffusion": {"parameterization": "x0"},
-    "model": {"network": "unet", "multipliers": [1, 2], "attention": [1]},
+    "model": {"network": "unet", "multipliers": [1, 2], "attention": [1], "remat": False},
     "optim": {"learning_rate": 0.012, "decay_at": [0.5]},
     "train": {"steps": 7},
 }
@@ -56,6 +56,7 @@ def test_names_of_an_earlier_version_are_replaced():
     config = configs.from_json(json.dumps(OLD))
     assert config.family == "diffusion" and "ranker" not in config
     assert config.reranker.run == "runs/captioner"
+    assert "remat" not in config.model and config.parallel.remat == "none"
 
 
 def test_the_config_of_a_first_stage_is_completed_too():

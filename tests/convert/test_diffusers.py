@@ -68,6 +68,25 @@ def test_a_folder_draws(folder):
     assert pipe("a cat", steps=1, width=40, height=24).images[0].size == (40, 24)
 
 
+def test_half_of_the_memory_draws_nearly_the_same(folder, run):
+    whole, half = t2i_jax.load(folder), t2i_jax.load(folder, dtype="bfloat16")
+    sizes, types = [], set()
+    for pipe in (whole, half):
+        weights = jax.tree.leaves((pipe.variables.params, pipe.variables.frozen["first_stage"]))
+        weights += jax.tree.leaves(pipe.variables.frozen["text"])
+        types |= {str(x.dtype) for x in weights}
+        sizes.append(sum(x.nbytes for x in weights))
+    assert types == {"float32", "bfloat16"} and sizes[0] == 2 * sizes[1]
+    one, other = (
+        pictures(pipe("a cat", num=2, seed=3, steps=2)).astype(int) for pipe in (whole, half)
+    )
+    assert 0 < np.abs(one - other).mean() < 0.1 * np.abs(one[0] - one[1]).mean()
+    with pytest.raises(ValueError, match="'int8': it can be float32, bfloat16, float16"):
+        t2i_jax.load(folder, dtype="int8")
+    with pytest.raises(ValueError, match="is a run, which has a dtype of its own"):
+        t2i_jax.load(run, dtype="bfloat16")
+
+
 def test_a_new_negative_prompt_compiles_nothing(folder):
     from t2i_jax.pipeline import run_ability
 

@@ -169,7 +169,7 @@ def test_gates_start_at_gate_init():
     np.testing.assert_array_equal(params["block_0"]["modulation"]["kernel"], 0.0)
 
 
-def test_bfloat16_and_remat_hardly_change_the_result():
+def test_bfloat16_hardly_changes_the_result():
     (x, t), text = _images(), _text()
     net = DiT(**TINY)
     params = _random(net, x, t, text)
@@ -181,15 +181,6 @@ def test_bfloat16_and_remat_hardly_change_the_result():
     )
     difference = jnp.abs(jax.jit(half.apply)(params, x, t, text) - reference).max()
     assert 0 < difference < 0.1 * jnp.abs(reference).max()
-
-    def gradient(net):
-        return jax.jit(jax.grad(lambda p: jnp.sum(net.apply(p, x, t, text) ** 2)))(params)
-
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-3 * np.abs(b).max()),
-        gradient(DiT(**TINY, remat=True)),
-        gradient(net),
-    )
 
 
 def test_each_example_has_its_own_dropout():

@@ -50,4 +50,4 @@ def test_a_meaning_ends_where_the_next_one_begins():
     fields = module_fields(DiT)
     assert fields["qk_norm"].meaning == "normalise queries and keys."
     assert fields["text_mode"].meaning.endswith("a cross-attention branch.")
-    assert fields["remat"].meaning == "recompute blocks in the backward pass, to save memory."
+    assert fields["gate_init"].meaning.endswith("starts as the identity.")

@@ -129,7 +129,7 @@ def test_without_cross_attention_only_the_pooled_text_has_an_influence():
 
 def test_it_starts_at_zero_and_works_in_bfloat16():
     x, t, text = _inputs()
-    half = UNet(**TINY, dtype=jnp.bfloat16, remat=True)
+    half = UNet(**TINY, dtype=jnp.bfloat16, remat="dots")
     apply = jax.jit(half.apply)
     last = jax.jit(lambda key: half.init(key, x, t, text)["params"]["conv_out"])(jax.random.key(0))
     assert all(not a.any() and a.dtype == jnp.float32 for a in last.values())  # it starts at zero
