@@ -1,4 +1,4 @@
-"""Captioned shapes drawn by an autoregressive transformer over a patch codebook.
+"""Captioned shapes drawn by an autoregressive transformer over patches of two colours.
 
 python main.py train --config=configs/shapes.py --workdir=runs/shapes
 """
@@ -11,11 +11,17 @@ def get_config():
     config.family = "autoregressive"
     config.data = recipes.SHAPES_DATA
     config.text.update(recipes.SHAPES_TEXT)
-    config.image_tokenizer = recipes.SHAPES_CODES
+    config.image_tokenizer = recipes.SHAPES_PAIRS
     config.model = {"width": 128, "depth": 4, "heads": 4, "dropout": 0.0, "dtype": "float32"}
     config.optim.update(recipes.SHAPES_OPTIM)
     config.ema_decay = 0.99
-    config.sample = {"temperature": 1.0, "top_k": 0, "top_p": 0.9, "guidance": 1.5, "candidates": 1}
+    config.sample = {
+        "temperature": 1.0,
+        "top_k": 0,
+        "top_p": 0.95,
+        "guidance": 1.25,
+        "candidates": 8,
+    }
     config.train.update(steps=3000, batch_size=32, eval_every=1500, save_every=1500)
     return config
 
@@ -35,7 +41,8 @@ def smoke(config):
     """A tiny one that only shows that everything runs."""
     recipes.make_tiny(config)
     recipes.make_tiny_transformer(config)
-    config.image_tokenizer.update(codes=64, fit_pictures=32)
+    config.image_tokenizer.update(codes=64, pairs=0, fit_pictures=32)
+    config.sample.candidates = 1
 
 
 VARIANTS = (both, minilm, smoke)

@@ -28,6 +28,6 @@ def test_notebook_runs(path, tmp_path, monkeypatch):
         resources={"metadata": {"path": str(tmp_path)}},
     ).execute()
     said = "".join(o.get("text", "") for cell in notebook.cells for o in cell.get("outputs", []))
-    assert "exact match on validation" in said and os.path.exists(
+    assert "strict match on validation" in said and os.path.exists(
         tmp_path / "run" / "evaluation" / "validation" / "grid.png"
     )

@@ -26,7 +26,7 @@ def test_train_sample_evaluate_again(name, tmp_path, capsys):
     workdir, out = tmp_path / "run", tmp_path / "out"
     run("train", f"--config={ROOT}/configs/{name}.py:smoke", f"--workdir={workdir}")
     said = capsys.readouterr().out
-    for part in ("parameters", "MiB", "batch: 8", "exact match on test", "minutes in all"):
+    for part in ("parameters", "MiB", "batch: 8", "strict match on test", "minutes in all"):
         assert part in said
     assert (workdir / "evaluation" / "test" / "grid.png").is_file() and (
         workdir / "grids" / "0000006.png"
@@ -53,7 +53,7 @@ def test_train_sample_evaluate_again(name, tmp_path, capsys):
         "--measure=alignment,reconstruction,fidelity",
     )
     said = capsys.readouterr().out
-    assert "exact match on validation" in said and "prepare --weights=efficientnet_lite0" in said
+    assert "strict match on validation" in said and "prepare --weights=efficientnet_lite0" in said
 
 
 def test_train_and_caption(tmp_path, capsys):

@@ -71,7 +71,7 @@ def test_the_commands_of_the_new_family(project, capsys):
         "pictures drawn of each caption; the nearest is trained",
         "numbers in the noise vector",
         "model: my_project.imle",
-        "exact match on test",
+        "strict match on test",
     ):
         assert part in said
     assert len(list((project / "samples").glob("*.png"))) == 2

@@ -22,6 +22,8 @@ WINDOW_TEXT = {"encoder": "transformer", "width": 128, "depth": 0, "window": 2}
 SHAPES_DATA = {"name": "shapes", "resolution": 32, "scenes": 0}
 SHAPES_TEXT = {**WINDOW_TEXT, "length": 12, "vocab_size": 512}
 SHAPES_CODES = {"patch": 4, "codes": 1024, "fit_pictures": 4000}
+# 512 masks of the background alone, and of the background and one of 8 colours.
+SHAPES_PAIRS = {"patch": 4, "codes": 9 * 512, "pairs": 9, "fit_pictures": 4000}
 
 EMOJI_DATA = {"name": "emoji", "resolution": 32, "styles": ("fluent", "noto", "twemoji")}
 EMOJI_TEXT = {**WINDOW_TEXT, "length": 24, "vocab_size": 2048}

@@ -16,6 +16,8 @@ class Codes(NamedTuple):
     decode: (frozen, codes int [B, rows * columns]) -> pictures uint8 [B, H, W, 3].
     vectors: (frozen) -> float32 [size, D], the vector of each code.
     fit: (source, read_run) -> frozen, as `Family.make_frozen`: a nested dict of NumPy arrays.
+    parts: of codes that are made of two parts, how many values each has, (P, M): a code is
+        first * M + second, and size is P * M. A family may learn them one after the other.
     scales: of multi-scale codes, the sides of square grids, coarse to fine. The tokens are those of
         one grid after another: codes are int32 [B, N], with N the number of cells of all grids.
     coarse: of multi-scale codes, (frozen, codes) -> float32 [B, N, D]: for each cell, the picture
@@ -29,6 +31,7 @@ class Codes(NamedTuple):
     decode: Callable
     vectors: Callable
     fit: Callable
+    parts: tuple[int, ...] = ()
     scales: tuple[int, ...] = ()
     coarse: Callable | None = None
 

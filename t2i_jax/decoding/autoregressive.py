@@ -1,5 +1,6 @@
 """Drawing tokens one after another: sampling from logits, and the loop. Pure functions."""
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -70,6 +71,28 @@ def choose(
     return jnp.where(temperature > 0, drawn, jnp.argmax(logits, axis=-1)).astype(jnp.int32)
 
 
+def choose_parts(
+    keys: Key[Array, "B"],
+    logits: Float[Array, "B V"],
+    parts: tuple[int, ...],
+    temperature: Number = 1.0,
+    top_k: Number = 0,
+    top_p: Number = 1.0,
+) -> Int32[Array, "B"]:
+    """Draw codes of two parts (`core.first_stage.Codes`), the first part before the second.
+
+    So each part is cut on its own: a nucleus of codes would be filled with the likeliest kind of
+    patch, and a rare kind has many codes of small probability each.
+    logits: of all codes, first * parts[1] + second, up to a constant.
+    temperature, top_k, top_p: see `choose`; of each part.
+    """
+    table = jax.nn.log_softmax(logits).reshape(-1, *parts)
+    first = choose(keys, jax.nn.logsumexp(table, -1), temperature, top_k, top_p)
+    row = jnp.take_along_axis(table, first[:, None, None], 1)[:, 0]
+    second_keys = jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys)
+    return first * parts[1] + choose(second_keys, row, temperature, top_k, top_p)
+
+
 def generate(
     logits_of: Callable,
     carry,
@@ -78,6 +101,7 @@ def generate(
     temperature: Number = 1.0,
     top_k: Number = 0,
     top_p: Number = 1.0,
+    parts: tuple[int, ...] = (),
 ) -> Int[Array, "B {length}"]:
     """Draw `length` tokens per row in one compiled loop. Returns int32 [B, length].
 
@@ -86,13 +110,15 @@ def generate(
     carry: any tree of arrays, such as key and value caches.
     keys: one random key per row. The tokens of a row depend on its own key only.
     temperature, top_k, top_p: see `filter_logits` and `choose`.
+    parts: of tokens with two parts, how many values each has; see `choose_parts`.
     """
+    draw = functools.partial(choose_parts, parts=parts) if parts else choose
 
     def step(state, i):
         carry, tokens = state
         logits, carry = logits_of(carry, tokens, i)
         step_keys = jax.vmap(lambda key: jax.random.fold_in(key, i))(keys)
-        token = choose(step_keys, logits, temperature, top_k, top_p)
+        token = draw(step_keys, logits, temperature=temperature, top_k=top_k, top_p=top_p)
         return (carry, tokens.at[:, i].set(token)), None
 
     start = jnp.zeros((keys.shape[0], length), jnp.int32)

@@ -38,7 +38,8 @@ def score_examples(pipe: Pipeline, source: Source) -> dict[str, float]:
 
     "score/caption": the share of captions that are true of their picture, for a model that
         captions, and captions with a grammar.
-    "score/exact": the share of captions drawn exactly right, for captions with a grammar.
+    "score/strict", "score/exact": the share of captions drawn exactly right, and those that are
+        clean among them, for captions with a grammar (metrics/alignment.py).
     "score/accuracy": the share of pictures recognised as the class of their caption, for a source
         with classes and a conditional model.
     "score/kid": KID, for captions without a grammar.
@@ -58,7 +59,8 @@ def score_examples(pipe: Pipeline, source: Source) -> dict[str, float]:
     if not len(images):
         return scores
     if has_grammar:
-        scores["score/exact"] = alignment.score(images, captions)["exact"]["value"]
+        report = alignment.score(images, captions)
+        scores |= {f"score/{name}": report[name]["value"] for name in ("strict", "exact")}
     return scores | _class_scores(pipe, source, images) | _feature_scores(pipe, source, images)
 
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
 
 from t2i_jax.core.family import Context, Family, Variables
 from t2i_jax.core.fields import Field
@@ -41,6 +42,7 @@ from t2i_jax.families.first_stage import (
     make_frozen,
 )
 from t2i_jax.families.token_loss import cross_entropy
+from t2i_jax.models.code_parts import split_codes
 from t2i_jax.models.transformer import PrefixDecoder
 
 SAMPLE_FIELDS = {
@@ -59,7 +61,7 @@ def fields(config) -> dict[str, dict[str, Field]]:
     """Return the config fields of this family."""
     return {
         "": {"captioning": CAPTIONING_FIELD},
-        **transformer_sections(PrefixDecoder),
+        **transformer_sections(PrefixDecoder, ("parts",)),
         "sample": SAMPLE_FIELDS,
         **({"caption": CAPTION_FIELDS} if config.get("captioning") else {}),
         **image_tokenizer_fields(config),
@@ -75,7 +77,11 @@ def make(config, axis_name=None) -> Family:
     del axis_name  # nothing here compares examples
     stage, conditioning = load_codes(config), make_conditioning(config)
     decoder = PrefixDecoder(
-        codes=stage.size, grid=stage.grid, remat=remat_of(config), **config.model
+        codes=stage.size,
+        grid=stage.grid,
+        parts=stage.parts,
+        remat=remat_of(config),
+        **config.model,
     )
     captioning = config.get("captioning", CAPTIONING_FIELD.default)
     writer = make_writer(config, stage) if captioning else None
@@ -100,9 +106,8 @@ def make(config, axis_name=None) -> Family:
         text = conditioning.training_text(ctx, drop_keys)
         codebook, codes = stage.vectors(ctx.frozen["first_stage"]), batch_codes(stage, ctx)
         condition = conditioning.encode(model["text"], ctx.frozen, text, keys)
-        net = {"params": model["net"]}
-        logits: Any = decoder.apply(net, condition, codes, codebook, keys)
-        nats, likeliest = cross_entropy(logits, codes)
+        parts = part_nats(decoder, model["net"], condition, codes, codebook, keys)
+        nats, likeliest = parts[0].sum(0), parts[1].all(0)
         per_example, metrics = nats.mean(-1), {"token_accuracy": likeliest.mean(-1)}
         if writer:
             full_text = conditioning.text_of(ctx.batch)
@@ -132,6 +137,22 @@ def make(config, axis_name=None) -> Family:
     )
 
 
+def part_nats(
+    decoder: PrefixDecoder, net, condition, codes, codebook, keys=None
+) -> tuple[Float[Array, "parts B N"], Bool[Array, "parts B N"]]:
+    """Return the cross-entropy of each part of the codes in nats, and whether it is the likeliest.
+
+    net: the parameters of the decoder.
+    """
+    all_logits: Any = decoder.apply(
+        {"params": net}, condition, codes, codebook, keys, method="part_logits"
+    )
+    parts = split_codes(codes, decoder.parts)
+    each = [cross_entropy(logits, part) for logits, part in zip(all_logits, parts, strict=True)]
+    nats, likeliest = zip(*each, strict=True)
+    return jnp.stack(nats), jnp.stack(likeliest)
+
+
 def make_sample(
     config, stage: Codes, conditioning: Conditioning, decoder: PrefixDecoder
 ) -> Callable:
@@ -158,13 +179,18 @@ def make_sample(
             return guide(logits, guidance), carry
 
         def draw(keys):
-            return generate(logits_of, caption_carry, decoder.length, keys, **settings)
+            return generate(
+                logits_of, caption_carry, decoder.length, keys, parts=stage.parts, **settings
+            )
 
         def log_likelihood(codes):
-            """Return log p(codes | caption) [B] in nats, and what the reranker adds."""
+            """Return log p(codes | caption) [B] in nats, and what the reranker adds.
+
+            Of codes with two parts it is that of the first parts: those tell what is where, and the
+            second ones by what part of a pixel.
+            """
             cond = jax.tree.map(lambda x: x[: len(codes)], condition)
-            logits: Any = decoder.apply(net, cond, codes, codebook)
-            found = -cross_entropy(logits, codes)[0].sum(-1)
+            found = -part_nats(decoder, model["net"], cond, codes, codebook)[0][0].sum(-1)
             return found + (score(frozen, show(codes), text) if score else 0.0)
 
         def show(codes):

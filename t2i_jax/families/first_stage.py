@@ -19,7 +19,7 @@ from t2i_jax.core.first_stage import Codes, Latents
 from t2i_jax.core.pictures import from_unit, to_unit
 from t2i_jax.core.registry import defines, lookup, names_with
 from t2i_jax.core.types import AnyArray
-from t2i_jax.models import patch_codebook
+from t2i_jax.models import patch_codebook, two_colour_codebook
 
 # Raise it when an encoder's code comes to give other numbers from the same weights.
 ENCODING_VERSION = 1
@@ -27,6 +27,12 @@ ENCODING_VERSION = 1
 IMAGE_TOKENIZER_FIELDS = {
     "patch": Field(4, "side of a patch, in pixels", 1, 1024),
     "codes": Field(1024, "size of the codebook", 2, 2**20),
+    "pairs": Field(
+        0,
+        "pairs of colours that patches are mixed of, a divisor of codes; 0: patches as they are",
+        0,
+        4096,
+    ),
     "fit_pictures": Field(
         4000, "number of training pictures that the codebook is fitted to", 1, 10**7
     ),
@@ -147,31 +153,40 @@ def _of_run(config, function):
 def _patches(config) -> Codes:
     """A codebook of square patches, fitted to `fit_pictures` of the run's own pictures."""
     tokenizer, resolution = config.image_tokenizer, config.data.resolution
-    if resolution % tokenizer.patch:
+    patch, size, pairs = tokenizer.patch, tokenizer.codes, tokenizer.get("pairs", 0)
+    if resolution % patch:
         raise ValueError(
-            f"data.resolution {resolution} is not a multiple of image_tokenizer.patch "
-            f"{tokenizer.patch}"
+            f"data.resolution {resolution} is not a multiple of image_tokenizer.patch {patch}"
         )
-    grid = (resolution // tokenizer.patch, resolution // tokenizer.patch)
+    if pairs and (size % pairs or size < 3 * pairs):
+        raise ValueError(
+            f"image_tokenizer.codes is {size}: let it be a multiple of image_tokenizer.pairs, "
+            f"{pairs}, and three times as many or more"
+        )
+    grid = (resolution // patch, resolution // patch)
+    book: Any = two_colour_codebook if pairs else patch_codebook
+
+    def arrays(frozen):
+        return frozen if pairs else frozen["codebook"]
 
     def fit(source, read_run):
         count = min(len(source.captions), tokenizer.fit_pictures)
         rng = np.random.default_rng(config.seed)
         chosen = rng.choice(len(source.captions), count, replace=False)
         pictures = source.read(np.sort(chosen))
-        codebook = patch_codebook.fit(pictures, tokenizer.patch, tokenizer.codes, config.seed)
-        return {"codebook": codebook}
+        if pairs:
+            return two_colour_codebook.fit(pictures, patch, pairs, size // pairs, config.seed)
+        return {"codebook": patch_codebook.fit(pictures, patch, size, config.seed)}
 
     return Codes(
         grid=grid,
-        size=tokenizer.codes,
-        channels=3 * tokenizer.patch**2,
-        encode=lambda frozen, image: patch_codebook.encode(frozen["codebook"], to_unit(image)),
-        decode=lambda frozen, codes: from_unit(
-            patch_codebook.decode(frozen["codebook"], codes, grid)
-        ),
-        vectors=lambda frozen: frozen["codebook"],
+        size=size,
+        channels=3 * patch**2,
+        encode=lambda frozen, image: book.encode(arrays(frozen), to_unit(image)),
+        decode=lambda frozen, codes: from_unit(book.decode(arrays(frozen), codes, grid)),
+        vectors=lambda frozen: book.vectors(arrays(frozen)),
         fit=fit,
+        parts=(pairs, size // pairs) if pairs else (),
     )
 
 

@@ -23,6 +23,7 @@ from scipy import ndimage
 from t2i_jax.core.types import Pictures
 from t2i_jax.data.render import BACKGROUND, COLOURS, SHAPES, SIZES, UNITS, coverage
 from t2i_jax.data.shapes import KINDS, NUMBERS, RELATIONS, plural, undo_paraphrase
+from t2i_jax.metrics.redraw import is_clean
 
 ATOMS = ("count", "colour", "shape", "size", "relation")
 RESAMPLES = 1000
@@ -161,10 +162,11 @@ def score(
 ) -> dict:
     """Read all pictures [R, R, 3] and return a report in plain data.
 
-    The report is {"n", "exact", "atoms": {atom: ...}, "kinds": {kind: ...}, "worst_kind"}. Each
-    number is {"value", "low", "high", "n"}: the mean over the n pictures it applies to, and its
-    95 % percentile bootstrap interval (1,000 resamples). Atoms and kinds without a picture are left
-    out.
+    The report is {"n", "exact", "strict", "atoms": {atom: ...}, "kinds": {kind: ...},
+    "worst_kind"}. Strict pictures are exact, and clean too (`redraw.is_clean`); kinds are of exact
+    ones. Each number is {"value", "low", "high", "n"}: the mean over the n pictures it applies to,
+    and its 95 % percentile bootstrap interval (1,000 resamples). Atoms and kinds without a picture
+    are left out.
 
     seen: what `read_picture` returned for each picture, if that is known already.
 
@@ -189,6 +191,11 @@ def score(
         name: share_interval(values, rng) for name, values in kinds.items() if values
     }
     report["worst_kind"] = min(report["kinds"], key=lambda kind: report["kinds"][kind]["value"])
+    strict = [
+        j["exact"] and is_clean(image, objects)
+        for j, image, objects in zip(judged, images, seen, strict=True)
+    ]
+    report["strict"] = share_interval(strict, rng)
     return report
 
 
@@ -205,7 +212,7 @@ def share_interval(values: Sequence | Bool[np.ndarray, "n"], rng: np.random.Gene
 
 def format_report(report: dict) -> str:
     """Return the report of `score` as a table with one number per line, in percent."""
-    rows = [("exact", report["exact"]), *report["atoms"].items()]
+    rows = [("strict", report["strict"]), ("exact", report["exact"]), *report["atoms"].items()]
     rows += [(f"exact, {kind}", number) for kind, number in report["kinds"].items()]
     lines = [
         f"{name:<16}{100 * number['value']:6.1f} %"

@@ -36,19 +36,40 @@ def fit(
     codes: size of the codebook.
     Raises ValueError if there are fewer distinct patches than codes.
     """
-    patches = np.asarray(_patches(jnp.asarray(images), patch)).reshape(-1, patch * patch * 3)
+    flat, weights = distinct_patches(images, patch, codes)
+    return np.asarray(k_means(to_unit(jnp.asarray(flat)), weights, codes, seed, iterations))
+
+
+def distinct_patches(
+    images: UInt8[np.ndarray, "N H W 3"], patch: int, codes: int
+) -> tuple[UInt8[np.ndarray, "n D"], Float[np.ndarray, "n"]]:
+    """Return the distinct patches of pictures, and the square root of how often each occurs.
+
+    Raises ValueError if there are fewer than `codes`.
+    """
+    patches = np.asarray(patches_of(jnp.asarray(images), patch)).reshape(-1, patch * patch * 3)
     # Sorting is far faster with each row as a single value.
     rows = np.ascontiguousarray(patches).view(f"V{patches.shape[1]}").ravel()
     _, first, counts = np.unique(rows, return_index=True, return_counts=True)
-    flat = patches[first]
-    if len(flat) < codes:
+    if len(first) < codes:
         raise ValueError(
             f"image_tokenizer.codes is {codes}: a codebook needs as many distinct patches, and the "
-            f"{len(images)} pictures have {len(flat)}; set it to {len(flat)} or less, or give more "
-            "pictures (image_tokenizer.fit_pictures)"
+            f"{len(images)} pictures have {len(first)}; set it to {len(first)} or less, or give "
+            "more pictures (image_tokenizer.fit_pictures)"
         )
-    points, weights = to_unit(jnp.asarray(flat)), jnp.sqrt(jnp.asarray(counts, jnp.float32))
-    sample = np.random.default_rng(seed).permutation(len(flat))[: max(MIN_SEEDING_POINTS, codes)]
+    return patches[first], np.sqrt(counts.astype(np.float32))
+
+
+def k_means(
+    points: Float[AnyArray, "n D"],
+    weights: Float[AnyArray, "n"],
+    codes: int,
+    seed: int,
+    iterations: int = 20,
+) -> Float[Array, "{codes} D"]:
+    """Return the centres of weighted points, by Lloyd's method, seeded by k-means++."""
+    weights = jnp.asarray(weights)
+    sample = np.random.default_rng(seed).permutation(len(points))[: max(MIN_SEEDING_POINTS, codes)]
     centres = _seeds(jax.random.key(seed), points[sample], weights[sample], codes)
     for _ in range(iterations):
         assigned, distance = _assign(points, centres)
@@ -57,7 +78,7 @@ def fit(
         if len(empty):
             worst = np.argsort(-np.asarray(distance * weights), kind="stable")[: len(empty)]
             centres = centres.at[empty].set(points[worst])
-    return np.asarray(centres)
+    return centres
 
 
 def encode(
@@ -65,7 +86,7 @@ def encode(
 ) -> Int[Array, "B N"]:
     """Return the nearest code of each patch, in row order. Images are in [-1, 1]."""
     patch = _patch(codebook)
-    return nearest(_patches(jnp.asarray(images), patch), codebook)
+    return nearest(patches_of(jnp.asarray(images), patch), codebook)
 
 
 def decode(
@@ -73,19 +94,28 @@ def decode(
 ) -> Float[Array, "B H W 3"]:
     """Return images in [-1, 1] of codes on a grid (rows, columns)."""
     patch = _patch(codebook)
-    vectors = jnp.asarray(codebook)[codes]
-    return depth_to_space(vectors.reshape(-1, *grid, codebook.shape[1]), patch)
+    cells = jnp.asarray(codebook)[codes]
+    return depth_to_space(cells.reshape(-1, *grid, codebook.shape[1]), patch)
 
 
-def _patch(codebook) -> int:
-    return round((codebook.shape[1] / 3) ** 0.5)
+def vectors(codebook: Float[AnyArray, "codes D"]) -> Float[AnyArray, "codes D"]:
+    """Return the patch of each code: the codebook itself."""
+    return codebook
 
 
-def _patches(images: Num[Array, "B H W 3"], patch: int) -> Num[Array, "B N D"]:
+def patches_of(images: Num[Array, "B H W 3"], patch: int) -> Num[Array, "B N D"]:
+    """Return the patches of pictures, in row order.
+
+    Raises ValueError if the pictures do not divide into patches.
+    """
     b, h, w, _ = images.shape
     if h % patch or w % patch:
         raise ValueError(f"pictures of {h} x {w} do not divide into patches of {patch}")
     return space_to_depth(images, patch).reshape(b, -1, patch * patch * 3)
+
+
+def _patch(codebook) -> int:
+    return round((codebook.shape[1] / 3) ** 0.5)
 
 
 @functools.partial(jax.jit, static_argnames="codes")

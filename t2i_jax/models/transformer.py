@@ -19,6 +19,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from t2i_jax.core.text import TextCondition
 from t2i_jax.core.types import AnyArray
 from t2i_jax.models.attention import Attention, head_sizes
+from t2i_jax.models.code_parts import CodeParts, split_codes
 from t2i_jax.models.code_vectors import CodeVectors
 from t2i_jax.models.layers import (
     Dense,
@@ -220,6 +221,7 @@ class PrefixDecoder(nn.Module):
     dtype: of the computation; parameters are float32.
     remat: what the backward pass computes again (models/recompute.py).
     block: other fields of the blocks (see `Block`); with "rope", a caption gets no other positions.
+    parts: of codes with two parts, how many values each has (see `CodeParts`).
     causal_text: whether a token of the caption attends only to earlier ones. The decoder is then a
         language model with the codes as additional words: the vectors of the caption, those of
         text/language_model.py, enter the blocks unchanged.
@@ -235,6 +237,7 @@ class PrefixDecoder(nn.Module):
     remat: str = "none"
     block: Mapping = FrozenDict()
     causal_text: bool = False
+    parts: tuple[int, ...] = ()
 
     def setup(self):
         def dense(features, use_bias=False):
@@ -243,7 +246,9 @@ class PrefixDecoder(nn.Module):
         if not self.causal_text:
             self.text_in = dense(self.width)
         # The additional row stands for the outside of the picture.
-        self.vectors = CodeVectors(self.codes, 1, self.width, self.dtype)
+        self.vectors = CodeVectors(self.codes, 1, self.width, self.dtype, self.parts)
+        if self.parts:
+            self.code_parts = CodeParts(self.parts, self.width, self.dtype)
         self.near = dense(self.width)
         self.trunk = Transformer(
             self.depth, self.heads, self.dropout, self.dtype, self.remat, self.block
@@ -291,13 +296,39 @@ class PrefixDecoder(nn.Module):
         codebook: the vector of each code.
         keys: for dropout; None for no dropout.
         """
+        return self._logits(*self._hidden(text, codes, codebook, keys))
+
+    def part_logits(
+        self,
+        text: TextCondition,
+        codes: Int[AnyArray, "B N"],
+        codebook: Float[AnyArray, "codes D"],
+        keys: Key[Array, "B"] | None = None,
+    ) -> tuple[Float[Array, "B N _"], ...]:
+        """Return the logits of each part of the codes; of the second, given the true first.
+
+        Of codes with one part, these are those of `__call__`.
+        """
+        x, head = self._hidden(text, codes, codebook, keys)
+        if not self.parts:
+            return (self._logits(x, head),)
+        return self.code_parts(x, head, split_codes(codes, self.parts)[0])
+
+    def _logits(self, x, head):
+        """Return logits [B, n, codes] of the trunk's output [B, n, width]."""
+        if self.parts:
+            return self.code_parts.joint(x, head)
+        return matmul(x, head).astype(jnp.float32)
+
+    def _hidden(self, text, codes, codebook, keys):
+        """Return (the trunk's output [B, N, width] for the image tokens, output vectors)."""
         limit, (embed, head) = text.mask.shape[1], self.vectors(codebook)
         image = self._tokens(
             embed, codes, neighbour_table(self.grid), sine_positions_2d(*self.grid, self.width)
         )
         x = jnp.concatenate([self._caption(text), image], axis=1)
         x, _ = self.trunk(x, prefix_mask(text.mask, self.length, self.causal_text), keys)
-        return matmul(x[:, limit:], head).astype(jnp.float32)
+        return x[:, limit:], head
 
     def prefill(self, text: TextCondition, codebook: Float[AnyArray, "codes D"]):
         """Run the caption once. Return the carry of `decode_step`: (code vectors, caches)."""
@@ -329,7 +360,7 @@ class PrefixDecoder(nn.Module):
         image_mask = jnp.broadcast_to(jnp.arange(self.length) <= i, (batch, self.length))
         mask = jnp.concatenate([text_mask, image_mask], axis=1)[:, None, None, :]
         x, caches = self.trunk(x, mask, None, caches, limit + i)
-        return matmul(x[:, 0], head).astype(jnp.float32), ((embed, head), caches)
+        return self._logits(x, head)[:, 0], ((embed, head), caches)
 
 
 def prefix_mask(

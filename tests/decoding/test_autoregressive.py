@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from t2i_jax.decoding.autoregressive import choose, filter_logits, generate
+from t2i_jax.decoding.autoregressive import choose, choose_parts, filter_logits, generate
 
 P = np.array([0.5, 0.25, 0.15, 0.1])
 LOGITS = jnp.log(jnp.asarray(P, jnp.float32))
@@ -64,6 +64,24 @@ def test_frequencies_are_the_tempered_probabilities():
         np.bincount(drawn, minlength=4) / 20000, P**2 / (P**2).sum(), atol=0.012
     )
     assert (choose(keys[:50], jnp.tile(LOGITS, (50, 1)), temperature=0.0) == 0).all()
+
+
+def test_each_part_is_drawn_with_a_nucleus_of_its_own():
+    """The likeliest code has 0.45 alone. The other first value has 0.55, in four codes."""
+    joint = np.array([0.45, 1e-9, 1e-9, 1e-9, 0.25, 0.1, 0.1, 0.1], np.float32)
+    keys = jax.random.split(jax.random.key(0), 4000)
+    logits = jnp.tile(jnp.log(joint) + 3.0, (4000, 1))
+
+    def share(codes):
+        return np.bincount(codes, minlength=8) / 4000
+
+    np.testing.assert_allclose(share(choose_parts(keys, logits, (2, 4))), joint, atol=0.03)
+    # First value: both are in a nucleus of 0.6. Second value: 0.25 of 0.55, and all equal ones.
+    cut = share(choose_parts(keys, logits, (2, 4), top_p=0.6))
+    np.testing.assert_allclose(cut, joint, atol=0.03)
+    assert share(choose(keys, logits, top_p=0.4))[0] == 1, "of whole codes, the rest is cut off"
+    assert (choose_parts(keys, logits, (2, 4), temperature=0.0) == 4).all()
+    assert (choose(keys, logits, temperature=0.0) == 0).all()
 
 
 def test_settings_are_traced():

@@ -13,7 +13,7 @@ from tests.evaluation.fakes import COLOURS, Captioner, TruePipeline
 def test_scores_while_training(smoke, monkeypatch):
     """Exact match where captions have a grammar; KID where they have not, with an extractor."""
     pipe = TruePipeline(smoke("shapes"))
-    assert score_examples(pipe, pipe.pictures) == {"score/exact": 1.0}
+    assert score_examples(pipe, pipe.pictures) == {"score/strict": 1.0, "score/exact": 1.0}
     others = pipe.pictures._replace(captions=[f"my cat {i}" for i in range(16)])
     assert score_examples(pipe, others) == {}, "no weights of an extractor"
     monkeypatch.setattr(picture_features, "load_extractor", lambda config: COLOURS)
@@ -21,7 +21,12 @@ def test_scores_while_training(smoke, monkeypatch):
     assert scores["score/kid"] < 0, "the same pictures: nearer than two samples are"
     assert scores["score/diversity"] == scores["score/vendi"] == pytest.approx(1)
     with_grammar = score_examples(pipe, pipe.pictures)
-    assert set(with_grammar) == {"score/exact", "score/diversity", "score/vendi"}
+    assert set(with_grammar) == {
+        "score/strict",
+        "score/exact",
+        "score/diversity",
+        "score/vendi",
+    }
     pipe.draw_rows = lambda captions, index, seed: pipe.pictures.read(0 * index)
     collapsed = score_examples(pipe, others)
     assert collapsed["score/diversity"] == 0

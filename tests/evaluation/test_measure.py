@@ -24,7 +24,9 @@ def test_measures_and_columns_have_places_of_their_own():
 
 def test_the_columns_of_the_table():
     assert [column.title for column in all_columns()] == [
+        "strict",
         "exact",
+        "compositional",
         "class accuracy",
         "classes missing",
         "GenEval",
@@ -45,7 +47,7 @@ def test_the_columns_of_the_table():
 
 def test_an_unknown_name_is_refused():
     check_names(tuple(load_measures()))
-    with pytest.raises(ValueError, match="no measure 'fidelty': there are alignment, class"):
+    with pytest.raises(ValueError, match="no measure 'fidelty': there are alignment, compos"):
         check_names(("alignment", "fidelty"))
 
 

@@ -14,7 +14,7 @@ from t2i_jax.evaluation.measures.alignment import derangement
 from t2i_jax.features.extractor import Extractor
 from t2i_jax.metrics import alignment, similarity
 from t2i_jax.text import minilm
-from tests.evaluation.fakes import COUNT, cell_means, use_sources
+from tests.evaluation.fakes import COUNT, cell_means, family_of, use_sources
 
 
 def measure(name, *trials):
@@ -25,7 +25,13 @@ def measure(name, *trials):
 def test_alignment(trials):
     good, bad = measure("alignment", *trials)
     exact = good["drawn"]["exact"]["value"]
-    assert exact == good["geneval"]["overall"]["value"] == good["true"]["value"] == 1.0
+    assert (
+        exact
+        == good["drawn"]["strict"]["value"]
+        == good["geneval"]["overall"]["value"]
+        == good["true"]["value"]
+        == 1.0
+    )
     assert good["reconstructed"]["value"] == 1.0, "a level of difference does not matter"
     assert bad["drawn"]["exact"]["value"] <= 2 / COUNT and bad["geneval"]["overall"]["value"] < 0.5
     assert good["shuffled"]["exact"]["value"] == 0, "all captions differ"
@@ -35,6 +41,22 @@ def test_alignment(trials):
         # A model that always draws the same scores as often by any captions.
         own, other = (bad[name]["atoms"][atom]["value"] for name in ("drawn", "shuffled"))
         assert abs(own - other) < 1e-9
+
+
+def test_compositional(trials, monkeypatch):
+    """Its captions are those of the other split, whatever the trial was drawn from."""
+    good, bad = trials
+    unseen = load_source(good.pipe.config.data, "compositional")
+    monkeypatch.setattr(good.pipe, "family", family_of({"sample": None}))
+    monkeypatch.setattr(good.pipe, "draw_rows", lambda captions, index, seed: unseen.read(index))
+    (report,) = measure("compositional", good)
+    assert report["strict"] == {"value": 1.0, "low": 1.0, "high": 1.0, "n": len(unseen.captions)}
+    with pytest.raises(ValueError, match="does not draw"):
+        measure("compositional", bad)
+    drawer = SimpleNamespace(config=good.pipe.config.copy_and_resolve_references())
+    drawer.config.data.name = "folder"
+    with pytest.raises(ValueError, match="only `shapes`"):
+        measure("compositional", dataclasses.replace(good, pipe=drawer))
 
 
 @pytest.mark.parametrize("count", [2, 3, 50])

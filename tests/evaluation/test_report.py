@@ -31,7 +31,7 @@ def entry(name, exact, kid, seconds):
         "captions": [f"caption {i} <b>" for i in range(9)],
         "not_measured": {"retrieval": "no <weights>"},
         "alignment": {
-            "drawn": {"exact": number},
+            "drawn": {"strict": number, "exact": number},
             "true": {"value": 0.9995},
             "geneval": {"overall": {"value": 0.5}},
         },
@@ -84,7 +84,7 @@ def test_the_best_of_a_column(entries):
 
 def test_what_is_said_first(entries):
     assert table.headlines(entries) == [
-        "Most captions drawn exactly right: b<i> (exact 0.750).",
+        "Most captions drawn exactly right: b<i> (strict 0.750).",
         "Closest to real pictures: a (KID x 1000 12.0).",
         "Quickest to draw one picture: b<i> and c (ms alone 125).",
     ]
@@ -135,12 +135,12 @@ def test_the_page(entries, tmp_path):
 
 
 def test_every_known_curve_is_drawn(entries):
-    """Three in a row: six curves are twice as high a picture as two."""
+    """Three in a row: seven curves are three times as high a picture as two."""
     few = plot_curves(entries)
     for key in CURVES:
         entries[0].curves[key] = [(1.0, 0.5), (2.0, 0.25)]
     many = plot_curves(entries)
-    assert many.height == 2 * few.height and many.width == 3 * few.width
+    assert many.height == 3 * few.height and many.width == 3 * few.width
 
 
 def test_side_by_side(entries):

@@ -199,6 +199,45 @@ def test_codes_of_pictures_are_nearest(toy):
     )
 
 
+def test_codes_of_pairs_and_masks():
+    """The loss is that of the joint probabilities, and drawn codes are of the codebook."""
+    overrides = ["data.resolution=8", "image_tokenizer.codes=6", "image_tokenizer.pairs=2"]
+    family = load_family(configs.load(f"{ROOT}/configs/shapes.py:smoke", overrides))
+    pairs = np.array([[[-0.5] * 3] * 2, [[-0.5] * 3, [0.5, 0.0, 0.5]]], np.float32)
+    masks = np.stack([np.zeros(16), np.ones(16), np.arange(16) % 2]).astype(np.float32)
+    length = 12
+    null = {"tokens": np.eye(1, length, dtype=np.int32)[0], "mask": np.arange(length) < 1}
+    frozen = {
+        "first_stage": {"pairs": jnp.asarray(pairs), "masks": jnp.asarray(masks)},
+        "null_text": {"transformer": null},
+    }
+    codes = np.array([[0, 4, 5, 0], [5, 5, 4, 4]])
+    of_frozen = Variables({}, {}, frozen)
+    pictures = family.abilities["decode"](of_frozen, {"codes": jnp.asarray(codes)})
+    again = family.abilities["encode"](of_frozen, {"image": pictures})
+    np.testing.assert_array_equal(again, codes)
+    text = {"tokens": np.full((2, length), 5), "mask": np.ones((2, length), bool)}
+    batch = {"image": np.asarray(pictures), "text": {"transformer": text}}
+    params, extra = jax.jit(family.init)(jax.random.key(0), batch)
+    net = params["model"]["net"]
+    assert net["vectors"]["head"].shape[0] == 2 + 3
+    keys = jax.random.split(jax.random.key(1), 2)
+    ctx = Context(extra, frozen, None, 0, batch, keys, train=False)
+    nats, _ = jax.jit(lambda params: family.losses["model"](params, ctx))(params)
+    # The output vectors begin at zero, up to those of the look of a code: near uniform.
+    np.testing.assert_allclose(nats, np.log(6), atol=0.5)
+    settings = {"temperature": 1.0, "top_k": 0, "top_p": 0.9, "guidance": 1.5, "candidates": 2}
+    sample = jax.jit(functools.partial(family.abilities["sample"], **settings))
+    drawn = sample(Variables(params, extra, frozen), batch, keys)
+    redrawn = family.abilities["reconstruct"](of_frozen, {"image": drawn})
+    np.testing.assert_array_equal(redrawn, drawn, "its patches are those of codes")
+
+
+def test_pairs_must_divide_the_codes(smoke):
+    with pytest.raises(ValueError, match=r"codes is 64: let it be a multiple"):
+        load_family(smoke("shapes", "image_tokenizer.pairs=9"))
+
+
 def test_resolution_must_divide(smoke):
     with pytest.raises(ValueError, match=r"data\.resolution 30 is not a multiple"):
         load_family(smoke("shapes", "data.resolution=30"))

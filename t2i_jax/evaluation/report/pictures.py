@@ -13,6 +13,7 @@ from t2i_jax.evaluation.report.entry import Entry
 MAX_CAPTIONS_SHOWN = 12
 MIN_TILES_IN_A_ROW = 8
 CURVES = {  # the metrics that are plotted, and the titles of their plots
+    "score/strict": "captions drawn exactly right, and clean",
     "score/exact": "captions drawn exactly right",
     "score/accuracy": "pictures of the class asked for",
     "score/kid": "KID",
