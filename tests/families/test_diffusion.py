@@ -45,6 +45,7 @@ def _config(**sections):
                 "gate_init": 0.5,
             },
             "caption_dropout": 0.1,
+            "parallel": {"remat": "none"},
         }
     )
     for name, value in sections.items():
