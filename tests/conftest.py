@@ -25,7 +25,6 @@ from t2i_jax import config as configs  # noqa: E402
 # Most of the time goes to compiling tiny models: without LLVM's optimizations it is halved, and
 # without the emitters of fusions, which JAX 0.11 cannot leave out, halved again.
 FLAGS = ["--xla_force_host_platform_device_count=8", "--xla_backend_optimization_level=0"]
-FLAGS.append("--xla_cpu_parallel_codegen_split_count=1")  # two processes use both cores
 FLAGS.append("--xla_gpu_deterministic_ops=true")  # a resumed run is compared bit for bit
 if jax.__version_info__ < (0, 11):
     FLAGS.append("--xla_cpu_use_fusion_emitters=false")

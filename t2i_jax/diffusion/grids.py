@@ -12,7 +12,7 @@ import math
 
 import numpy as np
 from jaxtyping import Float
-from scipy import stats
+from scipy.special import betaincinv
 
 from t2i_jax.core.registry import did_you_mean
 from t2i_jax.diffusion.tables import ratios
@@ -81,7 +81,7 @@ def noise_levels(name: str, steps: int, high: float, low: float) -> Float[np.nda
     if name == "exponential":
         return np.exp(np.log(high) + ramp * (np.log(low) - np.log(high)))
     if name == "beta":
-        return low + (high - low) * stats.beta.ppf(1.0 - ramp, BETA_SHAPE, BETA_SHAPE)
+        return low + (high - low) * betaincinv(BETA_SHAPE, BETA_SHAPE, 1.0 - ramp)
     raise ValueError(
         f"there are no noise levels {name!r}: there are {', '.join(LEVELS)}"
         f"{did_you_mean(name, LEVELS)}"

@@ -1,5 +1,7 @@
 """Next-scale: codes are drawn grid by grid, each grid given the coarser ones."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -26,16 +28,17 @@ def coarse(frozen, codes):
 @pytest.fixture
 def fresh(tiny_batch):
     """(family, variables, batch) on a first stage whose "pictures" are the codes themselves."""
+    unused: Any = None
     stage = Codes(
-        (3, 3),
-        SIZE,
-        4,
-        None,
-        lambda frozen, codes: codes,
-        lambda frozen: TABLE,
-        None,
-        SCALES,
-        coarse,
+        grid=(3, 3),
+        size=SIZE,
+        channels=4,
+        encode=unused,
+        decode=lambda frozen, codes: codes,
+        vectors=lambda frozen: TABLE,
+        fit=unused,
+        scales=SCALES,
+        coarse=coarse,
     )
     config = configs.load(f"{ROOT}/configs/shapes_next_scale.py:smoke", ("text.vocab_size=300",))
     with pytest.MonkeyPatch.context() as patch:
