@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from t2i_jax.convert.lora_file import read_lora
 from t2i_jax.core.family import Variables
 from t2i_jax.families.lora import merge
 from t2i_jax.runs.checkpoint import restore_ema
@@ -30,6 +29,9 @@ def read_adapter(path, config, checkpoint: str | int = "last") -> Adapter:
     Raises ValueError for a run without an adapter, and as `read_lora` does.
     """
     if not is_run(path):
+        # On use: the networks of Stable Diffusion are not read by every model that draws.
+        from t2i_jax.convert.lora_file import read_lora
+
         return Adapter(read_lora(path, config), 1.0)
     settings = config_of(read_run(path)).lora
     if not settings.rank:
