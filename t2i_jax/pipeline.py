@@ -20,7 +20,7 @@ from t2i_jax.core.compile_cache import keep_compiled_programs
 from t2i_jax.core.family import Family, Variables, get_ability, parameter_shapes
 from t2i_jax.core.random import keys_at
 from t2i_jax.core.registry import did_you_mean, lookup
-from t2i_jax.core.trees import mismatches
+from t2i_jax.core.trees import require_fit
 from t2i_jax.data.pictures import read_masks, read_picture
 from t2i_jax.data.provenance import with_metadata
 from t2i_jax.families.captioning import check_caption_settings
@@ -363,7 +363,7 @@ def load(
     """
     if not is_run(workdir) and (importer := find_importer(workdir)):
         if importer.read:
-            return Pipeline(*read_published(importer, texts("overrides", overrides), dtype))
+            return Pipeline(*read_published(importer.read, texts("overrides", overrides), dtype))
         raise ValueError(
             f"{workdir} is {importer.what}: it draws nothing by itself, but a run can start from "
             f"it (--config.init_from={workdir})"
@@ -380,9 +380,8 @@ def load(
     config = resolve(config, workdir)
     family = load_family(config)
     variables = read_variables(workdir, checkpoint)
-    if wrong := mismatches(variables.params, parameter_shapes(config, family)):
-        listed = "\n  ".join(wrong[:5])
-        raise ValueError(f"the weights in {workdir} do not fit its run.json:\n  {listed}")
+    shapes = parameter_shapes(config, family)
+    require_fit(variables.params, shapes, f"the weights in {workdir} do not fit its run.json")
     tokenizer = read_tokenizer(workdir, run)
     variables = with_adapters(variables, config)
     frozen = with_reranker(variables.frozen, config, tokenizer)

@@ -1,6 +1,7 @@
 """Checks of what is given to the functions that a user calls."""
 
 import operator
+import re
 from collections.abc import Iterable, Mapping
 
 MAX_NUM = 10**6
@@ -37,3 +38,14 @@ def texts(name: str, value) -> list[str]:
         if any("\ud800" <= letter <= "\udfff" for letter in each):
             raise ValueError(f"{name}: {each!r:.60} is not valid Unicode text")
     return listed
+
+
+def regular_expression(name: str, text: str) -> re.Pattern[str]:
+    """Return `text` compiled. Raises ValueError unless it is a regular expression.
+
+    name: of the setting, for the message.
+    """
+    try:
+        return re.compile(text)
+    except re.error as error:
+        raise ValueError(f"{name} = {text!r} is not a regular expression: {error}") from None

@@ -21,6 +21,16 @@ def mismatches(found: Any, wanted: Any) -> list[str]:
     return lines + [f"{name(path)}: unknown here" for path in have if path not in want]
 
 
+def require_fit(found: Any, wanted: Any, message: str) -> None:
+    """Raise ValueError, with `message` and the first differences, if two trees do not match.
+
+    found, wanted: see `mismatches`.
+    """
+    if wrong := mismatches(found, wanted):
+        listed = "\n  ".join(wrong[:5])
+        raise ValueError(f"{message}:\n  {listed}")
+
+
 def moved_to_device(tree: Any) -> Any:
     """Return a nested dict of NumPy arrays as JAX arrays, and empty `tree` meanwhile.
 

@@ -35,6 +35,11 @@ class Column(NamedTuple):
         return f"{text} [{interval['low']:.3f}, {interval['high']:.3f}]" if interval else text
 
 
+def format_share(number: dict) -> str:
+    """Return {"value", "low", "high"} as "0.866 [0.845, 0.887]"."""
+    return f"{number['value']:.3f} [{number['low']:.3f}, {number['high']:.3f}]"
+
+
 def at(*path: str) -> Callable[[dict], Any]:
     """Return a function that finds the value at `path` in nested dicts, or None."""
 

@@ -38,8 +38,8 @@ def score_examples(pipe: Pipeline, source: Source) -> dict[str, float]:
 
     "score/caption": the share of captions that are true of their picture, for a model that
         captions, and captions with a grammar.
-    "score/strict", "score/exact": the share of captions drawn exactly right, and those that are
-        clean among them, for captions with a grammar (metrics/alignment.py).
+    "score/exact", "score/strict": the share of captions drawn exactly right, and of those whose
+        picture is clean as well, for captions with a grammar (metrics/alignment.py).
     "score/accuracy": the share of pictures recognised as the class of their caption, for a source
         with classes and a conditional model.
     "score/kid": KID, for captions without a grammar.

@@ -13,7 +13,6 @@ matched kernel, and all others are left out. Whoever draws merges it into the we
 """
 
 import math
-import re
 import zlib
 from collections.abc import Callable
 from typing import Any
@@ -22,6 +21,7 @@ import jax
 import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from t2i_jax.core.arguments import regular_expression
 from t2i_jax.core.family import Context, Family, Variables
 
 
@@ -61,10 +61,7 @@ def init_adapter(rng: jax.Array, params: Any, rank: int, pattern: str) -> dict[s
     Raises ValueError, listing some paths, if it matches no matrix, or if it is no regular
     expression.
     """
-    try:
-        expression = re.compile(pattern)
-    except re.error as error:
-        raise ValueError(f"lora.paths = {pattern!r} is not a regular expression: {error}") from None
+    expression = regular_expression("lora.paths", pattern)
     flat: Any = flatten_dict(params, sep="/")
     matrices = {path: x for path, x in flat.items() if x.ndim >= 2}
     factors: dict[str, Any] = {}

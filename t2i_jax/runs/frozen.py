@@ -20,7 +20,7 @@ def save_frozen(workdir, tree: Any) -> str:
     """
     nodes: Any = flatten_dict(tree, keep_empty_nodes=True, sep="/")
     empty = [name for name, node in nodes.items() if node is empty_node]
-    flat = {name: np.ascontiguousarray(x) for name, x in flatten_dict(tree, sep="/").items()}
+    flat = {name: np.ascontiguousarray(x) for name, x in nodes.items() if name not in empty}
     name = tree_hash(tree)
     path = Path(workdir) / "frozen" / f"{name}.safetensors"
     if not path.exists():

@@ -15,7 +15,7 @@ from t2i_jax.convert.load import find_importer
 from t2i_jax.core.family import Family, Frozen, parameter_shapes
 from t2i_jax.core.files import check_folder, file_hash, make_folder, write_atomically
 from t2i_jax.core.source import Source
-from t2i_jax.core.trees import mismatches
+from t2i_jax.core.trees import require_fit
 from t2i_jax.data import augmentation
 from t2i_jax.data.load import load_source
 from t2i_jax.families.load import load_family, load_trained
@@ -223,9 +223,8 @@ def _frozen_of(origin: Path, run: dict, config) -> Frozen:
         frozen: Any = read_frozen(origin, run)
         return cast(Frozen, {name: part for name, part in frozen.items() if name != "base"})
     params, _, frozen = read_variables(origin)
-    if wrong := mismatches(params, parameter_shapes(config, load_family(config))):
-        listed = "\n  ".join(wrong[:5])
-        raise ValueError(f"the weights of init_from = {origin} do not fit this model:\n  {listed}")
+    shapes = parameter_shapes(config, load_family(config))
+    require_fit(params, shapes, f"the weights of init_from = {origin} do not fit this model")
     return cast(Frozen, {**frozen, "base": jax.tree.map(np.asarray, params)})
 
 

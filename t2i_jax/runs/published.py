@@ -1,12 +1,12 @@
 """A published model in memory, ready to draw, without a run folder."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from t2i_jax import config as configs
 from t2i_jax.core.compile_cache import keep_compiled_programs
 from t2i_jax.core.family import Family, Variables
-from t2i_jax.core.importer import Importer
+from t2i_jax.core.importer import Imported
 from t2i_jax.core.trees import moved_to_device
 from t2i_jax.families.load import load_family
 from t2i_jax.runs.adapters import with_adapters
@@ -16,19 +16,17 @@ from t2i_jax.runs.run_folder import refuse_trained_settings
 
 
 def read_published(
-    importer: Importer, overrides: Sequence[str], dtype: str
+    read: Callable[..., Imported], overrides: Sequence[str], dtype: str
 ) -> tuple[Any, Family, Variables, Any, str]:
     """Return (config, family, variables, tokenizer, the hash of the weights).
 
+    read, dtype: see `Importer.read`.
     overrides: of the config, "key=value".
-    dtype: see `Importer.read`, which must not be None.
     Raises ValueError for another dtype, and for an override that can only be set in training.
     """
-    if importer.read is None:
-        raise ValueError(f"{importer.what} draws nothing by itself")
     refuse_trained_settings(overrides)
     keep_compiled_programs()
-    model = importer.read(dtype)
+    model = read(dtype)
     config = model.config
     configs.override(config, overrides)
     params, _, frozen = with_adapters(Variables(model.params, {}, model.frozen), config)

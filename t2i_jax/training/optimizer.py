@@ -1,6 +1,5 @@
 """Optimizers: an optax transformation from `config.optim`."""
 
-import re
 from collections.abc import Callable, Hashable
 
 import jax
@@ -8,6 +7,7 @@ import jax.numpy as jnp
 import optax
 from optax.contrib import MuonDimensionNumbers, muon
 
+from t2i_jax.core.arguments import regular_expression
 from t2i_jax.core.registry import did_you_mean
 
 SCHEDULES = ("constant", "cosine", "linear", "exponential", "step")
@@ -187,12 +187,7 @@ def _paths(player: str, params):
 
 def _kinds(pattern: str, player: str, params):
     """A tree of "frozen" and "trained"."""
-    try:
-        freeze = re.compile(pattern)
-    except re.error as error:
-        raise ValueError(
-            f"optim.freeze = {pattern!r} is not a regular expression: {error}"
-        ) from None
+    freeze = regular_expression("optim.freeze", pattern)
     paths = _paths(player, params)
     return jax.tree.map(
         lambda path: "frozen" if pattern and freeze.search(path) else "trained", paths

@@ -169,6 +169,7 @@ def _pmap(devices) -> Parallel:
 def put_array(x, sharding: jax.sharding.Sharding):
     """Return the array x, a whole one on this host or one that is placed already, as `sharding`."""
     if sharding.is_fully_addressable:
+        # Also for an equivalent sharding: of another one, the step would be compiled twice.
         return jax.device_put(x, sharding)
     if isinstance(x, jax.Array) and x.sharding.is_equivalent_to(sharding, x.ndim):
         return x

@@ -12,7 +12,7 @@ import numpy as np
 from t2i_jax.convert.load import find_importer
 from t2i_jax.core.family import Family, parameter_shapes, updates_per_step
 from t2i_jax.core.state import TrainState
-from t2i_jax.core.trees import mismatches
+from t2i_jax.core.trees import require_fit
 from t2i_jax.data.read_ahead import choose_reader
 from t2i_jax.runs import checkpoint
 from t2i_jax.runs.prepare import Prepared
@@ -133,9 +133,7 @@ def start_from(fresh: TrainState, params, extra, origin: str) -> TrainState:
     """
     there = {"params": params, "extra": extra}
     here = {"params": fresh.params, "extra": fresh.extra}
-    if wrong := mismatches(there, here):
-        listed = "\n  ".join(wrong[:5])
-        raise ValueError(f"the weights of init_from = {origin} do not fit this model:\n  {listed}")
+    require_fit(there, here, f"the weights of init_from = {origin} do not fit this model")
     extra, average = (
         jax.tree.map(
             lambda x, new: put_array(np.array(new), x.sharding), fresh.extra, there["extra"]

@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Int64
 
-from t2i_jax.evaluation.column import Column, at
+from t2i_jax.evaluation.column import Column, at, format_share
 from t2i_jax.evaluation.draw import reconstruct
 from t2i_jax.evaluation.measure import Measure, Trial, require_pictures
 from t2i_jax.metrics import alignment, geneval
@@ -71,10 +71,7 @@ def lines(report: dict, setting: dict) -> list[str]:
             for atom in report["drawn"]["atoms"]
         ]
     worst = report["drawn"]["worst_kind"]
-    strict, exact = (
-        f"{r['value']:.3f} [{r['low']:.3f}, {r['high']:.3f}]"
-        for r in (report["drawn"][name] for name in ("strict", "exact"))
-    )
+    strict, exact = (format_share(report["drawn"][name]) for name in ("strict", "exact"))
     said.append(
         f"strict match on {setting['split']}: {strict} of {report['drawn']['n']} captions, exact "
         f"match {exact}, worst kind ({worst}) {report['drawn']['kinds'][worst]['value']:.3f}"

@@ -1,6 +1,7 @@
 """Are the captions that a model gives to the true pictures right?"""
 
 from t2i_jax.core.family import get_ability
+from t2i_jax.evaluation.column import format_share
 from t2i_jax.evaluation.measure import Measure, Trial
 from t2i_jax.metrics import alignment, captioning
 
@@ -35,7 +36,7 @@ def lines(report: dict, setting: dict) -> list[str]:
 
     def score(name, what):
         r = report[name]
-        return f"{what}: {r['value']:.3f} [{r['low']:.3f}, {r['high']:.3f}] of {r['n']}"
+        return f"{what}: {format_share(r)} of {r['n']}"
 
     if "word_f1" in report:
         return [score("word_f1", "words that captions share with the true ones (F1)")]

@@ -2,7 +2,7 @@
 
 from t2i_jax.data.load import load_source
 from t2i_jax.evaluation import classifier
-from t2i_jax.evaluation.column import Column, at, length_at
+from t2i_jax.evaluation.column import Column, at, format_share, length_at
 from t2i_jax.evaluation.draw import is_conditional
 from t2i_jax.evaluation.measure import Measure, Trial, require_pictures
 from t2i_jax.metrics import classification
@@ -50,7 +50,7 @@ def lines(report: dict, setting: dict) -> list[str]:
         own, ceiling = drawn["accuracy"], real["accuracy"]
         worst = min(drawn["recall"], key=drawn["recall"].get)
         said = [
-            f"class accuracy: {own['value']:.3f} [{own['low']:.3f}, {own['high']:.3f}] of "
+            f"class accuracy: {format_share(own)} of "
             f"{own['n']} drawn pictures, {ceiling['value']:.3f} of the real ones; worst class "
             f"({worst}) {drawn['recall'][worst]:.3f}"
         ]

@@ -1,7 +1,7 @@
 """Does a model draw pairs of colour and shape that it has never seen together?"""
 
 from t2i_jax.data.load import load_source
-from t2i_jax.evaluation.column import Column, at
+from t2i_jax.evaluation.column import Column, at, format_share
 from t2i_jax.evaluation.draw import draw
 from t2i_jax.evaluation.measure import Measure, Trial, require_pictures
 from t2i_jax.metrics import alignment
@@ -28,10 +28,7 @@ def run(trial: Trial) -> dict:
 
 def lines(report: dict, setting: dict) -> list[str]:
     """Return one line with both scores."""
-    strict, exact = (
-        f"{report[name]['value']:.3f} [{report[name]['low']:.3f}, {report[name]['high']:.3f}]"
-        for name in ("strict", "exact")
-    )
+    strict, exact = (format_share(report[name]) for name in ("strict", "exact"))
     return [f"{SPLIT}, {report['n']} captions: strict {strict}, exact {exact}"]
 
 
