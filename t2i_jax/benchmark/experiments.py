@@ -32,3 +32,35 @@ def dit(batch_size: int, **model) -> Any:
         config.diffusion = {"schedule": "rectified", "parameterization": "velocity"}
 
     return make_config("diffusion", batch_size, set_up)
+
+
+def unet(batch_size: int, **model) -> Any:
+    """Return a U-Net in pixels, trained by rectified flow."""
+
+    def set_up(config):
+        config.model = {"network": "unet", **model}
+        config.diffusion = {"schedule": "rectified", "parameterization": "velocity"}
+
+    return make_config("diffusion", batch_size, set_up)
+
+
+def codes(family: str, batch_size: int, codes: int = 1024, **model) -> Any:
+    """Return a transformer over codes of patches: "autoregressive" or "masked"."""
+
+    def set_up(config):
+        config.model = dict(model)
+        config.image_tokenizer = {**recipes.SHAPES_CODES, "codes": codes, "fit_pictures": 512}
+
+    return make_config(family, batch_size, set_up)
+
+
+def autoencoder(batch_size: int, resolution: int, **model) -> Any:
+    """Return the autoencoder of latent diffusion (arXiv 2112.10752), without a discriminator."""
+
+    def set_up(config):
+        config.data.resolution = resolution
+        config.model = dict(model)
+        config.quantizer = {"kind": "kl", "dim": 4}
+        config.vqgan = {"l1": 1.0, "l2": 1.0, "quantizer": 1e-6}
+
+    return make_config("vqgan", batch_size, set_up)

@@ -43,6 +43,7 @@ class Row(NamedTuple):
 
 
 _dit = functools.partial(functools.partial, experiments.dit)
+_codes = functools.partial(functools.partial, experiments.codes)
 
 ROWS: dict[str, Row] = {
     "dit_small": Row(
@@ -54,6 +55,30 @@ ROWS: dict[str, Row] = {
     ),
     "dit_s4": Row("DiT-S/4, batch 16: train step", _dit(16, variant="S/4"), goal=1.0, twin="dit"),
     "dit_s2": Row("DiT-S/2, batch 4: train step", _dit(4, variant="S/2"), goal=1.0, twin="dit"),
+    "autoregressive": Row(
+        "autoregressive transformer, width 128, depth 4, batch 32: train step",
+        _codes("autoregressive", 32, width=128, depth=4, heads=4),
+        goal=0.7,
+        twin="autoregressive",
+    ),
+    "unet": Row(
+        "U-Net S, 32 px, batch 16: train step",
+        functools.partial(experiments.unet, 16, variant="S"),
+        goal=0.9,
+        twin="unet",
+    ),
+    "vqgan": Row(
+        "VQGAN's autoencoder, KL, 64 px, batch 8, without the discriminator: train step",
+        functools.partial(experiments.autoencoder, 8, 64, width=32, multipliers=(1, 2, 4)),
+        goal=0.9,
+        twin="vqgan",
+    ),
+    "masked": Row(
+        "masked transformer, width 128, depth 4, batch 32: train step",
+        _codes("masked", 32, width=128, depth=4, heads=4),
+        goal=0.7,
+        twin="masked",
+    ),
 }
 
 

@@ -1,30 +1,73 @@
 """The output of each family's network for a batch: what a twin has to agree with.
 
-Each function is (prepared, params {player: tree}, extra, batch) -> (inputs, output). `inputs` are
-the numbers, besides the batch, that the network is given: times, noise, masks.
+Each function is (prepared, params {player: tree}, batch) -> (inputs, output). `inputs` are
+the numbers that the network is given besides the batch: times, noise, masks.
 """
 
 import jax
 import numpy as np
 
 from t2i_jax.core.pictures import to_unit
+from t2i_jax.families.autoencoder import make_autoencoder
+from t2i_jax.families.conditioning import make_conditioning
 from t2i_jax.families.diffusion import make_denoiser
+from t2i_jax.families.first_stage import load_codes
+from t2i_jax.models.masked_transformer import MaskedTransformer
+from t2i_jax.models.transformer import PrefixDecoder
 from t2i_jax.runs.prepare import Prepared
 
 
-def of_diffusion(prepared: Prepared, params, extra, batch) -> tuple[dict, jax.Array]:
+def of_diffusion(prepared: Prepared, params, batch) -> tuple[dict, jax.Array]:
     """Return the prediction for the pictures themselves, taken as noisy, at times across [0, 1]."""
-    del extra
-    denoiser, config = make_denoiser(prepared.config), prepared.config
+    denoiser, frozen = make_denoiser(prepared.config), prepared.frozen
+    text = batch["text"][prepared.config.text.encoder]
     x, model = to_unit(batch["image"]), params["model"]
     t = np.linspace(0.05, 0.95, len(x), dtype=np.float32)
 
-    @jax.jit
-    def predict(model, x, t, text):
-        condition = denoiser.encode_text(model, prepared.frozen, text)
+    def predict(model, x, t):
+        condition = denoiser.encode_text(model, frozen, text)
         return denoiser.predict(model, x, t, condition)
 
-    return {"t": t}, predict(model, x, t, batch["text"][config.text.encoder])
+    return {"t": t}, jax.jit(predict)(model, x, t)
 
 
-OUTPUTS = {"diffusion": of_diffusion}
+def of_autoregressive(prepared: Prepared, params, batch) -> tuple[dict, jax.Array]:
+    """Return teacher-forced logits of the pictures' codes."""
+    return {}, _logits_of_codes(PrefixDecoder, prepared, params, batch)
+
+
+def of_masked(prepared: Prepared, params, batch) -> tuple[dict, jax.Array]:
+    """Return the logits of the pictures' codes, every second of which is masked."""
+    stage = load_codes(prepared.config)
+    masked = (
+        np.arange(stage.grid[0] * stage.grid[1]) % 2 == np.arange(len(batch["index"]))[:, None] % 2
+    )
+    return {"masked": masked}, _logits_of_codes(MaskedTransformer, prepared, params, batch, masked)
+
+
+def _logits_of_codes(network, prepared, params, batch, *inputs):
+    config, frozen, model = prepared.config, prepared.frozen, params["model"]
+    stage, conditioning = load_codes(config), make_conditioning(config)
+    net = network(codes=stage.size, grid=stage.grid, **config.model)
+    stored = frozen["first_stage"]
+
+    def logits(model, batch):
+        condition = conditioning.encode(model["text"], frozen, conditioning.text_of(batch))
+        codes = stage.encode(stored, batch["image"])
+        return net.apply({"params": model["net"]}, condition, codes, *inputs, stage.vectors(stored))
+
+    return jax.jit(logits)(model, batch)
+
+
+def of_vqgan(prepared: Prepared, params, batch) -> tuple[dict, jax.Array]:
+    """Return the reconstructions of the pictures, from the encoder's means."""
+    net, x = make_autoencoder(prepared.config), to_unit(batch["image"])
+    return {}, jax.jit(lambda model, x: net.draw(model, net.latents(model, x)))(params["model"], x)
+
+
+OUTPUTS = {
+    "autoregressive": of_autoregressive,
+    "diffusion": of_diffusion,
+    "masked": of_masked,
+    "vqgan": of_vqgan,
+}

@@ -38,6 +38,29 @@ class Attention(nn.Module):
         return self.out(y.transpose(1, 2).flatten(2))
 
 
+class Conv(nn.Conv2d):
+    """A convolution of [B, H, W, C], whose memory is PyTorch's channels-last."""
+
+    def __init__(self, channels, features, side=3, stride=1, padding=1):
+        super().__init__(channels, features, side, stride, padding)
+        self.to(memory_format=torch.channels_last)
+
+    def forward(self, x):
+        """Return [B, h, w, features]."""
+        return super().forward(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+
+
+class GroupNorm(nn.GroupNorm):
+    """GroupNorm of [B, H, W, C] (models/layers.py, group_norm)."""
+
+    def __init__(self, channels):
+        super().__init__(math.gcd(32, channels), channels, eps=1e-6)
+
+    def forward(self, x):
+        """Return x normalised."""
+        return super().forward(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+
+
 class TimeAndText(nn.Module):
     """The vector that modulates norms (models/layers.py, time_and_text)."""
 
@@ -74,6 +97,38 @@ class Words(nn.Module):
         near = [words[:, i : i + x.shape[1]] for i in range(2 * self.reach + 1)]
         x = x + self.window(torch.cat(near, -1))
         return x, (x * weight).sum(1) / weight.sum(1).clamp(min=1)
+
+
+class Trunk(nn.Module):
+    """A stack of blocks with RMSNorm and without biases (models/transformer.py, Transformer)."""
+
+    def __init__(self, width, depth, heads):
+        super().__init__()
+        self.depth, self.norm = depth, nn.RMSNorm(width, 1e-6)
+        for i in range(depth):
+            self.add_module(f"block_{i}", TrunkBlock(width, heads))
+
+    def forward(self, x, mask):
+        """Return [B, S, width]."""
+        for i in range(self.depth):
+            x = getattr(self, f"block_{i}")(x, mask)
+        return self.norm(x)
+
+
+class TrunkBlock(nn.Module):
+    """Attention and a GELU network, each on a normalised residual branch."""
+
+    def __init__(self, width, heads):
+        super().__init__()
+        self.attention_norm, self.mlp_norm = nn.RMSNorm(width, 1e-6), nn.RMSNorm(width, 1e-6)
+        self.attention = Attention(width, heads, bias=False)
+        self.mlp_in = nn.Linear(width, 4 * width, bias=False)
+        self.mlp_out = nn.Linear(4 * width, width, bias=False)
+
+    def forward(self, x, mask):
+        """Return [B, S, width]."""
+        x = x + self.attention(self.attention_norm(x), mask=mask)
+        return x + self.mlp_out(F.gelu(self.mlp_in(self.mlp_norm(x)), approximate="tanh"))
 
 
 def drop_captions(tokens, mask, null, rate):
@@ -141,7 +196,7 @@ def load_weights(module, params):
 
 
 def _parameters(module):
-    kinds = {nn.Embedding: "embedding", nn.RMSNorm: "scale", nn.GroupNorm: "scale"}
+    kinds = {nn.Embedding: "embedding", nn.RMSNorm: "scale", GroupNorm: "scale"}
     paths = {}
     for name, tensor in module.named_parameters():
         owner, _, last = name.rpartition(".")
@@ -158,6 +213,6 @@ def _as_torch(value, module, name):
     kind = type(module.get_submodule(owner))
     if last == "weight" and kind is nn.Linear:
         return value.T
-    if last == "weight" and kind is nn.Conv2d:
+    if last == "weight" and kind is Conv:
         return value.permute(3, 2, 0, 1)
     return value
