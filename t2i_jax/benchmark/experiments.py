@@ -64,3 +64,11 @@ def autoencoder(batch_size: int, resolution: int, **model) -> Any:
         config.vqgan = {"l1": 1.0, "l2": 1.0, "quantizer": 1e-6}
 
     return make_config("vqgan", batch_size, set_up)
+
+
+def drawn(config_of: Callable[[], Any], batch_size: int, **sample) -> Any:
+    """Return a config for drawing, with these settings of the section "sample"."""
+    config = config_of().to_dict()
+    config["train"]["batch_size"] = batch_size
+    config["sample"].update(sample)
+    return from_dict(config)

@@ -1,8 +1,8 @@
 """The rows of the benchmark: what is compared with what, and the goal."""
 
-import functools
 import importlib
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,10 +11,11 @@ from t2i_jax.core.registry import did_you_mean
 
 # Sides of a comparison with PyTorch: {name: "module:argument"}, ours first.
 TRAINING = {
-    "ours": "ours.train:",
+    "ours": "ours.train:resident",
     "torch": "twins.train:eager",
     "torch.compile": "twins.train:compiled",
 }
+HALF_OF_FLOPS = 0.0  # a goal
 
 
 class Row(NamedTuple):
@@ -22,11 +23,12 @@ class Row(NamedTuple):
 
     title: what is measured, in the table.
     config: () -> the config of what is measured.
+    goal: of the ratio. In a row with a twin, the speed of ours over that of torch.compile, at
+        least. In a row of ours alone, the time of the first side over that of the second, at most;
+        HALF_OF_FLOPS stands for twice the ratio of their FLOPs.
+    twin: the file of twins/ with the same network in PyTorch; "" for a row of ours alone.
     sides: {name: "module:argument"}: modules of this package with `prepare(row, folder, argument)
         -> side.Side`. They are prepared in this order, and share the folder. The first is ours.
-    twin: the file of twins/ with the same network in PyTorch; "" for a row of ours alone.
-    goal: of the ratio: the speed of ours over that of torch.compile, at least; in a row of ours
-        alone the time of the first side over that of the second, at most.
     quick: whether `--quick` measures it.
     steps: how many are measured in a round; 0 for as many as usual.
     packages: what else must be installed; the row is left out where it is not.
@@ -42,42 +44,87 @@ class Row(NamedTuple):
     packages: tuple[str, ...] = ()
 
 
-_dit = functools.partial(functools.partial, experiments.dit)
-_codes = functools.partial(functools.partial, experiments.codes)
+SMALL_DIT = partial(experiments.dit, 32, patch=4, width=128, depth=6, heads=4)
+SMALL_DECODER = partial(experiments.codes, "autoregressive", 32, width=128, depth=4, heads=4)
 
 ROWS: dict[str, Row] = {
     "dit_small": Row(
-        "DiT, width 128, depth 6, patch 4, batch 32: train step",
-        _dit(32, patch=4, width=128, depth=6, heads=4),
+        "train step of a DiT, width 128, depth 6, patch 4, batch 32",
+        SMALL_DIT,
         goal=1.0,
         twin="dit",
         quick=True,
     ),
-    "dit_s4": Row("DiT-S/4, batch 16: train step", _dit(16, variant="S/4"), goal=1.0, twin="dit"),
-    "dit_s2": Row("DiT-S/2, batch 4: train step", _dit(4, variant="S/2"), goal=1.0, twin="dit"),
+    "dit_s4": Row(
+        "train step of DiT-S/4, batch 16",
+        partial(experiments.dit, 16, variant="S/4"),
+        goal=1.0,
+        twin="dit",
+    ),
+    "dit_s2": Row(
+        "train step of DiT-S/2, batch 4",
+        partial(experiments.dit, 4, variant="S/2"),
+        goal=1.0,
+        twin="dit",
+    ),
     "autoregressive": Row(
-        "autoregressive transformer, width 128, depth 4, batch 32: train step",
-        _codes("autoregressive", 32, width=128, depth=4, heads=4),
+        "train step of an autoregressive transformer, width 128, depth 4, batch 32",
+        SMALL_DECODER,
         goal=0.7,
         twin="autoregressive",
     ),
     "unet": Row(
-        "U-Net S, 32 px, batch 16: train step",
-        functools.partial(experiments.unet, 16, variant="S"),
+        "train step of the U-Net S, 32 px, batch 16",
+        partial(experiments.unet, 16, variant="S"),
         goal=0.9,
         twin="unet",
     ),
     "vqgan": Row(
-        "VQGAN's autoencoder, KL, 64 px, batch 8, without the discriminator: train step",
-        functools.partial(experiments.autoencoder, 8, 64, width=32, multipliers=(1, 2, 4)),
+        "train step of VQGAN's autoencoder, KL, without the discriminator, 64 px, batch 8",
+        partial(experiments.autoencoder, 8, 64, width=32, multipliers=(1, 2, 4)),
         goal=0.9,
         twin="vqgan",
     ),
     "masked": Row(
-        "masked transformer, width 128, depth 4, batch 32: train step",
-        _codes("masked", 32, width=128, depth=4, heads=4),
+        "train step of a masked transformer, width 128, depth 4, batch 32",
+        partial(experiments.codes, "masked", 32, width=128, depth=4, heads=4),
         goal=0.7,
         twin="masked",
+    ),
+    "sampling": Row(
+        "drawing 8 pictures by diffusion in 20 steps, over 20 calls of the network",
+        partial(experiments.drawn, SMALL_DIT, 8, sampler="dpmpp_2m", steps=20),
+        goal=1.05,
+        sides={"sampling": "ours.sample:whole", "calls": "ours.sample:calls"},
+        quick=True,
+    ),
+    "decoding": Row(
+        "drawing 8 pictures token by token, over the same without cached keys and values",
+        partial(experiments.drawn, SMALL_DECODER, 8, guidance=1.25),
+        goal=HALF_OF_FLOPS,
+        sides={"cached": "ours.sample:whole", "uncached": "ours.sample:uncached"},
+        quick=True,
+    ),
+    "start": Row(
+        "from starting Python to the first train step of `dit_small`, programs compiled before "
+        "over none compiled",
+        SMALL_DIT,
+        goal=0.25,
+        sides={"warm": "ours.start:warm", "cold": "ours.start:cold"},
+        steps=1,
+    ),
+    "pipeline": Row(
+        "train step of `dit_small` with batches of the pipeline, over the same with one batch",
+        SMALL_DIT,
+        goal=1.1,
+        sides={"pipeline": "ours.train:pipeline", "resident": "ours.train:resident"},
+        quick=True,
+    ),
+    "loader": Row(
+        "reading a batch of 32, over a train step of `dit_small`",
+        SMALL_DIT,
+        goal=0.1,
+        sides={"loader": "ours.train:loader", "step": "ours.train:resident"},
     ),
 }
 

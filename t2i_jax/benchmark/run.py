@@ -38,13 +38,20 @@ def benchmark(what: str, out: str, quick: bool) -> str:
 
 
 def measure(name: str, rounds: int) -> dict:
-    """Return the figures of a row, or why it was not measured."""
+    """Return the figures of a row, or why it was not measured.
+
+    One row that fails, of a machine with too little memory or of two sides that disagree, does not
+    end the others.
+    """
     row = ROWS[name]
     if missing := [package for package in row.packages if not is_installed(package)]:
         return {"title": row.title, "skipped": f"needs {', '.join(missing)}"}
     with tempfile.TemporaryDirectory() as folder:
         commands = {side: interleave.command_of(name, side, folder) for side in row.sides}
-        measured = interleave.measure_in_turn(commands, rounds, row.steps or STEPS)
+        try:
+            measured = interleave.measure_in_turn(commands, rounds, row.steps or STEPS)
+        except (ValueError, RuntimeError) as error:
+            return {"title": row.title, "skipped": str(error)}
     return figures.figures(row, measured)
 
 

@@ -21,18 +21,21 @@ class Side(NamedTuple):
     step: () -> None; it returns when its result is there.
     product: () -> None, a product of two float32 matrices of `ceiling.SIZE` x `ceiling.SIZE`.
     info: what the report tells: {"parameters": 2060000, "flops": ...}.
+    repeats: what is measured happens so often in one step.
     """
 
     step: Callable[[], object]
     product: Callable[[], object]
     info: dict
+    repeats: int = 1
 
 
 def measure(side: Side, steps: int) -> dict:
     """Return the seconds of `steps` steps, after one that is left out, and the machine's rates."""
     rates = ceiling.measure(side.product)
     side.step()
-    return {"seconds": [seconds_of(side.step) for _ in range(steps)], **rates}
+    seconds = [seconds_of(side.step) / side.repeats for _ in range(steps)]
+    return {"seconds": seconds, **rates}
 
 
 def seconds_of(step: Callable) -> float:

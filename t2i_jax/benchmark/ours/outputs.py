@@ -18,17 +18,17 @@ from t2i_jax.runs.prepare import Prepared
 
 
 def of_diffusion(prepared: Prepared, params, batch) -> tuple[dict, jax.Array]:
-    """Return the prediction for the pictures themselves, taken as noisy, at times across [0, 1]."""
+    """Return the prediction for noisy pictures at times across [0, 1]."""
     denoiser, frozen = make_denoiser(prepared.config), prepared.frozen
     text = batch["text"][prepared.config.text.encoder]
-    x, model = to_unit(batch["image"]), params["model"]
+    x, model = noisy(batch["image"]), params["model"]
     t = np.linspace(0.05, 0.95, len(x), dtype=np.float32)
 
     def predict(model, x, t):
         condition = denoiser.encode_text(model, frozen, text)
         return denoiser.predict(model, x, t, condition)
 
-    return {"t": t}, jax.jit(predict)(model, x, t)
+    return {"x": x, "t": t}, jax.jit(predict)(model, x, t)
 
 
 def of_autoregressive(prepared: Prepared, params, batch) -> tuple[dict, jax.Array]:
@@ -60,9 +60,20 @@ def _logits_of_codes(network, prepared, params, batch, *inputs):
 
 
 def of_vqgan(prepared: Prepared, params, batch) -> tuple[dict, jax.Array]:
-    """Return the reconstructions of the pictures, from the encoder's means."""
-    net, x = make_autoencoder(prepared.config), to_unit(batch["image"])
-    return {}, jax.jit(lambda model, x: net.draw(model, net.latents(model, x)))(params["model"], x)
+    """Return the reconstructions of noisy pictures, from the encoder's means."""
+    net, x = make_autoencoder(prepared.config), noisy(batch["image"])
+    draw = jax.jit(lambda model, x: net.draw(model, net.latents(model, x)))
+    return {"x": x}, draw(params["model"], x)
+
+
+def noisy(image) -> np.ndarray:
+    """Return pictures float32 with noise.
+
+    Flat colours would have a variance of zero, and norms would amplify rounding.
+    """
+    return np.asarray(
+        to_unit(image) + np.random.default_rng(0).normal(size=image.shape), np.float32
+    )
 
 
 OUTPUTS = {

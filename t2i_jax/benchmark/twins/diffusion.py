@@ -21,11 +21,11 @@ class Diffusion(nn.Module):
         self.text = Words(len(params["model/text/embed/embedding"]), config["text"])
         self.net = net
 
-    def forward(self, batch, t):
-        """Return the prediction for the pictures themselves, taken as noisy, at times t."""
+    def forward(self, batch, x, t):
+        """Return the prediction for noisy pictures x at times t, with the captions of the batch."""
         text = batch["text"][self.encoder]
         sequence, pooled = self.text(text["tokens"], text["mask"])
-        return self.net(to_unit(batch["image"]), t, sequence, pooled, text["mask"])
+        return self.net(x, t, sequence, pooled, text["mask"])
 
     def loss(self, batch):
         """Return the mean squared error of the velocity at random times."""

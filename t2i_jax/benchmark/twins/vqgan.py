@@ -117,9 +117,9 @@ class Autoencoder(nn.Module):
         self.encoder = Encoder(config["model"], 2 * dim)
         self.decoder = Decoder(config["model"], dim)
 
-    def forward(self, batch):
-        """Return the reconstructions of the pictures, from the means."""
-        return self.decoder(self.encoder(to_unit(batch["image"])).chunk(2, -1)[0])
+    def forward(self, batch, x):
+        """Return the reconstructions of pictures x, from the means."""
+        return self.decoder(self.encoder(x).chunk(2, -1)[0])
 
     def loss(self, batch):
         """Return the weighted error of reconstructions from draws, and of the distributions."""
