@@ -66,6 +66,15 @@ def autoencoder(batch_size: int, resolution: int, **model) -> Any:
     return make_config("vqgan", batch_size, set_up)
 
 
+def dcgan(batch_size: int, **model) -> Any:
+    """Return a DCGAN (arXiv 1511.06434) whose captions modulate its norms."""
+
+    def set_up(config):
+        config.model = {"network": "dcgan", **model}
+
+    return make_config("gan", batch_size, set_up)
+
+
 def drawn(config_of: Callable[[], Any], batch_size: int, **sample) -> Any:
     """Return a config for drawing, with these settings of the section "sample"."""
     config = config_of().to_dict()

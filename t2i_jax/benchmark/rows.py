@@ -91,6 +91,12 @@ ROWS: dict[str, Row] = {
         goal=0.7,
         twin="masked",
     ),
+    "dcgan": Row(
+        "train step of a DCGAN, both players, width 64, 32 px, batch 32",
+        partial(experiments.dcgan, 32, width=64, levels=3),
+        goal=0.7,
+        twin="dcgan",
+    ),
     "sampling": Row(
         "drawing 8 pictures by diffusion in 20 steps, over 20 calls of the network",
         partial(experiments.drawn, SMALL_DIT, 8, sampler="dpmpp_2m", steps=20),

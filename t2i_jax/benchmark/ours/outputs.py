@@ -5,6 +5,7 @@ the numbers that the network is given besides the batch: times, noise, masks.
 """
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from t2i_jax.core.pictures import to_unit
@@ -12,6 +13,7 @@ from t2i_jax.families.autoencoder import make_autoencoder
 from t2i_jax.families.conditioning import make_conditioning
 from t2i_jax.families.diffusion import make_denoiser
 from t2i_jax.families.first_stage import load_codes
+from t2i_jax.families.game import make_game
 from t2i_jax.models.masked_transformer import MaskedTransformer
 from t2i_jax.models.transformer import PrefixDecoder
 from t2i_jax.runs.prepare import Prepared
@@ -66,6 +68,25 @@ def of_vqgan(prepared: Prepared, params, batch) -> tuple[dict, jax.Array]:
     return {"x": x}, draw(params["model"], x)
 
 
+def of_gan(prepared: Prepared, params, batch) -> tuple[dict, jax.Array]:
+    """Return the generator's pictures of random numbers, and the logits of noisy pictures."""
+    game, x, frozen = make_game(prepared.config), noisy(batch["image"]), prepared.frozen
+    text, stats = game.conditioning.text_of(batch), {"generator": {}, "discriminator": {}}
+    rng = np.random.default_rng(1)
+    z = rng.normal(size=(len(x), game.generator.latent)).astype(np.float32)
+
+    def play(params, z, x):
+        own, other = (
+            game.encode_text(params, frozen, player, text)
+            for player in ("generator", "discriminator")
+        )
+        pictures, _ = game.synthesize(params, stats, z[:, None], own, None, True)
+        logits, *_ = game.judge(params, stats, x, other, True)
+        return jnp.concatenate([pictures.ravel(), logits])
+
+    return {"z": z, "x": x}, jax.jit(play)(params, z, x)
+
+
 def noisy(image) -> np.ndarray:
     """Return pictures float32 with noise.
 
@@ -79,6 +100,7 @@ def noisy(image) -> np.ndarray:
 OUTPUTS = {
     "autoregressive": of_autoregressive,
     "diffusion": of_diffusion,
+    "gan": of_gan,
     "masked": of_masked,
     "vqgan": of_vqgan,
 }

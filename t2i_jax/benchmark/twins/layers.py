@@ -61,6 +61,14 @@ class GroupNorm(nn.GroupNorm):
         return super().forward(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
 
 
+class BatchNorm(nn.BatchNorm2d):
+    """BatchNorm of [B, H, W, C] (models/layers.py, batch_norm)."""
+
+    def forward(self, x):
+        """Return x normalised."""
+        return super().forward(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+
+
 class TimeAndText(nn.Module):
     """The vector that modulates norms (models/layers.py, time_and_text)."""
 
@@ -196,7 +204,8 @@ def load_weights(module, params):
 
 
 def _parameters(module):
-    kinds = {nn.Embedding: "embedding", nn.RMSNorm: "scale", GroupNorm: "scale"}
+    norms = dict.fromkeys((nn.RMSNorm, GroupNorm, BatchNorm), "scale")
+    kinds = {nn.Embedding: "embedding", **norms}
     paths = {}
     for name, tensor in module.named_parameters():
         owner, _, last = name.rpartition(".")
@@ -215,4 +224,6 @@ def _as_torch(value, module, name):
         return value.T
     if last == "weight" and kind is Conv:
         return value.permute(3, 2, 0, 1)
+    if last == "weight" and hasattr(kind, "from_ours"):
+        return kind.from_ours(value)
     return value

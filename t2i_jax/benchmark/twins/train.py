@@ -35,7 +35,8 @@ def make_twin(name, config, arrays):
     """
     module = importlib.import_module(f"t2i_jax.benchmark.twins.{name}")
     twin = module.make(config, as_tensors(arrays["frozen"]), reference.flatten(arrays["params"]))
-    load_weights(twin, reference.flatten(arrays["params"]["model"]))
+    params = arrays["params"]
+    load_weights(twin, reference.flatten(params.get("model", params)))
     batch = as_tensors(arrays["batch"])
     with torch.no_grad():
         found = twin(batch, **as_tensors(arrays.get("inputs", {})))
@@ -53,23 +54,42 @@ def as_tensors(tree):
 
 
 def make_step(twin, config, batch, compiled):
-    """Return () -> None, a whole train step with PyTorch's fastest forms of each part."""
-    optim, limit = config["optim"], config["optim"]["clip"]
-    params = list(twin.parameters())
+    """Return () -> None, a whole train step with PyTorch's fastest forms of each part.
+
+    A twin is one player with the function `loss`, or has several `players`, each a module with the
+    function PLAYER_loss, that are updated in turn.
+    """
+    updates = [
+        make_update(twin, player, config, batch, compiled)
+        for player in getattr(twin, "players", ("",))
+    ]
+
+    def step():
+        return [update() for update in updates]
+
+    return step
+
+
+def make_update(twin, player, config, batch, compiled):
+    """Return () -> (loss, norm of the gradient), an update of one player; "" for the whole twin."""
+    module = getattr(twin, player) if player else twin
+    loss = getattr(twin, f"{player}_loss") if player else twin.loss
+    optim, limit, params = config["optim"], config["optim"]["clip"], list(module.parameters())
     average = [p.detach().clone() for p in params]
-    matrices = [p for p in params if p.ndim >= 2]
-    others = [p for p in params if p.ndim < 2]
     groups = [
-        {"params": matrices, "weight_decay": optim["weight_decay"]},
-        {"params": others, "weight_decay": 0.0},
+        {"params": [p for p in params if p.ndim >= 2], "weight_decay": optim["weight_decay"]},
+        {"params": [p for p in params if p.ndim < 2], "weight_decay": 0.0},
     ]
     betas = (optim["b1"], optim["b2"])
     optimizer = torch.optim.AdamW(groups, lr=optim["learning_rate"], betas=betas, fused=True)
-    loss = torch.compile(twin.loss) if compiled else twin.loss
+    loss = torch.compile(loss) if compiled else loss
     done = 0
 
-    def step():
+    def update():
         nonlocal done
+        if player:  # no gradients of the others
+            twin.requires_grad_(False)
+            module.requires_grad_(True)
         value = loss(batch)
         value.backward()
         norm = torch.nn.utils.clip_grad_norm_(params, limit, foreach=True)
@@ -81,7 +101,7 @@ def make_step(twin, config, batch, compiled):
         done += 1
         return value.item(), norm.item()
 
-    return step
+    return update
 
 
 def make_product():
