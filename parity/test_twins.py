@@ -9,7 +9,6 @@ import pytest
 
 from t2i_jax.benchmark import experiments, reference
 from t2i_jax.benchmark.ours import train as ours
-from t2i_jax.benchmark.rows import Row
 from t2i_jax.benchmark.twins import train as twins
 from t2i_jax.core.family import Context
 from t2i_jax.runs.prepare import prepare_run
@@ -90,12 +89,3 @@ def test_steps_of_a_twin(written):
     step = twins.make_step(twin, config, batch, compiled=False)
     losses, norms = np.moveaxis(np.array([step() for _ in range(40)]), -1, 0)
     assert (norms > 0).all() and losses[-10:, 0].mean() < losses[:10, 0].mean()
-
-
-def test_steps_of_ours(tmp_path):
-    row = Row("", lambda: experiments.dit(8, patch=16, width=16, depth=1, heads=2), 1.0, "dit")
-    side = ours.prepare(row, tmp_path, "resident")
-    side.step()
-    side.step()
-    twin = twins.prepare(row, tmp_path, "eager")
-    assert twin.info["parameters"] == side.info["parameters"]
