@@ -8,7 +8,7 @@ A file with ARGUMENT, a text that says what it is, also takes any other argument
 """
 
 import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from inspect import isfunction
 from pathlib import Path
 from types import ModuleType
@@ -45,7 +45,14 @@ def load(spec: str, overrides: Sequence[str] = ()) -> Any:
     unknown variant or key (naming the nearest), and a value of the wrong type or out of range.
     """
     path, _, variant = spec.partition(":")
-    given = build(read(path), variant)
+    return from_dict(build(read(path), variant), overrides)
+
+
+def from_dict(given: Mapping, overrides: Sequence[str] = ()) -> Any:
+    """Return `given`, a nested dict, as a checked and locked config with every field; see `load`.
+
+    Raises ValueError as `load` does.
+    """
     config, fields = apply(given, overrides)
     check(config, fields)
     return ConfigDict(config).lock()
