@@ -81,6 +81,7 @@ setup(
             "torch-fidelity==0.4.0",
             "transformers>=5",
         ],
+        "docs": ["mkdocs-material>=9.7,<10", "mkdocstrings[python]>=1.0,<2"],
         "parquet": ["pyarrow>=15"],  # for the data source of that name
         "bench": ["torch==2.13.0"],
         "cuda": ["jax[cuda13]"],

@@ -29,7 +29,10 @@ def blocks(page, language: str) -> list[tuple[str, str]]:
 
 
 def commands(page) -> list[list[str]]:
-    """Return the arguments of each `python main.py` in the page's shell blocks."""
+    """Return the arguments of each `python main.py` in the page's shell blocks.
+
+    acceptance/test_commands.py runs them.
+    """
     lines = [line for _, code in blocks(page, "bash") for line in code.splitlines()]
     return [
         shlex.split(line, comments=True)[2:] for line in lines if line.startswith("python main.py")
@@ -156,3 +159,13 @@ def test_links_and_files_exist(page):
     for name, variant in re.findall(r"\b(?:configs/)?(\w+\.py):([a-z_0-9]+)", text):
         if (ROOT / "configs" / name).is_file():
             configs.load(f"{ROOT}/configs/{name}:{variant}")
+
+
+def test_messages_of_the_troubleshooting_page_exist():
+    text = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    files = sorted((ROOT / "t2i_jax").rglob("*.py"))
+    source = "\n".join(file.read_text(encoding="utf-8") for file in files)
+    source = re.sub(r'"\s*\n\s*f?"', "", source)  # a literal in several lines
+    messages = re.findall(r"^\*\*`([^`]+)`\*\*$", text, re.MULTILINE)
+    assert len(messages) >= 15
+    assert [message for message in messages if message not in source] == []

@@ -78,6 +78,12 @@ def test_configs_are_found_by_name(tmp_path, monkeypatch):
         configs.load("configs/shapes.py:smoke")
 
 
+def test_locked_versions_of_the_docs_are_in_range(package):
+    versions = lock("requirements-docs.lock")
+    for requirement in map(Requirement, package["extras_require"]["docs"]):
+        assert requirement.specifier.contains(versions[canonicalize_name(requirement.name)])
+
+
 @pytest.mark.parametrize("name", ["requirements.lock", "requirements-3.13.lock"])
 def test_locked_versions_are_in_range(package, name):
     """Everything that setup.py asks for, with the tests' own needs, is in the lock file."""

@@ -1,6 +1,7 @@
 """Find a data source by name. A source is a file of this folder (see core/source.py)."""
 
 import contextlib
+import sys
 from collections.abc import Iterator
 
 from t2i_jax.core.registry import lookup
@@ -19,6 +20,12 @@ def load_source(config, split: str) -> Source:
     """
     with say_what_to_install(config.name):
         return lookup("data", config.name)(config, split)
+
+
+def licence_of(config) -> str:
+    """Return the licence of the data that `config.data` names: LICENCE of the source's file."""
+    module = sys.modules[lookup("data", config.name).__module__]
+    return getattr(module, "LICENCE", "not known to t2i_jax")
 
 
 @contextlib.contextmanager
