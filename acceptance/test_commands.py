@@ -19,6 +19,7 @@ from PIL import Image
 from acceptance.commands import is_run, lines_of, read, smaller
 from t2i_jax import cli
 from t2i_jax.convert import diffusers_out
+from t2i_jax.evaluation import classifier
 from tests.conftest import ROOT
 from tests.tiny_stable_diffusion import make_model
 
@@ -64,6 +65,7 @@ def sandbox(tmp_path, monkeypatch):
         draw_picture(i).save(f"pictures/{i}.png")
         Path(f"pictures/{i}.txt").write_text(f"a picture of kind {i % 4}", encoding="utf-8")
     draw_picture(99).save("picture.png")
+    monkeypatch.setattr(classifier, "MAX_PICTURES_SEEN", 2560)
     return tmp_path
 
 

@@ -1,5 +1,6 @@
 """Measure a model, and write what was measured to its run folder."""
 
+import contextlib
 import importlib.metadata
 import json
 import warnings
@@ -73,10 +74,13 @@ def evaluate(
 
 
 def scores_of(workdir) -> dict[str, str]:
-    """Return {split: summary} of the splits that were evaluated."""
-    folders = sorted((Path(workdir) / "evaluation").iterdir())
-    reports = {folder.name: read_report(folder) for folder in folders}
-    return {split: _scores(report) for split, report in reports.items() if report}
+    """Return {split: summary} of the splits that were evaluated; damaged reports are left out."""
+    scores = {}
+    for folder in sorted((Path(workdir) / "evaluation").iterdir()):
+        with contextlib.suppress(ValueError):
+            if report := read_report(folder):
+                scores[folder.name] = _scores(report)
+    return scores
 
 
 def usual_measures(pipe: Pipeline, source: Source) -> tuple[str, ...]:

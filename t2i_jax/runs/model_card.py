@@ -28,7 +28,7 @@ def write_card(
     scores: {split: lines for a person}, of the splits that were evaluated.
     """
     path = Path(workdir) / NAME
-    if path.exists() and OURS not in path.read_text(encoding="utf-8"):
+    if path.exists() and OURS not in path.read_text(encoding="utf-8", errors="replace"):
         return
     write_atomically(path, card(path.absolute().parent.name, config, [*abilities], scores or {}))
 
