@@ -10,7 +10,7 @@ from tests.conftest import ROOT
 
 PATHS = sorted((ROOT / "colabs").glob("*.ipynb"))
 MAX_BYTES = 600_000  # so that a notebook shows quickly on a web page
-OF_A_MACHINE = re.compile(r"/(?:home|tmp|root|Users|work|content)/\w")
+OF_A_MACHINE = re.compile(r"/(?:home|tmp|root|Users|work)/\w")
 
 
 @pytest.fixture(params=PATHS, ids=lambda path: path.stem)
