@@ -37,6 +37,10 @@ SMALLER = (  # (pattern of an argument, what replaces it)
     (r"--config\.parallel\.fsdp=\d+", "--config.parallel.fsdp=8"),
     (r"(.*device_count)=\d+(.*)", r"\1=8\2"),
 )
+SAME_DATA = {  # where the tiny variant is of other data than the page says
+    "configs/stable_diffusion.py": "--config.data.name=folder",
+    "configs/fashion_vae.py": "--config.data.resolution=28",  # as that of configs/fashion_gan.py
+}
 MAIN = "python main.py "
 
 
@@ -84,9 +88,9 @@ def smaller(command: Command) -> Command:
     """Return a command that shows the same on tiny models, in the folder that the tests make."""
     variables = {name: _smaller(value) for name, value in command.variables.items()}
     arguments = [_tiny(_smaller(_filled(arg))) for arg in command.arguments]
-    # The tiny variant is of other data than the experiment.
-    if any("configs/stable_diffusion.py" in each for each in arguments):
-        arguments.append("--config.data.name=folder")
+    for file, setting in SAME_DATA.items():
+        if f"--config={file}:" in "".join(arguments):
+            arguments.append(setting)
     return Command(variables, arguments)
 
 
