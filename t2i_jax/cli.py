@@ -19,6 +19,7 @@ Any field of a config can be set: --config.optim.learning_rate=0.002
 """
 
 import argparse
+import gc
 import importlib.util
 import math
 import os
@@ -351,6 +352,9 @@ def run() -> None:
     if "GLIBC_TUNABLES" not in os.environ and sys.platform == "linux" and runs_on_cpu():
         os.environ["GLIBC_TUNABLES"] = ALLOCATOR
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+    # Tracing a step makes millions of small objects, and JAX adds work of its own to each search
+    # for garbage among them: search less often than Python would.
+    gc.set_threshold(200_000, 20, 20)
     sys.unraisablehook = press_again
     signal.signal(signal.SIGINT, leave_at_once)
     try:

@@ -7,9 +7,10 @@ import jax
 import numpy as np
 
 from t2i_jax import config as configs
-from t2i_jax.convert.diffusers import read_tokenizer
+from t2i_jax.convert.diffusers_parts import read_tokenizer
 from t2i_jax.core.importer import Imported
-from t2i_jax.families.stable_diffusion import make_autoencoder, make_net
+from t2i_jax.families.published_autoencoder import make_autoencoder
+from t2i_jax.families.stable_diffusion import make_net
 from t2i_jax.models import autoencoder_kl, clip, sd_unet
 from t2i_jax.text import clip_tokenizer
 from t2i_jax.text import tokenizer as tokenizers
