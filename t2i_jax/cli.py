@@ -125,7 +125,8 @@ def parser() -> argparse.ArgumentParser:
 def add_training(command) -> None:
     """Add the commands up to a trained run."""
     sub = command("config", "list every field of a config, its value and its meaning")
-    sub.add_argument("--config", required=True, metavar="FILE.py[:VARIANT]")
+    help = "a file, or the name of one of the project's own, which are listed without it"
+    sub.add_argument("--config", metavar="FILE.py[:VARIANT]", help=help)
     sub = command("prepare", "fetch and prepare a data set, or published weights")
     what = sub.add_mutually_exclusive_group(required=True)
     what.add_argument("--data", help="the source: shapes, emoji, folder, fashion_mnist, tfds")
@@ -137,7 +138,7 @@ def add_training(command) -> None:
     sub.add_argument("--resolution", type=whole(1, 1024), help=help)
     sub = command("train", "train a model, or go on with the run in --workdir; ends with a score")
     sub.add_argument("--workdir", required=True, help="the run's folder: all that a run writes")
-    help = "the experiment, such as configs/shapes.py"
+    help = "the experiment: a file, or the name of one of the project's own, such as shapes"
     sub.add_argument("--config", required=True, metavar="FILE.py[:VARIANT]", help=help)
     help = "print the FLOPs, memory and exchanges of a step, and train nothing"
     sub.add_argument("--compile_only", action="store_true", help=help)
