@@ -4,7 +4,7 @@ python main.py convert --from=stable-diffusion-3-medium-diffusers --workdir=runs
 python main.py train --config=configs/stable_diffusion_3.py --config.init_from=runs/sd3 \
     --config.data.path=PICTURES --workdir=runs/sd3_mine
 
-`sd35_medium`, `sd35_large` and `flux_dev` are the other architectures, `lora` trains an adapter in
+`sd35`, `sd35large` and `flux` are the other architectures, `lora` trains an adapter in
 place of all weights: configs/stable_diffusion_3.py:lora.
 """
 
@@ -36,17 +36,17 @@ def get_config():
     return config
 
 
-def sd35_medium(config):
+def sd35(config):
     """Stable Diffusion 3.5 medium."""
     config.model.variant = "SD3.5-medium"
 
 
-def sd35_large(config):
+def sd35large(config):
     """Stable Diffusion 3.5 large."""
     config.model.variant = "SD3.5-large"
 
 
-def flux_dev(config):
+def flux(config):
     """FLUX.1-dev: T5's vectors alone, and the strength of guidance as an input."""
     config.text.update(length=77 + 512, sequence="t5")
     config.text.towers = {"text_encoder": {"variant": "ViT-L/14", "hidden": -1, "pad": PAD["end"]}}
@@ -76,4 +76,4 @@ def smoke(config):
     config.sample = {"steps": 2}
 
 
-VARIANTS = (sd35_medium, sd35_large, flux_dev, lora, smoke)
+VARIANTS = (sd35, sd35large, flux, lora, smoke)
