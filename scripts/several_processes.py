@@ -32,7 +32,7 @@ SETTINGS = {
 DROPOUT = {"shapes": {"model.dropout": 0.1}, "shapes_diffusion": {"model.dropout": 0.1}}
 LIMIT = 1e-5
 # Written anew by each run, or by each device in its own order.
-NOT_COMPARED = ("timing.jsonl", "lock", "tensorboard", "checkpoints")
+NOT_COMPARED = ("README.md", "timing.jsonl", "lock", "tensorboard", "checkpoints")
 
 
 def train(name: str, workdir: Path, layout: tuple[int, int, int, int]) -> None:
