@@ -1,6 +1,33 @@
 """Package definition. Ranges are what was tested; `requirements*.lock` hold exact versions."""
 
+import shutil
+from pathlib import Path
+
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
+
+# What preparing data and reading it ahead use. Nothing else imports these.
+TRAIN = [
+    "array_record>=0.7",
+    "importlib_resources>=6",  # tensorflow-datasets 4.9.10 imports it undeclared
+    "tensorflow-cpu>=2.19; sys_platform == 'linux'",
+    "tensorflow>=2.19; sys_platform != 'linux'",
+    "tensorflow-datasets>=4.9.9,<5",
+]
+
+
+class BuildWithConfigs(build_py):
+    """Put a copy of `configs/` into the package of a wheel. A checkout uses `configs/` itself."""
+
+    def run(self):
+        """Build the package, then copy the configs."""
+        super().run()
+        if not self.editable_mode:
+            target = Path(self.build_lib, "t2i_jax", "configs")
+            target.mkdir(parents=True, exist_ok=True)
+            for file in sorted(Path("configs").glob("*.py")):
+                shutil.copy(file, target)
+
 
 setup(
     name="t2i_jax",
@@ -10,6 +37,7 @@ setup(
     python_requires=">=3.11",
     packages=find_packages(include=["t2i_jax", "t2i_jax.*"]),
     package_data={"t2i_jax": ["py.typed"]},
+    cmdclass={"build_py": BuildWithConfigs},
     entry_points={"console_scripts": ["t2i-jax = t2i_jax.cli:run"]},
     install_requires=[
         "absl-py>=2.1",
@@ -27,16 +55,11 @@ setup(
         "tensorboardX>=2.6",
         "tokenizers>=0.21",
         "tqdm>=4.66",
-        # The input pipeline. Nothing else imports these, so an environment that only draws may
-        # leave them out (pip install --no-deps, see README). Training may leave out tensorflow*.
-        "array_record>=0.7",
-        "importlib_resources>=6",  # tensorflow-datasets 4.9.10 imports it undeclared
-        "tensorflow-cpu>=2.19; sys_platform == 'linux'",
-        "tensorflow>=2.19; sys_platform != 'linux'",
-        "tensorflow-datasets>=4.9.9,<5",
     ],
     extras_require={
+        "train": TRAIN,
         "test": [
+            *TRAIN,
             "basedpyright>=1.40",
             "beartype>=0.22",
             "hypothesis>=6",
@@ -58,6 +81,7 @@ setup(
             "torch-fidelity==0.4.0",
             "transformers>=5",
         ],
+        "docs": ["mkdocs-material>=9.7,<10", "mkdocstrings[python]>=1.0,<2"],
         "parquet": ["pyarrow>=15"],  # for the data source of that name
         "bench": ["torch==2.13.0"],
         "cuda": ["jax[cuda13]"],

@@ -161,6 +161,7 @@ def their_pictures(pipe, noise, negative=NEGATIVE, **settings):
 
 def our_pictures(pipe, noise, ability="sample", more=(), **given):
     given = {"steps": STEPS, "guidance": GUIDANCE, "negative_prompt": NEGATIVE, **given}
+    given = {name: value for name, value in given.items() if name in pipe.settings({}, ability)}
     settings = pipe.settings(given, ability)
     traced, static = pipe._split_static(settings)
     inputs = {"text": pipe._text(PROMPTS), "noise": noise, **pipe._texts(settings, len(PROMPTS))}

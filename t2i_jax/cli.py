@@ -20,16 +20,17 @@ Any field of a config can be set: --config.optim.learning_rate=0.002
 """
 
 import argparse
+import gc
 import importlib.util
-import math
 import os
 import signal
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from t2i_jax.core.arguments import MAX_NUM, MAX_SEED
+from t2i_jax.core.command_line import Parser, filled, minutes, whole
 from t2i_jax.core.registry import did_you_mean
 
 # Keep memory instead of returning it to the kernel, use huge pages, and one arena.
@@ -37,69 +38,6 @@ ALLOCATOR = (
     "glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=1000000000000:"
     "glibc.malloc.arena_max=1"
 )
-
-
-class Once(argparse.Action):
-    """Store a value that is given once and is not empty; only a prompt may be empty."""
-
-    def __call__(self, parser, namespace, values, option_string=None):
-        """Store `values`, as argparse asks. Exit with a line of error for what is refused."""
-        given = namespace.__dict__.setdefault("given", set())
-        if option_string in given:
-            parser.error(f"argument {option_string}: it is given twice")
-        if values == "" and self.dest != "prompt":
-            parser.error(f"argument {option_string}: its value is empty")
-        if option_string:
-            given.add(option_string)
-        setattr(namespace, self.dest, values)
-
-
-class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line."""
-
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, allow_abbrev=False, **kwargs)
-        self.register("action", None, Once)
-
-    def error(self, message):
-        """Print one line and exit with code 2, as argparse does after a page of usage."""
-        line = " ".join(message.split())
-        self.exit(2, f"{self.prog}: {line}; see {self.prog} --help\n")
-
-
-def filled(text: str) -> str:
-    """The type of an argument that names something, where several can be given."""
-    if not text:
-        raise argparse.ArgumentTypeError("its value is empty")
-    return text
-
-
-def whole(low: int, high: int) -> Callable[[str], int]:
-    """Return the type of an argument that is a whole number from `low` to `high`."""
-
-    def read(text: str) -> int:
-        try:
-            number = int(text)
-        except ValueError:
-            number = low - 1
-        if not low <= number <= high:
-            raise argparse.ArgumentTypeError(
-                f"{text!r} is not a whole number from {low} to {high:,}"
-            )
-        return number
-
-    return read
-
-
-def minutes(text: str) -> float:
-    """Return a number of minutes, more than 0: the type of an argument."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not 0 < number < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of minutes, more than 0")
-    return number
 
 
 def parser() -> argparse.ArgumentParser:
@@ -124,7 +62,8 @@ def parser() -> argparse.ArgumentParser:
 def add_training(command) -> None:
     """Add the commands up to a trained run."""
     sub = command("config", "list every field of a config, its value and its meaning")
-    sub.add_argument("--config", required=True, metavar="FILE.py[:VARIANT]")
+    help = "a file, or the name of one of the project's own, which are listed without it"
+    sub.add_argument("--config", metavar="FILE.py[:VARIANT]", help=help)
     sub = command("prepare", "fetch and prepare a data set, or published weights")
     what = sub.add_mutually_exclusive_group(required=True)
     what.add_argument("--data", help="the source: shapes, emoji, folder, fashion_mnist, tfds")
@@ -136,7 +75,7 @@ def add_training(command) -> None:
     sub.add_argument("--resolution", type=whole(1, 1024), help=help)
     sub = command("train", "train a model, or go on with the run in --workdir; ends with a score")
     sub.add_argument("--workdir", required=True, help="the run's folder: all that a run writes")
-    help = "the experiment, such as configs/shapes.py"
+    help = "the experiment: a file, or the name of one of the project's own, such as shapes"
     sub.add_argument("--config", required=True, metavar="FILE.py[:VARIANT]", help=help)
     help = "print the FLOPs, memory and exchanges of a step, and train nothing"
     sub.add_argument("--compile_only", action="store_true", help=help)
@@ -353,6 +292,9 @@ def run() -> None:
     if "GLIBC_TUNABLES" not in os.environ and sys.platform == "linux" and runs_on_cpu():
         os.environ["GLIBC_TUNABLES"] = ALLOCATOR
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+    # Tracing a step makes millions of small objects, and JAX adds work of its own to each search
+    # for garbage among them: search less often than Python would.
+    gc.set_threshold(200_000, 20, 20)
     sys.unraisablehook = press_again
     signal.signal(signal.SIGINT, leave_at_once)
     try:

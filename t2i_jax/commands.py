@@ -17,6 +17,7 @@ from ml_collections import ConfigDict
 from t2i_jax import config as configs
 from t2i_jax.core.files import atomic_path, check_folder, data_dir
 from t2i_jax.core.registry import lookup, names_with
+from t2i_jax.data.load import load_source, say_what_to_install
 
 MAX_PICTURES = 100_000  # of one call, which holds them all in memory
 # What a user can mend: shown as one line. Anything else is a bug and shows its trace.
@@ -24,8 +25,10 @@ UserError = (ValueError, OSError, RuntimeError)
 
 
 def config(args, overrides) -> None:
-    """List every field of a config, its value and its meaning."""
-    print(configs.listing(args.config, overrides))
+    """List every field of a config, its value and its meaning, or the project's own configs."""
+    if overrides and not args.config:
+        raise ValueError("--config.KEY=VALUE changes a config: name it with --config")
+    print(configs.listing(args.config, overrides) if args.config else configs.names())
 
 
 def prepare(args, overrides) -> None:
@@ -44,13 +47,13 @@ def prepare(args, overrides) -> None:
     configs.override(chosen, overrides)
     if other := next((text for text in overrides if not text.startswith("data.")), None):
         raise ValueError(f"--config.{other}: only --config.data of a source can be set here")
-    make = lookup("data", args.data)
-    fetch = getattr(sys.modules[make.__module__], "prepare", None)
+    fetch = getattr(sys.modules[lookup("data", args.data).__module__], "prepare", None)
     if args.archives and not fetch:
         raise ValueError(f"--archives: {args.data} needs none")
     if fetch:
-        fetch(chosen.data, args.archives)
-    source = make(chosen.data, "train")
+        with say_what_to_install(args.data):
+            fetch(chosen.data, args.archives)
+    source = load_source(chosen.data, "train")
     count, side = len(source.captions), chosen.data.resolution
     print(f"{args.data}: {count:,} training pictures of {side} px, in {data_dir()}")
 

@@ -1,13 +1,19 @@
-"""setup.py and the lock files agree, and the console script exists."""
+"""setup.py, the lock files, the console script, and configs that are found by name.
+
+acceptance/test_wheel.py builds a wheel and uses it.
+"""
 
 import importlib
 import runpy
+import sys
 
 import pytest
 import setuptools
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from t2i_jax import config as configs
+from t2i_jax.data.load import load_source
 from tests.conftest import ROOT
 
 ONLY_ON_3_11 = {"basedpyright"}  # the type checker runs once
@@ -41,6 +47,41 @@ def test_types_are_packaged(package):
     assert package["package_data"] == {"t2i_jax": ["py.typed"]}
     assert (ROOT / "t2i_jax" / "py.typed").is_file()
     assert "t2i_jax.evaluation.measures" in package["packages"]
+
+
+def test_drawing_needs_no_tensorflow(package):
+    """The extra "train" has it, and "test", so that the README's two commands stay two."""
+    names = [Requirement(each).name for each in package["install_requires"]]
+    assert not {"tensorflow", "tensorflow-cpu", "tensorflow-datasets", "array_record"} & {*names}
+    extras = package["extras_require"]
+    assert extras["train"] and {*extras["train"]} <= {*extras["test"]}
+
+
+def test_data_that_need_the_extra_say_so(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)  # as if it were not installed
+    monkeypatch.delitem(sys.modules, "t2i_jax.data.shapes_builder", raising=False)
+    monkeypatch.delattr("t2i_jax.data.shapes_builder", raising=False)
+    config = configs.load("shapes:smoke").data
+    with pytest.raises(RuntimeError, match=r"'shapes' need tensorflow_datasets: pip install 't2i"):
+        load_source(config, "test")
+
+
+def test_configs_are_found_by_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert configs.load("shapes:smoke") == configs.load(f"{ROOT}/configs/shapes.py:smoke")
+    assert "shapes_gan:smoke" in configs.listing("shapes_gan")
+    listed = [line.split()[0] for line in configs.names().splitlines()]
+    assert listed == sorted(file.stem for file in (ROOT / "configs").glob("*.py"))
+    with pytest.raises(FileNotFoundError, match=r"'shape'.*own are emoji.*did you mean 'shapes'"):
+        configs.load("shape")
+    with pytest.raises(FileNotFoundError, match=r"'configs/shapes\.py'; .* --config=shapes$"):
+        configs.load("configs/shapes.py:smoke")
+
+
+def test_locked_versions_of_the_docs_are_in_range(package):
+    versions = lock("requirements-docs.lock")
+    for requirement in map(Requirement, package["extras_require"]["docs"]):
+        assert requirement.specifier.contains(versions[canonicalize_name(requirement.name)])
 
 
 @pytest.mark.parametrize("name", ["requirements.lock", "requirements-3.13.lock"])

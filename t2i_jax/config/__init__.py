@@ -10,7 +10,7 @@ the text encoder and of the data source for the rest.
 
 from t2i_jax.config.base import BASE, base
 from t2i_jax.config.files import load
-from t2i_jax.config.listing import describe, listing
+from t2i_jax.config.listing import describe, listing, names
 from t2i_jax.config.overrides import override
 from t2i_jax.config.stored import copy, from_json, migrate, refuse_wrong_values, to_json
 
@@ -23,6 +23,7 @@ __all__ = [
     "listing",
     "load",
     "migrate",
+    "names",
     "override",
     "refuse_wrong_values",
     "to_json",

@@ -5,6 +5,8 @@ is. A file lists its variants in VARIANTS = (small, unet, smoke), and "FILE.py:s
 config after small(config). Names joined by "_" are applied in turn: "FILE.py:unet_smoke".
 A file with ARGUMENT, a text that says what it is, also takes any other argument, as
 `get_config(argument)`.
+
+The project's own configs are found by name from everywhere: "shapes:smoke".
 """
 
 import importlib.util
@@ -18,13 +20,14 @@ from ml_collections import ConfigDict
 
 from t2i_jax.config.checks import check
 from t2i_jax.config.overrides import apply, tuples
-from t2i_jax.core.registry import did_you_mean
+from t2i_jax.core.registry import PACKAGE, did_you_mean
 from t2i_jax.core.settings import flatten
 
 
 class ConfigFile(NamedTuple):
     """A config file that was run.
 
+    path: as it was given: a path, or the name of a config of the project.
     title: the first line of its docstring.
     variants: {name: function}.
     argument: what it takes instead of a variant, in words; "" for nothing.
@@ -40,6 +43,7 @@ class ConfigFile(NamedTuple):
 def load(spec: str, overrides: Sequence[str] = ()) -> Any:
     """Return the config of "FILE.py" or "FILE.py:VARIANT" with overrides "a.b=value", locked.
 
+    "NAME" and "NAME:VARIANT" are the project's own configs (`shipped`).
     Every field that the family, its network, the text encoder and the data source have is in it.
     Raises FileNotFoundError for a missing file, and ValueError for a file that is no config, an
     unknown variant or key (naming the nearest), and a value of the wrong type or out of range.
@@ -59,15 +63,15 @@ def from_dict(given: Mapping, overrides: Sequence[str] = ()) -> Any:
 
 
 def read(path: str) -> ConfigFile:
-    """Run a config file.
+    """Run a config file, or the project's own config of the name `path`.
 
     Raises FileNotFoundError if it is missing, and ValueError if it is no config.
     """
-    file = Path(path)
+    file = shipped().get(path, Path(path))
     if file.is_dir():
         raise ValueError(f"{path} is a folder, not a config file{_files_in(file)}")
     if not file.is_file():
-        raise FileNotFoundError(f"no config file {path!r}{_files_in(file.parent)}")
+        raise FileNotFoundError(f"no config file {path!r}{_files_in(file.parent)}{_meant(file)}")
     if file.suffix != ".py":
         raise ValueError(f"{path} is not a config: that is a Python file with get_config()")
     module = _run(file)
@@ -80,6 +84,16 @@ def read(path: str) -> ConfigFile:
     title = (module.__doc__ or "").strip().partition("\n")[0]
     named = {variant.__name__: variant for variant in variants}
     return ConfigFile(path, title, get_config, named, getattr(module, "ARGUMENT", ""))
+
+
+def shipped() -> dict[str, Path]:
+    """Return the project's own configs, {name: file}.
+
+    They are in `configs/` of a checkout. A wheel has a copy inside the package (setup.py).
+    """
+    folders = (PACKAGE / "configs", PACKAGE.parent / "configs")
+    folder = next((each for each in folders if each.is_dir()), folders[0])
+    return {file.stem: file for file in sorted(folder.glob("*.py"))}
 
 
 def build(file: ConfigFile, variant: str = "") -> dict:
@@ -157,3 +171,13 @@ def _run(file: Path) -> ModuleType:
 def _files_in(folder: Path) -> str:
     names = sorted(str(path) for path in folder.glob("*.py")) if folder.is_dir() else []
     return f"; there are {', '.join(names)}" if names else ""
+
+
+def _meant(file: Path) -> str:
+    """Say that the project has a config of that name, or list those it has for a bare name."""
+    names = list(shipped())
+    if file.stem in names:
+        return f"; the project's own is --config={file.stem}"
+    if file.suffix or len(file.parts) > 1:
+        return ""
+    return f"; the project's own are {', '.join(names)}{did_you_mean(file.stem, names)}"

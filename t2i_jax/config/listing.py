@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 from t2i_jax.config.base import BASE
 from t2i_jax.config.checks import limits
 from t2i_jax.config.defaults import complete, described
-from t2i_jax.config.files import ConfigFile, load, read
+from t2i_jax.config.files import ConfigFile, load, read, shipped
 from t2i_jax.core.settings import flatten
 
 
@@ -45,6 +45,13 @@ def listing(spec: str, overrides: Sequence[str] = ()) -> str:
         last = _section(key)
         lines.append(f"{key:{width}}  {value!r:20}  {meaning}".rstrip())
     return "\n".join(lines)
+
+
+def names() -> str:
+    """Return the names of the project's own configs, a line each, with what they are."""
+    titles = {name: read(name).title for name in shipped()}
+    width = max(map(len, titles))
+    return "\n".join(f"{name:{width}}  {title}" for name, title in titles.items())
 
 
 def _variants(file: ConfigFile) -> list[str]:

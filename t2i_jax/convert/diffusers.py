@@ -1,36 +1,38 @@
 """Stable Diffusion in the folders of diffusers: model_index.json, and a folder for each part.
 
-The folder of the safety checker is not read. Arrays are read one at a time, so that the memory of
-the host is little more than what the parameters take.
+The folder of the safety checker is not read. For Stable Diffusion 3 and FLUX.1 see
+diffusers_flow.py.
 """
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
-from tokenizers import Tokenizer, processors
+from tokenizers import Tokenizer
 
-from t2i_jax import config as configs
-from t2i_jax.config.defaults import complete
+from t2i_jax.convert.diffusers_flow import FLOWS, read_flow
+from t2i_jax.convert.diffusers_parts import (
+    OF_DIFFUSERS,
+    describe_towers,
+    part_of,
+    plain,
+    read_arrays,
+    read_towers,
+    run_config,
+)
 from t2i_jax.core.importer import Imported, Importer
 from t2i_jax.core.registry import did_you_mean
-from t2i_jax.models import autoencoder_kl, clip, sd_unet
-from t2i_jax.text import clip_tokenizer
+from t2i_jax.models import autoencoder_kl, sd_unet
 from t2i_jax.text.clip import BEFORE_LAST, FINAL
 from t2i_jax.weights import autoencoder_kl as autoencoder_weights
-from t2i_jax.weights import clip as clip_weights
 from t2i_jax.weights import sd_unet as unet_weights
 from t2i_jax.weights.config_json import read_json
 from t2i_jax.weights.scheduler import read_scheduler
-from t2i_jax.weights.stored import StoredArrays, open_folder
 
 DTYPES = ("float32", "bfloat16", "float16")
 INDEX = "model_index.json"
-OF_DIFFUSERS, OF_TRANSFORMERS = "diffusion_pytorch_model", "model"  # names of weight files
 
 
 class Kind(NamedTuple):
@@ -88,82 +90,45 @@ def read(folder: Path, dtype: str = "float32") -> Imported:
     if dtype not in DTYPES:
         raise ValueError(f"dtype is {dtype!r}: it can be {', '.join(DTYPES)}")
     index = read_json(folder / INDEX)
-    name = index.get("_class_name")
-    if name not in KINDS:
+    name, known = index.get("_class_name"), (*KINDS, *FLOWS)
+    if name not in known:
         raise ValueError(
-            f"{folder / INDEX} is of a {name!r}: read are {', '.join(KINDS)}"
-            f"{did_you_mean(name, KINDS)}"
+            f"{folder / INDEX} is of a {name!r}: read are {', '.join(known)}"
+            f"{did_you_mean(name, known)}"
         )
+    if name in FLOWS:
+        return read_flow(folder, name, dtype)
     kind = KINDS[name]
-    scheduler = read_json(_part(folder, "scheduler") / "scheduler_config.json")
+    scheduler = read_json(part_of(folder, "scheduler") / "scheduler_config.json")
     read_scheduler(scheduler)  # refuses what is not supported
-    unet_json = read_json(_part(folder, "unet") / "config.json")
+    unet_json = read_json(part_of(folder, "unet") / "config.json")
     unet = sd_unet.UNet2DConditionModel(**unet_weights.fields(unet_json))
-    vae_json = read_json(_part(folder, "vae") / "config.json")
+    vae_json = read_json(part_of(folder, "vae") / "config.json")
     vae = autoencoder_kl.AutoencoderKL(**autoencoder_weights.fields(vae_json))
-    jsons = {name: read_json(_part(folder, name) / "config.json") for name in kind.encoders}
-    towers = {name: clip.TextTower(**clip_weights.text_fields(c)) for name, c in jsons.items()}
-
-    tokenizers = {name: read_tokenizer(_part(folder, t)) for name, t in kind.encoders.items()}
-    tokenizer = next(iter(tokenizers.values()))
-    for each in tokenizers.values():
-        if each.get_vocab() != tokenizer.get_vocab():
-            raise ValueError(f"the tokenizers in {folder} have different vocabularies")
-    pads = {name: _padding(folder / t, tokenizer) for name, t in kind.encoders.items()}
-    length = min(tower.length for tower in towers.values())
+    towers, tokenizer, length = describe_towers(folder, kind.encoders, kind.hidden, dtype)
     sides = unet_json.get("sample_size") or 64
     sides = (sides, sides) if isinstance(sides, int) else sides
     cell = 2 ** (len(vae.multipliers) - 1)
-    kept = {} if dtype == "float32" else {"dtype": dtype}  # as runs of float32 have been stored
-    config = _config(
-        text={
-            "encoder": "clip",
-            "length": length,
-            "towers": {
-                name: {**_plain(tower), **kept, "hidden": kind.hidden, "pad": pads[name]}
-                for name, tower in towers.items()
-            },
-        },
-        model={**_plain(unet), "dtype": dtype},
-        vae={**_plain(vae), "dtype": dtype},
+    config = run_config(
+        "stable_diffusion",
+        text={"encoder": "clip", "length": length, "towers": towers},
+        model={**plain(unet), "dtype": dtype},
+        vae={**plain(vae), "dtype": dtype},
         diffusion={"scheduler": scheduler},
         sample={"guidance": kind.guidance, "height": sides[0] * cell, "width": sides[1] * cell},
         data={"name": "folder", "resolution": min(sides) * cell},
     )
-    net = _read(folder / "unet", OF_DIFFUSERS, unet_weights.read, unet, dtype)
+    net = read_arrays(folder / "unet", OF_DIFFUSERS, unet_weights.read, unet, dtype)
     frozen = {
-        "first_stage": _read(folder / "vae", OF_DIFFUSERS, autoencoder_weights.read, vae, dtype),
-        "text": {
-            name: _read(folder / name, OF_TRANSFORMERS, clip_weights.read_text, tower, dtype)
-            for name, tower in towers.items()
-        },
+        "first_stage": read_arrays(
+            folder / "vae", OF_DIFFUSERS, autoencoder_weights.read, vae, dtype
+        ),
+        "text": read_towers(folder, towers, dtype),
         "null_text": {
             "clip": _null_text(tokenizer, length, index.get("force_zeros_for_empty_prompt", False))
         },
     }
     return Imported(config, {"model": {"text": {}, "net": net}}, frozen, tokenizer)
-
-
-def read_tokenizer(folder: Path) -> Tokenizer:
-    """Return CLIP's tokenizer in a folder, whose captions start and end with special tokens."""
-    tokenizer = clip_tokenizer.load(folder)
-    start, end = clip_tokenizer.START, clip_tokenizer.END
-    tokenizer.post_processor = processors.TemplateProcessing(
-        f"{start} $A {end}",
-        special_tokens=[(token, tokenizer.token_to_id(token)) for token in (start, end)],
-    )
-    return tokenizer
-
-
-def _padding(folder: Path, tokenizer: Tokenizer) -> int:
-    """Return the padding token: the end token, unless a file of the folder names another one."""
-    for name in ("tokenizer_config.json", "special_tokens_map.json"):
-        if (folder / name).is_file() and (token := read_json(folder / name).get("pad_token")):
-            token = token["content"] if isinstance(token, dict) else token
-            if (number := tokenizer.token_to_id(token)) is None:
-                raise ValueError(f"{folder / name} has pad_token {token!r}: no token is called so")
-            return number
-    return tokenizer.get_vocab()[clip_tokenizer.END]
 
 
 def _null_text(tokenizer: Tokenizer, length: int, zeros: bool) -> dict[str, np.ndarray]:
@@ -175,27 +140,3 @@ def _null_text(tokenizer: Tokenizer, length: int, zeros: bool) -> dict[str, np.n
     tokens, mask = np.zeros(length, np.int32), np.zeros(length, bool)
     tokens[: len(ids)], mask[: len(ids)] = ids, True
     return {"tokens": tokens, "mask": mask}
-
-
-def _config(**sections) -> Any:
-    """Return the config of a run: these sections, and the defaults of all other fields. Locked."""
-    given = {**configs.base().to_dict(), "family": "stable_diffusion", **sections}
-    return ConfigDict(complete(given)[0]).lock()
-
-
-def _plain(net: Any) -> dict[str, Any]:
-    """Return the fields of a network as a config has them."""
-    skipped = ("parent", "name", "dtype", "remat")
-    fields = {name: getattr(net, name) for name in type(net).__dataclass_fields__}
-    return {name: value for name, value in fields.items() if name not in skipped}
-
-
-def _read(folder: Path, stem: str, read_arrays: Callable, net: Any, dtype: str) -> Any:
-    arrays: StoredArrays = open_folder(folder, stem)
-    return read_arrays(arrays, net, str(folder), jnp.dtype(dtype))
-
-
-def _part(folder: Path, name: str) -> Path:
-    if not (folder / name).is_dir():
-        raise FileNotFoundError(f"{folder} has no {name}/: a published pipeline has that part")
-    return folder / name

@@ -10,7 +10,8 @@ from tokenizers import Tokenizer
 
 from t2i_jax.core.files import make_folder
 from t2i_jax.core.importer import Imported
-from t2i_jax.families.stable_diffusion import make_autoencoder, make_net
+from t2i_jax.families.published_autoencoder import make_autoencoder
+from t2i_jax.families.stable_diffusion import make_net
 from t2i_jax.text import clip_tokenizer
 from t2i_jax.text.clip import make_tower
 from t2i_jax.weights import autoencoder_kl as autoencoder_weights

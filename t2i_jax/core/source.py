@@ -15,6 +15,8 @@ class Source(NamedTuple):
         make(config, split) -> Source        prepares what is missing on first use; quick afterwards
         fields(config) -> {name: Field}      every field of `config` that it uses, besides `name`
 
+    and, if it is known, LICENCE: that of the data, in words, for model cards.
+
     captions: one string per example. An empty one makes the example unconditional.
     read: positions int [N] -> uint8 [N, R, R, 3]. Pure: the same positions give the same bytes.
     fingerprint: sha256 (hex) of everything that `captions` and `read` depend on. Checkpoints keep

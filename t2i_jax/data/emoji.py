@@ -50,6 +50,9 @@ PACKAGES = {  # npm spec: its integrity
 }
 
 
+LICENCE = "one for each art style, in ATTRIBUTION.md beside the prepared data"
+
+
 class Style(NamedTuple):
     """An art style.
 

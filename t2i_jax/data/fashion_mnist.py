@@ -19,7 +19,8 @@ from t2i_jax.core.files import atomic_path, data_dir, fingerprint
 from t2i_jax.data import template as templates
 from t2i_jax.download import debian
 
-SPEC = "dataset-fashion-mnist=0.0~git20200523.55506a9-1"  # MIT licence, Zalando SE
+SPEC = "dataset-fashion-mnist=0.0~git20200523.55506a9-1"
+LICENCE = "MIT, Zalando SE"
 PACKAGES = {
     SPEC: (
         "dataset-fashion-mnist_0.0~git20200523.55506a9-1_all.deb",
@@ -68,7 +69,7 @@ def prepare(config, archives: str | None = None) -> None:
         downloads = data_dir() / "downloads"
         debian.fetch(PACKAGES, downloads, archives)
         _unpack(downloads / PACKAGES[SPEC][0])
-    print(f"fashion_mnist: in {_home()}; MIT licence, Zalando SE", flush=True)
+    print(f"fashion_mnist: in {_home()}; licence: {LICENCE}", flush=True)
 
 
 def fields(config) -> dict[str, Field]:

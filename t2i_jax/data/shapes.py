@@ -25,6 +25,7 @@ from t2i_jax.core import source
 from t2i_jax.core.fields import Field
 from t2i_jax.data.render import COLOURS, SHAPES, SIZES, UNITS
 
+LICENCE = "Apache-2.0, as the project, which draws the pictures itself"
 SPLITS = {  # number of scenes
     "train": 50_000,
     "validation": 2_000,

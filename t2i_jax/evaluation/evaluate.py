@@ -1,5 +1,6 @@
 """Measure a model, and write what was measured to its run folder."""
 
+import contextlib
 import importlib.metadata
 import json
 import warnings
@@ -23,7 +24,8 @@ from t2i_jax.evaluation.contact_sheet import contact_sheet
 from t2i_jax.evaluation.draw import for_display, make_pictures
 from t2i_jax.evaluation.measure import Trial, check_names, load_measures, take
 from t2i_jax.pipeline import Pipeline
-from t2i_jax.runs.run_folder import config_of, read_run
+from t2i_jax.runs.model_card import write_card
+from t2i_jax.runs.run_folder import config_of, is_run, read_run
 
 CONTACT_SHEET_PICTURES = 24
 MAX_PICTURES_KEPT = 64  # in pictures.npz
@@ -66,7 +68,19 @@ def evaluate(
         except NOT_MEASURABLE as error:
             report["not_measured"][name] = str(error)
     write_report(report, trial, folder)
+    if is_run(workdir):
+        write_card(workdir, pipe.config, pipe.family.abilities, scores_of(workdir))
     return report
+
+
+def scores_of(workdir) -> dict[str, str]:
+    """Return {split: summary} of the splits that were evaluated; damaged reports are left out."""
+    scores = {}
+    for folder in sorted((Path(workdir) / "evaluation").iterdir()):
+        with contextlib.suppress(ValueError):
+            if report := read_report(folder):
+                scores[folder.name] = _scores(report)
+    return scores
 
 
 def usual_measures(pipe: Pipeline, source: Source) -> tuple[str, ...]:
@@ -145,11 +159,15 @@ def warn_of_other_data(pipe: Pipeline, workdir) -> None:
 def summary(report: dict, workdir) -> str:
     """Return some lines for a person: the scores, what was not measured, and where the rest is."""
     folder = Path(workdir) / "evaluation" / report["setting"]["split"]
+    where = f"pictures in {folder / 'grid.png'}, all numbers in {folder / 'metrics.json'}"
+    return f"{_scores(report)}\n{where}".strip()
+
+
+def _scores(report: dict) -> str:
     lines, conclusion = [], []
     for name, measure in load_measures().items():
         if name in report:
             more = measure.lines(report[name], report["setting"])
             (conclusion if measure.concludes else lines).extend(more)
     missing = [f"{name} not measured: {why}" for name, why in report["not_measured"].items()]
-    where = f"pictures in {folder / 'grid.png'}, all numbers in {folder / 'metrics.json'}"
-    return "\n".join([*lines, *missing, *conclusion, where])
+    return "\n".join([*lines, *missing, *conclusion])

@@ -32,14 +32,15 @@ class Plan(NamedTuple):
     sampler: (predict, x, times, schedule, keys) -> x, as those of diffusion/samplers.
     times: decreasing times [steps + 1], from noise to data.
     noise_scale: by which unit noise is multiplied at times[0].
-    guidance: the settings of `guided_predict`.
+    guidance: the settings of `guided_predict`, or None for a network that is called once a step,
+        with the captions alone.
     """
 
     denoiser: Denoiser
     sampler: Callable
     times: Any
     noise_scale: float
-    guidance: Mapping[str, Any]
+    guidance: Mapping[str, Any] | None
 
 
 def make_sample(make_plan: Callable[..., Plan], conditioning: Conditioning) -> Callable:
@@ -74,6 +75,9 @@ def unit_noise(plan: Plan, inputs: Mapping, keys) -> Any:
 def predict_of(plan: Plan, conditioning: Conditioning, variables: Variables, inputs) -> Callable:
     """Return predict(x, t) -> (x0, noise) for the captions of an ability's inputs."""
     model, frozen = variables.params["model"], variables.frozen
+    if plan.guidance is None:
+        condition = plan.denoiser.encode_text(model, frozen, conditioning.text_of(inputs))
+        return plain_predict(plan.denoiser, model, condition)
     both = conditioning.with_null(conditioning.text_of(inputs), frozen)
     if NEGATIVE in inputs:
         count = len(both["mask"]) // 2
@@ -81,6 +85,20 @@ def predict_of(plan: Plan, conditioning: Conditioning, variables: Variables, inp
         both = {name: jnp.concatenate([both[name][:count], x]) for name, x in negative.items()}
     condition = plan.denoiser.encode_text(model, frozen, both)  # once for all steps
     return guided_predict(plan.denoiser, model, condition, **plan.guidance)
+
+
+def plain_predict(denoiser: Denoiser, params, condition: TextCondition) -> Callable:
+    """Return predict(x [B, ...], t []) -> (x0, noise), without guidance.
+
+    condition: of B captions.
+    """
+
+    def predict(x, t):
+        output = denoiser.predict(params, x, jnp.broadcast_to(t, len(x)), condition)
+        c = denoiser.schedule(t)
+        return to_x0(denoiser.kind, output, x, c), to_noise(denoiser.kind, output, x, c)
+
+    return predict
 
 
 def guided_predict(

@@ -53,18 +53,21 @@ LOSS_FIELDS = {
         0.0, "standard deviation of noise in training that is equal over a whole channel", 0.0, 1.0
     ),
 }
-DIFFUSION_FIELDS = {
-    "schedule": Field(
-        "rectified", "how noisy an example is at each time", choices=tuple(SCHEDULES)
-    ),
-    "parameterization": Field("velocity", "what the network predicts", choices=KINDS),
-    **LOSS_FIELDS,
+TIME_FIELDS = {
     "time": Field(
         "logit_normal", "distribution of training times", choices=tuple(TIME_DISTRIBUTIONS)
     ),
     "mean": Field(0.0, 'mean of the logit of training times under "logit_normal"'),
     "std": Field(1.0, "standard deviation of that logit", 0.0),
     "shift": Field(1.0, "factor by which training times are moved towards noise", 1e-3),
+}
+DIFFUSION_FIELDS = {
+    "schedule": Field(
+        "rectified", "how noisy an example is at each time", choices=tuple(SCHEDULES)
+    ),
+    "parameterization": Field("velocity", "what the network predicts", choices=KINDS),
+    **LOSS_FIELDS,
+    **TIME_FIELDS,
 }
 SAMPLE_FIELDS = {
     "sampler": Field("heun", "method that solves for the picture", choices=tuple(SAMPLERS)),
@@ -97,7 +100,6 @@ def make_denoiser(config, vector: int = 0) -> Denoiser:
     """
     settings = read_section(config, "diffusion", DIFFUSION_FIELDS)
     kind, schedule = settings["parameterization"], make_schedule(settings["schedule"])
-    draw_time = make_time(settings["time"])
     weight(settings["weighting"], kind, schedule(jnp.array(0.5)))  # raises for wrong names
     latents, conditioning = load_latents(config), make_conditioning(config)
     name = config.model.get("network", NETWORK_FIELD.default)
@@ -118,11 +120,19 @@ def make_denoiser(config, vector: int = 0) -> Denoiser:
     def predict(params, x_t, t, condition, keys=None):
         return network.apply({"params": params["net"]}, x_t, t, condition, keys)
 
+    draw_times = make_draw_times(settings)
+    return Denoiser(init, encode_text, predict, schedule, kind, draw_times, latents)
+
+
+def make_draw_times(settings: Mapping[str, Any]) -> Callable:
+    """Return (keys [B]) -> training times [B]. settings: the fields TIME_FIELDS."""
+    draw_time = make_time(settings["time"])
+
     def draw_times(keys):
         t = jax.vmap(lambda key: draw_time(key, settings["mean"], settings["std"]))(keys)
         return shift(t, settings["shift"])
 
-    return Denoiser(init, encode_text, predict, schedule, kind, draw_times, latents)
+    return draw_times
 
 
 def make(config, axis_name=None) -> Family:

@@ -11,10 +11,8 @@ import jax
 import jax.numpy as jnp
 
 from t2i_jax.core.denoiser import Denoiser
-from t2i_jax.core.family import Encoding, Family
+from t2i_jax.core.family import Family
 from t2i_jax.core.fields import Field
-from t2i_jax.core.first_stage import Latents
-from t2i_jax.core.pictures import from_unit, to_unit
 from t2i_jax.diffusion.samplers import make_sampler
 from t2i_jax.families import redrawing
 from t2i_jax.families.conditioning import make_conditioning
@@ -27,9 +25,14 @@ from t2i_jax.families.denoising import (
     make_sample,
 )
 from t2i_jax.families.diffusion import LOSS_FIELDS, make_loss
-from t2i_jax.families.first_stage import ENCODING_VERSION
+from t2i_jax.families.published_autoencoder import (
+    autoencoder_fields,
+    encoding_of,
+    make_latents,
+    side_fields,
+)
 from t2i_jax.families.reranking import CANDIDATES_FIELD, with_candidates
-from t2i_jax.models import autoencoder_kl, sd_unet
+from t2i_jax.models import sd_unet
 from t2i_jax.models.variants import fields_of
 from t2i_jax.weights.scheduler import Scheduler, read_scheduler, with_sampler
 from t2i_jax.weights.scheduler_classes import NAMES
@@ -48,18 +51,17 @@ DIFFUSION_FIELDS = {
     "scheduler": Field(SCHEDULER, "noise levels, prediction and sampler: a scheduler_config.json"),
     **LOSS_FIELDS,
 }
-MAX_SIDE = 8192  # pixels
 
 
 def fields(config) -> dict[str, dict[str, Field]]:
     """Return the config fields of this family."""
-    variants = [config.get(section, {}).get("variant", "") for section in ("model", "vae")]
-    unet = network_fields(sd_unet.UNet2DConditionModel, variant=variants[0])
+    variant = config.get("model", {}).get("variant", "")
+    unet = network_fields(sd_unet.UNet2DConditionModel, variant=variant)
     # Not those of a picture, as in other networks.
     unet["channels"] = unet["channels"]._replace(low=1, high=2**16)
     return {
         "model": unet,
-        "vae": network_fields(autoencoder_kl.AutoencoderKL, variant=variants[1]),
+        "vae": autoencoder_fields(config),
         "diffusion": DIFFUSION_FIELDS,
         "sample": sample_fields(config),
         **redrawing.FIELDS,
@@ -68,15 +70,13 @@ def fields(config) -> dict[str, dict[str, Field]]:
 
 def sample_fields(config) -> dict[str, Field]:
     """Return the fields of the section "sample". Pictures have the size of the training data."""
-    side = Field(config.data.get("resolution", 512), "pixels; a multiple of 8", 8, MAX_SIDE)
     sampler = "method that solves for the picture; that of diffusion.scheduler, or another one"
     return {
         "sampler": Field(PUBLISHED, sampler, choices=(PUBLISHED, *NAMES)),
         "steps": Field(50, "steps of the sampler", 1, 10_000),
         **GUIDANCE_FIELDS,
         "guidance": GUIDANCE_FIELDS["guidance"]._replace(default=7.5),
-        "width": side,
-        "height": side,
+        **side_fields(config),
         "candidates": CANDIDATES_FIELD,
     }
 
@@ -114,13 +114,7 @@ def make(config, axis_name=None) -> Family:
         texts=(NEGATIVE,),
         make_frozen=trained.latents.fit,
         pretrained=conditioning.pretrained,
-        encoding=Encoding(
-            compute=lambda frozen, image: {
-                "latent": trained.latents.encode(frozen["first_stage"], image)
-            },
-            parts=("first_stage",),
-            depends_on=[ENCODING_VERSION, config.vae.to_dict()],
-        ),
+        encoding=encoding_of(config, trained.latents),
     )
 
 
@@ -178,42 +172,3 @@ def make_net(config) -> sd_unet.UNet2DConditionModel:
     """Return the U-Net of `config.model`: its fields, and `variant`."""
     own = fields_of(config.model, sd_unet.VARIANTS)
     return sd_unet.UNet2DConditionModel(**own, remat=remat_of(config))
-
-
-def make_autoencoder(config) -> autoencoder_kl.AutoencoderKL:
-    """Return the autoencoder of `config.vae`: its fields, and `variant`."""
-    return autoencoder_kl.AutoencoderKL(**fields_of(config.vae, autoencoder_kl.VARIANTS))
-
-
-def make_latents(config, height: int, width: int) -> Latents:
-    """Return the latents of the frozen autoencoder; the mean of those that it encodes.
-
-    Raises ValueError, naming the nearest, for a side that is not a multiple of a latent's.
-    """
-    net = make_autoencoder(config)
-    kind = type(net)
-    cell = 2 ** (len(net.multipliers) - 1)
-    for name, side in (("height", height), ("width", width)):
-        if side % cell:
-            nearest = max(cell, round(side / cell) * cell)
-            raise ValueError(
-                f"{name} is {side}: it must be a multiple of {cell}, such as {nearest}"
-            )
-
-    def encode(frozen, image):
-        mean, _ = net.apply({"params": frozen}, to_unit(image), method=kind.encode)
-        return net.scale(jnp.asarray(mean, jnp.float32))
-
-    def decode(frozen, latents):
-        pictures = net.apply({"params": frozen}, net.unscale(latents), method=kind.decode)
-        return from_unit(jnp.asarray(pictures, jnp.float32))
-
-    return Latents((height // cell, width // cell, net.latent), encode, decode, fit=_no_autoencoder)
-
-
-def _no_autoencoder(source, read_run):
-    """Refuse to start without published weights: this is `Family.make_frozen`."""
-    raise ValueError(
-        "family 'stable_diffusion' starts from a published model: convert it to a run "
-        "(main.py convert --from=PATH --workdir=RUN), and set init_from=RUN"
-    )

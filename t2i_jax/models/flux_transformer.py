@@ -26,6 +26,7 @@ from t2i_jax.models.mmdit import (
     rotate_pairs,
 )
 from t2i_jax.models.recompute import recomputed
+from t2i_jax.models.variants import fields_of
 
 THETA = 10000.0  # of the rotary positions
 PATCH = 2  # side of the square of latents that becomes one token
@@ -50,7 +51,7 @@ class FluxTransformer(nn.Module):
     remat: what the backward pass computes again (models/recompute.py).
     """
 
-    guidance: bool
+    guidance: bool = True
     joint_depth: int = 19
     single_depth: int = 38
     heads: int = 24
@@ -93,6 +94,11 @@ class FluxTransformer(nn.Module):
         zeros, features = nn.initializers.zeros, PATCH**2 * x.shape[-1]
         y = Dense(features, kernel_init=zeros, dtype=self.dtype, name="patch_out")(y)
         return unpack(y, rows, columns).astype(jnp.float32)
+
+
+def make(config) -> FluxTransformer:
+    """Return the network of `config.model`: its fields, and `variant`, a name of VARIANTS."""
+    return FluxTransformer(**fields_of(config, VARIANTS))
 
 
 class SingleBlock(nn.Module):

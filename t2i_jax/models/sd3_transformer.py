@@ -14,6 +14,7 @@ from t2i_jax.core.types import AnyArray
 from t2i_jax.models.layers import Dense, depth_to_space, sine_embedding
 from t2i_jax.models.mmdit import JointBlock, embed_condition, modulate, modulation
 from t2i_jax.models.recompute import recomputed
+from t2i_jax.models.variants import fields_of
 
 VARIANTS = {
     "SD3-medium": dict(depth=24, heads=24, qk_norm=False),
@@ -38,9 +39,9 @@ class SD3Transformer(nn.Module):
     remat: what the backward pass computes again (models/recompute.py).
     """
 
-    depth: int
-    heads: int
-    qk_norm: bool
+    depth: int = 24
+    heads: int = 24
+    qk_norm: bool = False
     dual: Sequence[int] = ()
     head_dim: int = 64
     patch: int = 2
@@ -106,3 +107,8 @@ def _positions(key, grid, max_grid, width) -> Float[Array, "1 N width"]:
     line = jnp.asarray(line, jnp.float32)
     columns, rows = jnp.broadcast_to(line, shape), jnp.broadcast_to(line[:, None], shape)
     return jnp.concatenate([columns, rows], axis=-1).reshape(1, -1, width)
+
+
+def make(config) -> SD3Transformer:
+    """Return the network of `config.model`: its fields, and `variant`, a name of VARIANTS."""
+    return SD3Transformer(**fields_of(config, VARIANTS))

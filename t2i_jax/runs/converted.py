@@ -8,10 +8,12 @@ from t2i_jax.convert.lora_file import write_lora
 from t2i_jax.core.files import check_folder, file_hash, make_folder, write_atomically
 from t2i_jax.core.importer import Imported
 from t2i_jax.core.registry import lookup, names_with
+from t2i_jax.families.load import load_family
 from t2i_jax.runs.adapters import read_adapter
 from t2i_jax.runs.checkpoint import save_ema
 from t2i_jax.runs.frozen import save_frozen
 from t2i_jax.runs.lock import lock_folder
+from t2i_jax.runs.model_card import write_card
 from t2i_jax.runs.run_folder import (
     config_of,
     read_run,
@@ -56,6 +58,7 @@ def create_run(model: Imported, workdir: Path) -> None:
         }
         # Last: a folder with run.json is a complete run.
         write_atomically(workdir / "run.json", json.dumps(run, indent=1, sort_keys=True))
+    write_card(workdir, model.config, load_family(model.config).abilities)
 
 
 def convert_out(workdir: str, checkpoint: str | int, target: str) -> None:

@@ -24,6 +24,7 @@ from t2i_jax.runs.checkpoint import last_complete_step
 from t2i_jax.runs.columns import tokenise
 from t2i_jax.runs.frozen import save_frozen, tree_hash
 from t2i_jax.runs.lock import lock_folder
+from t2i_jax.runs.model_card import write_card
 from t2i_jax.runs.reranker import with_reranker
 from t2i_jax.runs.run_folder import (
     config_of,
@@ -211,6 +212,7 @@ def open_run(config, workdir: Path, family: Family, training: Source) -> tuple[A
         tokenizer = importer.tokenizer() if importer else encoder.make_tokenizer(training.captions)
         frozen = _make_frozen(config, family, tokenizer, training)
     _write_run(config, workdir, tokenizer, frozen, training)
+    write_card(workdir, config, family.abilities)
     return tokenizer, frozen
 
 

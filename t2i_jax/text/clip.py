@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
 
 from t2i_jax.core.fields import Field
 from t2i_jax.core.text import TextCondition, TextEncoder
@@ -46,31 +47,57 @@ def make(config) -> TextEncoder:
 
     def apply(params, frozen, text, keys=None):
         tokens, mask = jnp.asarray(text["tokens"]), jnp.asarray(text["mask"])
-        sequences, pooled = [], None
-        for name, (tower, hidden, pad) in towers.items():
-            padded = jnp.where(mask, tokens, pad)
-            states, pooled = tower.apply({"params": frozen[name]}, padded)
-            sequences.append(states[hidden].astype(jnp.float32))
+        sequence, pooled = encode_towers(towers, frozen, tokens, mask)
         known = mask.any(axis=1)
-        sequence = jnp.concatenate(sequences, axis=-1) * known[:, None, None]
-        return TextCondition(sequence, jnp.asarray(pooled, jnp.float32) * known[:, None], mask)
+        sequence = sequence * known[:, None, None]
+        return TextCondition(sequence, pooled[-1] * known[:, None], mask)
 
     def init(rng, length):
-        widths = [tower.width for tower, _, _ in towers.values()]
-        last = [tower.projection or tower.width for tower, _, _ in towers.values()][-1]
-        zeros = jnp.zeros((1, length, sum(widths))), jnp.zeros((1, last))
+        width, pooled = widths_of(towers)
+        zeros = jnp.zeros((1, length, width)), jnp.zeros((1, pooled[-1]))
         return {}, TextCondition(*zeros, jnp.ones((1, length), bool))
 
-    def make_tokenizer(captions):
-        raise ValueError(
-            "text.encoder clip is used with published weights alone: convert them to a run "
-            "(main.py convert --from=PATH --workdir=RUN), and start from it with init_from=RUN"
-        )
-
-    return TextEncoder(init, apply, make_tokenizer)
+    return TextEncoder(init, apply, no_tokenizer)
 
 
-def make_tower(config: Mapping[str, Any]) -> tuple[TextTower, int, int]:
+Tower = tuple[TextTower, int, int]
+
+
+def encode_towers(
+    towers: Mapping[str, Tower],
+    frozen: Any,
+    tokens: Int[Array, "B L"],
+    mask: Bool[Array, "B L"],
+) -> tuple[Float[Array, "B L D"], list[Float[Array, "B E"]]]:
+    """Return (the hidden states of all towers, channel by channel; the pooled vector of each).
+
+    towers: those of `make_tower` by name.
+    frozen: {name: the parameters of the tower}.
+    """
+    sequences, pooled = [], []
+    for name, (tower, hidden, pad) in towers.items():
+        padded = jnp.where(mask, tokens, pad)
+        states, vector = tower.apply({"params": frozen[name]}, padded)
+        sequences.append(states[hidden].astype(jnp.float32))
+        pooled.append(jnp.asarray(vector, jnp.float32))
+    return jnp.concatenate(sequences, axis=-1), pooled
+
+
+def widths_of(towers: Mapping[str, Tower]) -> tuple[int, list[int]]:
+    """Return the channels of both results of `encode_towers`."""
+    nets = [tower for tower, _, _ in towers.values()]
+    return sum(net.width for net in nets), [net.projection or net.width for net in nets]
+
+
+def no_tokenizer(captions):
+    """Refuse to make a tokenizer: this is `TextEncoder.make_tokenizer`."""
+    raise ValueError(
+        "this text.encoder is used with published weights alone: convert them to a run "
+        "(main.py convert --from=PATH --workdir=RUN), and start from it with init_from=RUN"
+    )
+
+
+def make_tower(config: Mapping[str, Any]) -> Tower:
     """Return (the network, its hidden state, its padding token) of one of `config.towers`."""
     own = fields_of(config, TEXT_VARIANTS)
     hidden, pad = own.pop("hidden", FINAL), own.pop("pad", 0)

@@ -7,6 +7,7 @@ pretrained encoder brings its own tokenizer. The special tokens around a caption
 the rest.
 """
 
+import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from tokenizers import (
 
 from t2i_jax.core.registry import did_you_mean
 from t2i_jax.core.types import AnyArray
+from t2i_jax.text.joint_tokenizer import PARTS, JointTokenizer, from_str
 
 PAD, END = 0, 1  # PAD is 0 for every tokenizer here; END is that of `train` and `train_classes`
 MIN_VOCAB_SIZE = 258  # 256 bytes, padding, end
@@ -71,11 +73,15 @@ def train_classes(captions: Iterable[str], vocab_size: int) -> Tokenizer:
     return standardise(tokenizer)
 
 
-def load(path: str | Path) -> Tokenizer:
+def load(path: str | Path) -> Tokenizer | JointTokenizer:
     """Read a `tokenizer.json`. Raises FileNotFoundError, naming the file."""
     if not Path(path).is_file():
         raise FileNotFoundError(f"no tokenizer at {path}: a run folder has a tokenizer.json")
-    return standardise(Tokenizer.from_file(str(path)))
+    text = Path(path).read_text(encoding="utf-8")
+    if PARTS not in json.loads(text):
+        return standardise(Tokenizer.from_str(text))
+    joint = from_str(text)
+    return joint._replace(parts=[standardise(part) for part in joint.parts])
 
 
 def standardise(tokenizer: Tokenizer) -> Tokenizer:
@@ -95,14 +101,24 @@ def standardise(tokenizer: Tokenizer) -> Tokenizer:
 
 
 def encode(
-    tokenizer: Tokenizer, captions: Sequence[str], length: int
+    tokenizer: Tokenizer | JointTokenizer, captions: Sequence[str], length: int
 ) -> tuple[dict[str, np.ndarray], int]:
     """Return captions as tokens, and how many of them were cut to fit.
 
-    The tokens are {"tokens": int32 [N, length], "mask": bool [N, length]}. Raises ValueError if
-    `length` has no room for the special tokens around a caption, or if a tokenizer of
-    `train_classes` does not know a caption.
+    The tokens are {"tokens": int32 [N, length], "mask": bool [N, length]}. Of a joint tokenizer, a
+    caption counts as cut if no part has it as a whole.
+
+    Raises ValueError if `length` has no room for the special tokens around a caption, or if a
+    tokenizer of `train_classes` does not know a caption.
     """
+    if isinstance(tokenizer, JointTokenizer):
+        lengths = tokenizer.lengths_of(length)
+        found = [
+            encode(part, captions, n) for part, n in zip(tokenizer.parts, lengths, strict=True)
+        ]
+        texts, cut = zip(*found, strict=True)
+        joined = {name: np.concatenate([t[name] for t in texts], axis=1) for name in texts[0]}
+        return joined, min(cut)
     room = length - tokenizer.num_special_tokens_to_add(False)
     if room < 0:
         raise ValueError(

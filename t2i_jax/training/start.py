@@ -174,6 +174,9 @@ def report_data(prepared: Prepared) -> None:
     if cut := prepared.captions_cut:
         length = prepared.config.text.length
         print(f"  {cut:,} captions are longer than text.length = {length} tokens and were cut")
+    asked = prepared.config.train.reader
+    if asked == "auto" and choose_reader(asked) == "threads":
+        print("  TensorFlow is not installed: threads read the same batches ahead (train.reader)")
 
 
 def report_model(config, state: TrainState, first: int) -> None:

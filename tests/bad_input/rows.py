@@ -100,8 +100,7 @@ COMMAND_LINES = [
     ("prepare --data=", "--data", "empty"),
     ("prepare --data=shapes --resolution=0", "--resolution", "from 1 to"),
     ("prepare --data=shapes --resolution=big", "--resolution", "'big' is not a whole number"),
-    ("config", "--config", "required"),
-    ("config ROOT/configs/shapes.py", "--config", "required"),
+    ("config ROOT/configs/shapes.py", "unknown argument"),
     ("config --config=ROOT/configs/shapes.py --workdir=r", "unknown argument '--workdir=r'"),
 ]
 
@@ -140,8 +139,9 @@ CONFIG_FILES = [
     ("train --workdir=r --config=ROOT/README.md", "README.md is not a config"),
     ("train --workdir=r --config=ROOT/configs", "is a folder, not a config file"),
     ("train --workdir=r --config=no.py", "no config file 'no.py'", "there are", "bare.py"),
-    ("train --workdir=r --config=shapes", "no config file 'shapes'"),
-    ("train --workdir=r --config=nowhere/shapes.py", "no config file 'nowhere/shapes.py'"),
+    ("config --config.seed=1", "--config.KEY=VALUE", "name it with --config"),
+    ("train --workdir=r --config=shape", "no config file 'shape'", "mean 'shapes'?"),
+    ("train --workdir=r --config=nowhere/shapes.py", "no config file 'nowhere/", "--config=shapes"),
     ("train --workdir=r --config=config.json", "config.json is not a config", "get_config()"),
     ("train --workdir=r --config=empty.py", "empty.py is not a config", "get_config()"),
     ("train --workdir=r --config=none.py", "none.py", "returns NoneType", "must return"),

@@ -11,7 +11,7 @@ from safetensors.numpy import load_file, save_file
 import t2i_jax
 from t2i_jax import cli
 from t2i_jax.convert import diffusers, diffusers_out
-from t2i_jax.families.stable_diffusion import make_latents
+from t2i_jax.families.published_autoencoder import make_latents
 from t2i_jax.runs.converted import create_run
 from tests.tiny_stable_diffusion import make_model
 

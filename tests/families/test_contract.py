@@ -18,9 +18,10 @@ from t2i_jax.runs.converted import create_run
 from t2i_jax.training import parallel, step
 from t2i_jax.training.start import make_optimizers
 from tests.conftest import ROOT
-from tests.tiny_stable_diffusion import make_model
+from tests.tiny_stable_diffusion import make_flow_model, make_model
 
 BATCH = 8
+PUBLISHED = {"stable_diffusion": make_model, "flow_transformer": make_flow_model}
 
 
 def tiny_config(family: str, folder):
@@ -45,8 +46,8 @@ def tiny_config(family: str, folder):
     if family == "next_scale":
         stage = configs.load(f"{ROOT}/configs/shapes_vqgan.py:scales_smoke").to_dict()
         config.first_stage = {"run": "runs/stage", "config": stage, "cache": False}
-    if family == "stable_diffusion":
-        create_run(make_model(folder / "tokenizer"), folder / "published")
+    if family in PUBLISHED:
+        create_run(PUBLISHED[family](folder / "tokenizer"), folder / "published")
         config.init_from = str(folder / "published")
     if "depth" in config.model:
         config.model.depth = 1
@@ -95,15 +96,15 @@ def test_losses_are_finite_and_forward_mode_agrees_with_reverse_mode(made):
     ema = {"params": params, "extra": extra}
     frozen = jax.tree.map(jnp.asarray, prepared.frozen)
     keys, key = jax.random.split(jax.random.key(1), BATCH), jax.random.key(2)
-    ctx = Context(extra, frozen, ema, jnp.int32(0), batch, keys, True, jnp.ones(BATCH), key)
+    ctx = Context(extra, frozen, ema, jnp.int32(0), batch, keys, None, jnp.ones(BATCH), key)
     leaves, tree = jax.tree.flatten(params)
     split = jax.random.split(key, len(leaves))
     noise = [jax.random.normal(k, x.shape) for k, x in zip(split, leaves, strict=True)]
     tangents = tree.unflatten(noise)
 
-    @jax.jit
-    def measure(params, tangents):
-        found = {}
+    @jax.jit  # all are arguments: from constants, XLA computes results while it compiles
+    def measure(params, tangents, ctx):
+        ctx, found = ctx._replace(train=True), {}
         for player, loss in prepared.family.losses.items():
 
             def mean(own, player=player, loss=loss):
@@ -117,7 +118,7 @@ def test_losses_are_finite_and_forward_mode_agrees_with_reverse_mode(made):
             found[player] = (per_example, metrics, forward, reverse)
         return found
 
-    for player, (per_example, metrics, forward, reverse) in measure(params, tangents).items():
+    for player, (per_example, metrics, forward, reverse) in measure(params, tangents, ctx).items():
         assert per_example.shape == (BATCH,) and np.isfinite(per_example).all(), player
         assert all(np.shape(x) == (BATCH,) for x in metrics.values()), player
         np.testing.assert_allclose(forward, reverse, rtol=1e-3, atol=1e-4, err_msg=player)
@@ -151,10 +152,11 @@ def test_every_ability_works(made):
 
 def test_pmap_takes_the_same_steps_as_jit(made):
     """Losses and weights after two steps are equal; the weights are not those of the start."""
-    prepared, batch, _, _ = made
+    prepared, batch, *initial = made
     config, ends = prepared.config, []
     optimizers = make_optimizers(config, prepared.family)
-    start = jax.jit(lambda: state.create(prepared.family, optimizers, batch, 0))()
+    ready = prepared.family._replace(init=lambda *_: jax.tree.map(jnp.copy, tuple(initial)))
+    start = state.create(ready, optimizers, batch, 0)
     params = jax.tree.map(np.asarray, start.params)
     for mode, devices in (("pmap", 2), ("jit", 1)):  # in this order: the second gives `start` away
         place = parallel.make(

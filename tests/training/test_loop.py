@@ -99,17 +99,15 @@ def kill_when(workdir, condition, number=signal.SIGKILL):
     return process.returncode, lines[0].decode()
 
 
-def test_killed_three_times_and_resumed_is_the_same_run(never_killed, tmp_path):
-    """kill -9 during a save, at a line of metrics, before the first checkpoint: no bit differs."""
+def test_killed_twice_stopped_once_and_resumed_is_the_same_run(never_killed, tmp_path):
+    """kill -9 before the first checkpoint and during a save, SIGTERM while a grid is drawn.
+
+    The evaluation that was stopped is done again, and no bit of the run differs. For Ctrl-C, see
+    tests/bad_input/test_stopping.py; for many more moments, scripts/endurance.py.
+    """
     workdir = tmp_path / "killed"
     folder, metrics = workdir / "checkpoints", workdir / "metrics.jsonl"
-    rng = np.random.default_rng(0)
-
-    def lines():
-        return len(metrics.read_text().splitlines()) if metrics.exists() else 0
-
-    assert kill_when(workdir, lambda: lines() >= 1)[0] == -signal.SIGKILL
-
+    assert kill_when(workdir, lambda: metrics.exists() and metrics.read_text())[0] == -9
     left = {p.name for p in folder.iterdir()} if folder.exists() else set()
 
     def saving():
@@ -118,8 +116,11 @@ def test_killed_three_times_and_resumed_is_the_same_run(never_killed, tmp_path):
         )
 
     assert kill_when(workdir, saving)[0] == -signal.SIGKILL
-    after = int(rng.integers(4, 9))
-    assert kill_when(workdir, lambda: lines() >= after)[0] == -signal.SIGKILL
+    code, output = kill_when(
+        workdir, lambda: "validation/loss" in metrics.read_text(), signal.SIGTERM
+    )
+    assert code == 128 + signal.SIGTERM and "SIGTERM: saved at step 20" in output
+    assert "Traceback" not in output and not list(workdir.glob("checkpoints/20/evaluation.json"))
     finish(workdir)
     assert_same_run(workdir, never_killed)
 
@@ -137,19 +138,6 @@ def test_a_finished_run_can_be_made_longer(never_killed, tmp_path, smoke, capsys
     lines = (workdir / "metrics.jsonl").read_text().splitlines()
     before = (never_killed / "metrics.jsonl").read_text().splitlines()
     assert lines[: len(before)] == before and json.loads(lines[-1])["step"] == 42
-
-
-def test_a_signal_ends_an_evaluation_that_is_done_again(never_killed, tmp_path):
-    """SIGTERM while a contact sheet is drawn. For Ctrl-C, see tests/bad_input/test_stopping.py."""
-    number, workdir = signal.SIGTERM, tmp_path / "stopped"
-    metrics = workdir / "metrics.jsonl"
-    code, output = kill_when(
-        workdir, lambda: metrics.exists() and "validation/loss" in metrics.read_text(), number
-    )
-    assert code == 128 + number and "SIGTERM: saved at step 20" in output
-    assert "Traceback" not in output and not list(workdir.glob("checkpoints/20/evaluation.json"))
-    finish(workdir)
-    assert_same_run(workdir, never_killed)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,180 @@
+"""Whole pipelines of Stable Diffusion 3 and FLUX.1 against diffusers', from the same weights."""
+
+import numpy as np
+import pytest
+import torch
+from diffusers import (
+    AutoencoderKL,
+    FlowMatchEulerDiscreteScheduler,
+    FluxPipeline,
+    FluxTransformer2DModel,
+    SD3Transformer2DModel,
+    StableDiffusion3Pipeline,
+)
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from transformers import (
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    T5Config,
+    T5EncoderModel,
+    T5Tokenizer,
+)
+
+import t2i_jax
+from parity.agreement import random_model
+from parity.test_stable_diffusion import (
+    CAPTIONS,
+    GUIDANCE,
+    NEGATIVE,
+    PROMPTS,
+    STEPS,
+    VAE,
+    check_pictures,
+    our_pictures,
+    text_encoder,
+)
+
+CHANNELS, T5_WIDTH = 8, 64  # of the latents, and of the text
+TRANSFORMER = dict(
+    num_attention_heads=4,
+    attention_head_dim=16,
+    joint_attention_dim=T5_WIDTH,
+    num_layers=2,
+)
+
+
+def vae():
+    """As those of both models: without the convolution between encoder and latents."""
+    fields = {**VAE, "scaling_factor": 1.2, "shift_factor": 0.1}
+    model = random_model(
+        AutoencoderKL,
+        **fields,
+        latent_channels=CHANNELS,
+        use_quant_conv=False,
+        use_post_quant_conv=False,
+    )
+    with torch.no_grad():
+        model.decoder.conv_out.weight.mul_(0.5)
+    return model
+
+
+def t5(folder):
+    """A tiny T5 and its tokenizer, whose files are in the folder."""
+    learned = Tokenizer(models.Unigram())
+    learned.pre_tokenizer = pre_tokenizers.Metaspace()
+    trainer = trainers.UnigramTrainer(
+        vocab_size=90,
+        special_tokens=["<pad>", "</s>", "<unk>"],
+        unk_token="<unk>",
+        show_progress=False,
+    )
+    learned.train_from_iterator([*CAPTIONS, *"abcdefghijklmnopqrstuvwxyz"], trainer)
+    vocabulary = sorted(learned.get_vocab(), key=learned.get_vocab().__getitem__)
+    tokenizer = T5Tokenizer(vocab=[(piece, -0.1 * i) for i, piece in enumerate(vocabulary)])
+    config = T5Config(
+        vocab_size=len(vocabulary),
+        d_model=T5_WIDTH,
+        d_kv=16,
+        d_ff=96,
+        num_layers=2,
+        num_heads=4,
+        feed_forward_proj="gated-gelu",
+    )
+    return random_model(T5EncoderModel, config), tokenizer
+
+
+def stable_diffusion_3(folder):
+    with_projection = dict(kind=CLIPTextModelWithProjection, projection_dim=12)
+    first, tokenizer = text_encoder(folder, **with_projection)
+    second, tokenizer_2 = text_encoder(folder, **{**with_projection, "hidden_size": 32})
+    tokenizer_2.pad_token = "!"
+    third, tokenizer_3 = t5(folder)
+    net = random_model(
+        SD3Transformer2DModel,
+        **TRANSFORMER,
+        sample_size=16,
+        in_channels=CHANNELS,
+        out_channels=CHANNELS,
+        caption_projection_dim=64,
+        pooled_projection_dim=24,
+        pos_embed_max_size=24,
+        qk_norm="rms_norm",
+        dual_attention_layers=(0,),
+    )
+    return StableDiffusion3Pipeline(
+        transformer=net,
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
+        vae=vae(),
+        text_encoder=first,
+        tokenizer=tokenizer,
+        text_encoder_2=second,
+        tokenizer_2=tokenizer_2,
+        text_encoder_3=third,
+        tokenizer_3=tokenizer_3,
+    )
+
+
+def flux(folder, guidance):
+    first, tokenizer = text_encoder(folder, kind=CLIPTextModel)
+    second, tokenizer_2 = t5(folder)
+    net = random_model(
+        FluxTransformer2DModel,
+        **TRANSFORMER,
+        num_single_layers=1,
+        in_channels=4 * CHANNELS,
+        pooled_projection_dim=24,
+        guidance_embeds=guidance,
+        axes_dims_rope=(4, 6, 6),
+    )
+    return FluxPipeline(
+        transformer=net,
+        scheduler=FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=guidance, shift=3.0),
+        vae=vae(),
+        text_encoder=first,
+        tokenizer=tokenizer,
+        text_encoder_2=second,
+        tokenizer_2=tokenizer_2,
+    )
+
+
+def noise_of(width, height):
+    shape = (2, height // 2, width // 2, CHANNELS)
+    return np.random.default_rng(0).normal(size=shape).astype(np.float32)
+
+
+def their_pictures(pipe, noise, **settings):
+    pipe.set_progress_bar_config(disable=True)
+    _, height, width, _ = noise.shape
+    latents = torch.tensor(noise).permute(0, 3, 1, 2)
+    if isinstance(pipe, FluxPipeline):
+        latents = pipe._pack_latents(latents, 2, CHANNELS, height, width)
+    return pipe(
+        PROMPTS,
+        latents=latents,
+        height=2 * height,
+        width=2 * width,
+        num_inference_steps=STEPS,
+        guidance_scale=GUIDANCE,
+        output_type="np",
+        **settings,
+    ).images
+
+
+def test_stable_diffusion_3(tmp_path):
+    pipe = stable_diffusion_3(tmp_path)
+    pipe.save_pretrained(tmp_path / "sd3")
+    ours = t2i_jax.load(tmp_path / "sd3")
+    assert ours.settings({})["width"] == 32 and ours.settings({})["guidance"] == 7.0
+    for width, height in ((32, 32), (40, 24)):
+        noise, size = noise_of(width, height), dict(width=width, height=height)
+        expected = their_pictures(pipe, noise, negative_prompt=[NEGATIVE] * 2)
+        check_pictures(our_pictures(ours, noise, **size), expected, f"SD3, {width} x {height}")
+
+
+@pytest.mark.parametrize("guidance", [True, False], ids=["dev", "schnell"])
+def test_flux(guidance, tmp_path):
+    pipe = flux(tmp_path, guidance)
+    pipe.save_pretrained(tmp_path / "flux")
+    ours, noise = t2i_jax.load(tmp_path / "flux"), noise_of(40, 24)
+    found = our_pictures(ours, noise, width=40, height=24)
+    check_pictures(found, their_pictures(pipe, noise), f"FLUX, guidance {guidance}")

@@ -1,0 +1,68 @@
+"""The parser of the command line, whose errors are one line, and the types of its arguments."""
+
+import argparse
+import math
+from collections.abc import Callable
+
+
+class Once(argparse.Action):
+    """Store a value that is given once and is not empty; only a prompt may be empty."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        """Store `values`, as argparse asks. Exit with a line of error for what is refused."""
+        given = namespace.__dict__.setdefault("given", set())
+        if option_string in given:
+            parser.error(f"argument {option_string}: it is given twice")
+        if values == "" and self.dest != "prompt":
+            parser.error(f"argument {option_string}: its value is empty")
+        if option_string:
+            given.add(option_string)
+        setattr(namespace, self.dest, values)
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, allow_abbrev=False, **kwargs)
+        self.register("action", None, Once)
+
+    def error(self, message):
+        """Print one line and exit with code 2, as argparse does after a page of usage."""
+        line = " ".join(message.split())
+        self.exit(2, f"{self.prog}: {line}; see {self.prog} --help\n")
+
+
+def filled(text: str) -> str:
+    """The type of an argument that names something, where several can be given."""
+    if not text:
+        raise argparse.ArgumentTypeError("its value is empty")
+    return text
+
+
+def whole(low: int, high: int) -> Callable[[str], int]:
+    """Return the type of an argument that is a whole number from `low` to `high`."""
+
+    def read(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = low - 1
+        if not low <= number <= high:
+            raise argparse.ArgumentTypeError(
+                f"{text!r} is not a whole number from {low} to {high:,}"
+            )
+        return number
+
+    return read
+
+
+def minutes(text: str) -> float:
+    """Return a number of minutes, more than 0: the type of an argument."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of minutes, more than 0")
+    return number
