@@ -5,22 +5,31 @@ from collections.abc import Callable
 
 import numpy as np
 
+from t2i_jax.core.threads import num_cores
+
 SIZE = 1536  # of the matrices: 7.2 GFLOP a product
 COPIED_BYTES = 2**27
 REPEATS = 3
 
 
 def measure(product: Callable[[], object]) -> dict[str, float]:
-    """Return {"flops_per_second", "bytes_per_second"}: the best of REPEATS each.
+    """Return the rates {"flops_per_second", "bytes_per_second"}, the best of REPEATS, and a share.
 
     product: computes the product of two matrices of SIZE x SIZE. Each library has its own.
     A copied byte counts twice: it is read and written.
+    "core_share" is the processor time of the products over that of all cores meanwhile: near 1, or
+    other programs took the rest.
     """
     source, target = (np.zeros(COPIED_BYTES // 8) for _ in range(2))
     target[:] = 1.0  # so that all its pages are there
+    product()  # compiles
+    began, used = time.perf_counter(), time.process_time()
+    fastest = _best(product)
+    used, passed = time.process_time() - used, time.perf_counter() - began
     return {
-        "flops_per_second": 2 * SIZE**3 / _best(product),
+        "flops_per_second": 2 * SIZE**3 / fastest,
         "bytes_per_second": 2 * COPIED_BYTES / _best(lambda: np.copyto(target, source)),
+        "core_share": used / passed / num_cores(),
     }
 
 

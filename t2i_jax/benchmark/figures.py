@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from t2i_jax.benchmark.interleave import Measured
 from t2i_jax.benchmark.rows import HALF_OF_FLOPS, Row
 
-# Above this spread of the rounds, other programs were using the machine.
+# Other programs used the machine if the rounds of a side differ by more than this, or if a large
+# product got less than this share of the cores.
 LARGEST_SPREAD = 0.15
+SMALLEST_CORE_SHARE = 0.8
 
 
 def middle(rounds: Sequence[Sequence[float]]) -> float:
@@ -28,7 +30,8 @@ def figures(row: Row, measured: Mapping[str, Measured]) -> dict:
     the other, and is the median of these. Of a row with a twin it is the speed of ours over that of
     the last side; of a row of ours alone it is the time of the first side over that of the last.
     fraction: of the FLOPs a second of the same run's large matrix product, the best of all sides.
-    loaded: whether the rounds of a side differ so much that there was other load.
+    core_share: of a large product, the median over all rounds.
+    loaded: whether there was other load.
     """
     best = max(rate for side in measured.values() for rate in side.flops_per_second)
     copied = max(rate for side in measured.values() for rate in side.bytes_per_second)
@@ -46,6 +49,8 @@ def figures(row: Row, measured: Mapping[str, Measured]) -> dict:
             sides[name]["fraction"] = flops / seconds / best
     first, *others = measured
     ratios = {name: _ratio(row, measured[first], measured[name]) for name in others}
+    share = statistics.median(x for side in measured.values() for x in side.core_share)
+    differ = any(side["spread"] > LARGEST_SPREAD for side in sides.values())
     last, goal = ratios[others[-1]], row.goal
     if goal == HALF_OF_FLOPS:
         goal = 2 * measured[first].info["flops"] / measured[others[-1]].info["flops"]
@@ -55,7 +60,8 @@ def figures(row: Row, measured: Mapping[str, Measured]) -> dict:
         "ratios": ratios,
         "goal": goal,
         "met": last >= goal if row.twin else last <= goal,
-        "loaded": any(side["spread"] > LARGEST_SPREAD for side in sides.values()),
+        "loaded": differ or share < SMALLEST_CORE_SHARE,
+        "core_share": share,
         "flops_per_second": best,
         "bytes_per_second": copied,
     }

@@ -19,13 +19,14 @@ class Measured(NamedTuple):
 
     info: of `side.Side`.
     rounds: the seconds of each step, a list for each round.
-    flops_per_second, bytes_per_second: of a large product and a large copy, one for each round.
+    flops_per_second, bytes_per_second, core_share: of `ceiling.measure`, one for each round.
     """
 
     info: dict
     rounds: list[list[float]]
     flops_per_second: list[float]
     bytes_per_second: list[float]
+    core_share: list[float]
 
 
 def command_of(row: str, side: str, folder) -> list[str]:
@@ -48,13 +49,14 @@ def measure_in_turn(
         for name, command in commands.items():
             log = stack.enter_context(tempfile.TemporaryFile("w+", errors="replace"))
             sides[name] = stack.enter_context(_Process(name, command, log))
-            found[name] = Measured(sides[name].read()["info"], [], [], [])
+            found[name] = Measured(sides[name].read()["info"], [], [], [], [])
         for _ in range(rounds):
             for name, side in sides.items():
                 answer = side.ask({"steps": steps})
                 found[name].rounds.append(answer["seconds"])
                 found[name].flops_per_second.append(answer["flops_per_second"])
                 found[name].bytes_per_second.append(answer["bytes_per_second"])
+                found[name].core_share.append(answer["core_share"])
     return found
 
 

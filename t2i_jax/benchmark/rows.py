@@ -31,7 +31,6 @@ class Row(NamedTuple):
         -> side.Side`. They are prepared in this order, and share the folder. The first is ours.
     quick: whether `--quick` measures it.
     steps: how many are measured in a round; 0 for as many as usual.
-    packages: what else must be installed; the row is left out where it is not.
     """
 
     title: str
@@ -41,7 +40,6 @@ class Row(NamedTuple):
     sides: Mapping[str, str] = TRAINING
     quick: bool = False
     steps: int = 0
-    packages: tuple[str, ...] = ()
 
 
 SMALL_DIT = partial(experiments.dit, 32, patch=4, width=128, depth=6, heads=4)
@@ -109,7 +107,6 @@ ROWS: dict[str, Row] = {
         partial(experiments.drawn, SMALL_DECODER, 8, guidance=1.25),
         goal=HALF_OF_FLOPS,
         sides={"cached": "ours.sample:whole", "uncached": "ours.sample:uncached"},
-        quick=True,
     ),
     "start": Row(
         "from starting Python to the first train step of `dit_small`, programs compiled before "

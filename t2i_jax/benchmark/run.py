@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import importlib.util
+import os
 import platform
 import tempfile
 import time
@@ -27,13 +28,13 @@ def benchmark(what: str, out: str, quick: bool) -> str:
     """
     names = chosen(what, quick)
     require_torch({name: ROWS[name] for name in names})
-    folder = make_folder(out)
+    folder, used = make_folder(out), machine()
     rounds, text, found = QUICK_ROUNDS if quick else ROUNDS, "", {}
     for name in names:
         began = time.monotonic()
         found[name] = measure(name, rounds)
         print(f"{name}: {time.monotonic() - began:,.0f} s", flush=True)
-        text = report.write(folder, machine(), found)
+        text = report.write(folder, used, found)
     return f"{text}\n{folder}/benchmark.md, benchmark.json, benchmark.png"
 
 
@@ -44,8 +45,6 @@ def measure(name: str, rounds: int) -> dict:
     end the others.
     """
     row = ROWS[name]
-    if missing := [package for package in row.packages if not is_installed(package)]:
-        return {"title": row.title, "skipped": f"needs {', '.join(missing)}"}
     with tempfile.TemporaryDirectory() as folder:
         commands = {side: interleave.command_of(name, side, folder) for side in row.sides}
         try:
@@ -73,13 +72,14 @@ def is_installed(package: str) -> bool:
 
 
 def machine() -> dict[str, str]:
-    """Return what was measured with: date, processor, cores and versions."""
+    """Return what is measured with, and what else ran on it in the last minute."""
     packages = [name for name in ("jax", "torch") if is_installed(name)]
     versions = [f"{name} {importlib.metadata.version(name)}" for name in packages]
     return {
         "date": date.today().isoformat(),
         "processor": processor(),
         "cores": str(num_cores()),
+        "load average before": f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "?",
         "versions": ", ".join([f"Python {platform.python_version()}", *versions]),
     }
 

@@ -60,13 +60,23 @@ def test_errors(tmp_path):
 
 
 def test_ceiling(monkeypatch):
-    """Rates from made-up seconds: a product of 0.5 s, and a copy of 0.25 s."""
-    times = iter(np.cumsum([0, 0.7, 0, 0.5, 0, 0.6, 0, 0.25, 0, 0.3, 0, 0.25]))
+    """Rates from made-up seconds: a product of 0.5 s, and a copy of 0.25 s.
+
+    Three products take 1.8 s, and 2.7 s of processor time: three quarters of two cores.
+    """
+    times = iter(np.cumsum([0, 0, 0.7, 0, 0.5, 0, 0.6, 0, 0, 0.25, 0, 0.3, 0, 0.25]))
+    used = iter([1.0, 3.7])
     monkeypatch.setattr(ceiling.time, "perf_counter", lambda: next(times))
+    monkeypatch.setattr(ceiling.time, "process_time", lambda: next(used))
+    monkeypatch.setattr(ceiling, "num_cores", lambda: 2)
     monkeypatch.setattr(ceiling, "SIZE", 100)
     monkeypatch.setattr(ceiling, "COPIED_BYTES", 800)
     assert ceiling.measure(lambda: None) == pytest.approx(
-        {"flops_per_second": 2 * 100**3 / 0.5, "bytes_per_second": 1600 / 0.25}
+        {
+            "flops_per_second": 2 * 100**3 / 0.5,
+            "bytes_per_second": 1600 / 0.25,
+            "core_share": 0.75,
+        }
     )
 
 

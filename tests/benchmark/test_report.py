@@ -13,9 +13,9 @@ OWN = Row("drawing", dict, goal=1.05, sides={"sampling": "", "calls": ""})
 QUIET = [[0.9, 1.0, 1.1], [1.0, 1.0, 5.0], [1.02, 1.01, 1.03]]
 
 
-def measured(rounds, flops=0, parameters=1_500_000):
-    info = {"parameters": parameters, "flops": flops} if flops else {"parameters": parameters}
-    return Measured(info, rounds, [3e9, 2e9, 4e9], [1e9, 2e9, 1e9])
+def measured(rounds, flops=0, core_share=0.95):
+    info = {"parameters": 1_500_000, **({"flops": flops} if flops else {})}
+    return Measured(info, rounds, [3e9, 2e9, 4e9], [1e9, 2e9, 1e9], [core_share] * 3)
 
 
 def scaled(factor):
@@ -51,6 +51,13 @@ def test_the_ratio_is_of_sides_that_ran_one_after_the_other():
     found = figures.figures(TWIN, sides)
     assert found["ratios"] == {"torch.compile": 2.0} and found["met"]
     assert found["loaded"] and found["sides"]["ours"]["spread"] == 1.0
+
+
+def test_steady_load_is_seen_too():
+    """The rounds are alike, and products got 0.7 of the cores."""
+    sides = {"sampling": measured(QUIET, core_share=0.7), "calls": measured(QUIET, core_share=0.7)}
+    found = figures.figures(OWN, sides)
+    assert found["loaded"] and found["core_share"] == 0.7
 
 
 def test_a_row_of_ours_alone():

@@ -31,7 +31,7 @@ def prepare(row: Row, folder, argument: str) -> Side:
             shutil.rmtree(cache, ignore_errors=True)
         with tempfile.TemporaryDirectory() as run:
             command = [sys.executable, "-m", "t2i_jax.benchmark.ours.start", name, run]
-            subprocess.run(command, env=environment, check=True)
+            subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, check=True)
 
     return Side(step, make_product(), {})
 
