@@ -11,6 +11,7 @@
   python main.py evaluate --config=configs/shapes.py
   python main.py compare  runs/shapes runs/shapes_diffusion --out=comparison
   python main.py compare  configs/shapes.py configs/shapes_diffusion.py --minutes=3
+  python main.py benchmark --what=dit_small --out=benchmark
   python main.py convert  --from=stable-diffusion-v1-5 --workdir=runs/sd
   python main.py prepare  --data=emoji
   python main.py prepare  --weights=efficientnet_lite0
@@ -28,8 +29,8 @@ import threading
 import warnings
 from collections.abc import Sequence
 
-from t2i_jax.cli_arguments import Parser, filled, minutes, whole
 from t2i_jax.core.arguments import MAX_NUM, MAX_SEED
+from t2i_jax.core.command_line import Parser, filled, minutes, whole
 from t2i_jax.core.registry import did_you_mean
 
 # Keep memory instead of returning it to the kernel, use huge pages, and one arena.
@@ -123,12 +124,8 @@ def add_abilities(command) -> None:
     add_run(sub, out="samples")
     help = "the first and the last picture"
     sub.add_argument("--image", nargs=2, type=filled, required=True, metavar="X.png", help=help)
-    sub.add_argument(
-        "--num",
-        type=whole(2, 1024),
-        default=8,
-        help="pictures on the way, both ends included (8)",
-    )
+    help = "pictures on the way, both ends included (8)"
+    sub.add_argument("--num", type=whole(2, 1024), default=8, help=help)
     sub = command("encode", "write the codes or latents of pictures to a .npy file")
     add_run(sub)
     add_images(sub)
@@ -157,6 +154,12 @@ def add_measuring(command) -> None:
     budget.add_argument("--pictures", type=whole(1, 10**12), default=0, help=help)
     help = "folder of the report, which resumes there (comparison)"
     compare.add_argument("--out", default="comparison", help=help)
+    sub = command("benchmark", "measure training and drawing against PyTorch on this machine")
+    sub.add_argument(
+        "--what", default="", help="rows, with commas between (all; docs/benchmarks.md)"
+    )
+    sub.add_argument("--out", default="benchmark", help="folder of the report (benchmark)")
+    sub.add_argument("--quick", action="store_true", help="a few rows, in about three minutes")
     for scored in (evaluate, compare):
         help = "some of the measures, with commas between (all): alignment,fidelity,cost,..."
         scored.add_argument("--measure", help=help)

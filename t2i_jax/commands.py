@@ -283,6 +283,15 @@ def compare(args, overrides) -> None:
     print(measure_all(args.subjects, args.out, *budget, *how))
 
 
+def benchmark(args, overrides) -> None:
+    """Measure the rows of the benchmark, ours against PyTorch."""
+    if overrides:
+        raise ValueError("benchmark changes no setting: leave out --config")
+    from t2i_jax.benchmark.run import benchmark as measure_rows
+
+    print(measure_rows(args.what, args.out, args.quick))
+
+
 def _load(args, overrides):
     from t2i_jax import pipeline
 

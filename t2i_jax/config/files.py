@@ -10,7 +10,7 @@ The project's own configs are found by name from everywhere: "shapes:smoke".
 """
 
 import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from inspect import isfunction
 from pathlib import Path
 from types import ModuleType
@@ -49,7 +49,14 @@ def load(spec: str, overrides: Sequence[str] = ()) -> Any:
     unknown variant or key (naming the nearest), and a value of the wrong type or out of range.
     """
     path, _, variant = spec.partition(":")
-    given = build(read(path), variant)
+    return from_dict(build(read(path), variant), overrides)
+
+
+def from_dict(given: Mapping, overrides: Sequence[str] = ()) -> Any:
+    """Return `given`, a nested dict, as a checked and locked config with every field; see `load`.
+
+    Raises ValueError as `load` does.
+    """
     config, fields = apply(given, overrides)
     check(config, fields)
     return ConfigDict(config).lock()

@@ -18,9 +18,10 @@ from t2i_jax.runs.converted import create_run
 from t2i_jax.training import parallel, step
 from t2i_jax.training.start import make_optimizers
 from tests.conftest import ROOT
-from tests.tiny_stable_diffusion import make_model
+from tests.tiny_stable_diffusion import make_flow_model, make_model
 
 BATCH = 8
+PUBLISHED = {"stable_diffusion": make_model, "flow_transformer": make_flow_model}
 
 
 def tiny_config(family: str, folder):
@@ -45,8 +46,8 @@ def tiny_config(family: str, folder):
     if family == "next_scale":
         stage = configs.load(f"{ROOT}/configs/shapes_vqgan.py:scales_smoke").to_dict()
         config.first_stage = {"run": "runs/stage", "config": stage, "cache": False}
-    if family == "stable_diffusion":
-        create_run(make_model(folder / "tokenizer"), folder / "published")
+    if family in PUBLISHED:
+        create_run(PUBLISHED[family](folder / "tokenizer"), folder / "published")
         config.init_from = str(folder / "published")
     if "depth" in config.model:
         config.model.depth = 1

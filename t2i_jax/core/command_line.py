@@ -1,4 +1,4 @@
-"""A parser of command lines whose errors are one line, and the types of its arguments."""
+"""The parser of the command line, whose errors are one line, and the types of its arguments."""
 
 import argparse
 import math
