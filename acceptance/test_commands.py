@@ -95,6 +95,17 @@ def run_apart(commands) -> None:
         assert process.wait(timeout=300) == 0, process.stderr.read()
 
 
+def run_here(arguments, capsys) -> None:
+    """Run a command. A machine on which archives cannot be fetched skips the rest of its page."""
+    try:
+        cli.main(arguments)
+    except SystemExit:
+        error = capsys.readouterr().err
+        if "--archives=FOLDER" in error:
+            pytest.skip(error)
+        raise AssertionError(error) from None
+
+
 def free_port() -> int:
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
@@ -123,7 +134,7 @@ def test_every_command_runs(page, sandbox, monkeypatch, capsys):
         elif command.variables:
             run_apart([command])
         else:
-            cli.main(local)
+            run_here(local, capsys)
     assert not waiting
     said = capsys.readouterr().out
     assert [part for part in SAYS.get(page.stem, ()) if part not in said] == []
