@@ -17,7 +17,6 @@ import jax.numpy as jnp
 from t2i_jax.core.denoiser import Denoiser
 from t2i_jax.core.family import Family
 from t2i_jax.core.fields import Field
-from t2i_jax.core.registry import lookup
 from t2i_jax.diffusion.samplers import make_sampler
 from t2i_jax.families import redrawing
 from t2i_jax.families.conditioning import make_conditioning
@@ -37,14 +36,19 @@ from t2i_jax.families.published_autoencoder import (
     side_fields,
 )
 from t2i_jax.families.reranking import CANDIDATES_FIELD, with_candidates
+from t2i_jax.models import flux_transformer, sd3_transformer
 from t2i_jax.models.flux_transformer import PATCH, FluxTransformer
-from t2i_jax.models.recompute import with_remat
 from t2i_jax.models.sd3_transformer import SD3Transformer
+from t2i_jax.models.variants import fields_of
 from t2i_jax.weights.scheduler import read_scheduler, with_sampler
 from t2i_jax.weights.scheduler_classes import FLOW_NAMES
 
 PUBLISHED = "published"  # the sampler that the model was published with
 NETWORKS = {"sd3_transformer": SD3Transformer, "flux_transformer": FluxTransformer}
+VARIANTS = {
+    "sd3_transformer": sd3_transformer.VARIANTS,
+    "flux_transformer": flux_transformer.VARIANTS,
+}
 SCHEDULER = {"_class_name": "FlowMatchEulerDiscreteScheduler", "shift": 3.0}
 DIFFUSION_FIELDS = {
     "scheduler": Field(SCHEDULER, "times and sampler: a scheduler_config.json"),
@@ -171,4 +175,4 @@ def make_denoiser(config, height: int, width: int, guidance: Any = None) -> Deno
 def make_net(config) -> Any:
     """Return the transformer of `config.model`: its fields, `network` and `variant`."""
     name = config.model.get("network", "sd3_transformer")
-    return with_remat(lookup("models", name)(config.model), remat_of(config))
+    return NETWORKS[name](**fields_of(config.model, VARIANTS[name]), remat=remat_of(config))

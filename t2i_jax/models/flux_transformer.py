@@ -26,7 +26,6 @@ from t2i_jax.models.mmdit import (
     rotate_pairs,
 )
 from t2i_jax.models.recompute import recomputed
-from t2i_jax.models.variants import fields_of
 
 THETA = 10000.0  # of the rotary positions
 PATCH = 2  # side of the square of latents that becomes one token
@@ -94,11 +93,6 @@ class FluxTransformer(nn.Module):
         zeros, features = nn.initializers.zeros, PATCH**2 * x.shape[-1]
         y = Dense(features, kernel_init=zeros, dtype=self.dtype, name="patch_out")(y)
         return unpack(y, rows, columns).astype(jnp.float32)
-
-
-def make(config) -> FluxTransformer:
-    """Return the network of `config.model`: its fields, and `variant`, a name of VARIANTS."""
-    return FluxTransformer(**fields_of(config, VARIANTS))
 
 
 class SingleBlock(nn.Module):

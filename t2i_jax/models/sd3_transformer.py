@@ -14,7 +14,6 @@ from t2i_jax.core.types import AnyArray
 from t2i_jax.models.layers import Dense, depth_to_space, sine_embedding
 from t2i_jax.models.mmdit import JointBlock, embed_condition, modulate, modulation
 from t2i_jax.models.recompute import recomputed
-from t2i_jax.models.variants import fields_of
 
 VARIANTS = {
     "SD3-medium": dict(depth=24, heads=24, qk_norm=False),
@@ -107,8 +106,3 @@ def _positions(key, grid, max_grid, width) -> Float[Array, "1 N width"]:
     line = jnp.asarray(line, jnp.float32)
     columns, rows = jnp.broadcast_to(line, shape), jnp.broadcast_to(line[:, None], shape)
     return jnp.concatenate([columns, rows], axis=-1).reshape(1, -1, width)
-
-
-def make(config) -> SD3Transformer:
-    """Return the network of `config.model`: its fields, and `variant`, a name of VARIANTS."""
-    return SD3Transformer(**fields_of(config, VARIANTS))

@@ -21,7 +21,7 @@ def fields(config) -> dict[str, Field]:
     meaning = "which vectors the network attends to: CLIP's, then T5's; or T5's alone"
     return {
         **clip.fields(config),
-        "length": LENGTH._replace(default=77 + 256, meaning="tokens of CLIP and of T5 together"),
+        "length": LENGTH._replace(meaning="tokens of CLIP and of T5 together"),
         "t5": Field({"variant": "v1.1-XXL"}, "fields of T5Encoder, or a variant"),
         "sequence": Field("both", meaning, choices=("both", "t5")),
     }

@@ -49,7 +49,7 @@ def package(tmp_path, monkeypatch):
 
 def test_from_package_to_pictures(package, capsys):
     fashion_mnist.prepare(CONFIG, str(package))
-    assert "MIT licence" in capsys.readouterr().out
+    assert "licence: MIT" in capsys.readouterr().out
     train, validation, test = (
         load_source(CONFIG, split) for split in ("train", "validation", "test")
     )
