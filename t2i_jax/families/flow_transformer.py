@@ -45,10 +45,7 @@ from t2i_jax.weights.scheduler_classes import FLOW_NAMES
 
 PUBLISHED = "published"  # the sampler that the model was published with
 NETWORKS = {"sd3_transformer": SD3Transformer, "flux_transformer": FluxTransformer}
-VARIANTS = {
-    "sd3_transformer": sd3_transformer.VARIANTS,
-    "flux_transformer": flux_transformer.VARIANTS,
-}
+VARIANTS = {**sd3_transformer.VARIANTS, **flux_transformer.VARIANTS}
 SCHEDULER = {"_class_name": "FlowMatchEulerDiscreteScheduler", "shift": 3.0}
 DIFFUSION_FIELDS = {
     "scheduler": Field(SCHEDULER, "times and sampler: a scheduler_config.json"),
@@ -175,4 +172,4 @@ def make_denoiser(config, height: int, width: int, guidance: Any = None) -> Deno
 def make_net(config) -> Any:
     """Return the transformer of `config.model`: its fields, `network` and `variant`."""
     name = config.model.get("network", "sd3_transformer")
-    return NETWORKS[name](**fields_of(config.model, VARIANTS[name]), remat=remat_of(config))
+    return NETWORKS[name](**fields_of(config.model, VARIANTS), remat=remat_of(config))
