@@ -58,6 +58,19 @@ def last_values(overrides) -> list[str]:
     return [f"{key}={value}" for key, value in last.items()]
 
 
+def write_untrained_run(config, workdir) -> None:
+    """Make a run folder with a model as it is before the first step: nothing is compiled for it."""
+    # Here: they import JAX's numpy, which reads XLA_FLAGS.
+    from t2i_jax.data import loader
+    from t2i_jax.runs import checkpoint, prepare
+
+    prepared = prepare.prepare_run(config, Path(workdir))
+    prepared.lock.close()
+    batch = loader.make_batch(*prepared.training, np.arange(2))
+    params, extra = jax.jit(prepared.family.init)(jax.random.key(0), batch)
+    checkpoint.save_ema(Path(workdir), {"params": params, "extra": extra})
+
+
 def pytest_collection_modifyitems(items):
     """Put the longest files first, so that neither process is left with one of them at the end."""
     place = {ROOT / "tests" / name: i for i, name in enumerate(LONGEST)}

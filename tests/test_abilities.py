@@ -8,7 +8,7 @@ import t2i_jax
 from t2i_jax import cli
 from t2i_jax import config as configs
 from t2i_jax.data.provenance import read_metadata
-from t2i_jax.training.loop import train
+from tests.conftest import ROOT, write_untrained_run
 
 
 def run(*arguments):
@@ -30,15 +30,12 @@ def pictures(tmp_path_factory):
 
 
 def tiny_run(tmp_path_factory, name, encoder):
-    """Train the tiny version of a config for 2 steps on `shapes`, and return its folder."""
-    from tests.conftest import ROOT
-
-    overrides = ("train.steps=2", "train.eval_every=2", "train.save_every=2", "train.log_every=1")
-    config = configs.copy(configs.load(f"{ROOT}/configs/{name}.py:smoke", overrides))
+    """Make an untrained run of the tiny version of a config on `shapes`, and return its folder."""
+    config = configs.copy(configs.load(f"{ROOT}/configs/{name}.py:smoke"))
     config.data = {"name": "shapes", "resolution": 32, "scenes": 64}
     config.text.encoder = encoder
     workdir = tmp_path_factory.mktemp("run") / name
-    train(config.lock(), workdir)
+    write_untrained_run(config.lock(), workdir)
     return workdir
 
 

@@ -20,66 +20,6 @@ def fails(capsys, *arguments):
     return f"{stop.value.code} {capsys.readouterr().err}"
 
 
-def test_train_sample_evaluate_again(tmp_path, capsys):
-    """The tiny version of a config, end to end. For other families: evaluation/test_compare.py."""
-    workdir, out = tmp_path / "run", tmp_path / "out"
-    run("train", f"--config={ROOT}/configs/shapes_diffusion.py:smoke", f"--workdir={workdir}")
-    said = capsys.readouterr().out
-    for part in ("parameters", "MiB", "batch: 8", "strict match on test", "minutes in all"):
-        assert part in said
-    assert (workdir / "evaluation" / "test" / "grid.png").is_file() and (
-        workdir / "grids" / "0000006.png"
-    ).is_file()
-    run(
-        "sample",
-        f"--workdir={workdir}",
-        "--prompt=a large red circle",
-        "--prompt=two small green squares",
-        "--num=2",
-        f"--out={out}",
-    )
-    assert sorted(p.name for p in out.iterdir()) == ["000.png", "001.png", "002.png", "003.png"]
-    run("sample", f"--workdir={workdir}", f"--from={out}/002.png", f"--out={out}")
-    assert "the same, bit for bit" in capsys.readouterr().out
-    np.testing.assert_array_equal(
-        np.asarray(Image.open(out / "002.png")), np.asarray(Image.open(out / "out-002-again.png"))
-    )
-    run(
-        "evaluate",
-        f"--workdir={workdir}",
-        "--split=validation",
-        "--num=8",
-        "--measure=alignment,reconstruction,fidelity",
-    )
-    said = capsys.readouterr().out
-    assert "strict match on validation" in said and "prepare --weights=efficientnet_lite0" in said
-
-
-def test_train_and_caption(tmp_path, capsys):
-    """A model that captions, end to end; one that only draws says so."""
-    workdir, picture = tmp_path / "run", tmp_path / "red.png"
-    Image.new("RGB", (40, 30), "red").save(picture)
-    run("train", f"--config={ROOT}/configs/shapes_captioner.py:smoke", f"--workdir={workdir}")
-    assert (workdir / "grids" / "0000006.png").is_file() and (
-        workdir / "evaluation" / "test" / "grid.png"
-    ).is_file()
-    capsys.readouterr()
-    run(
-        "caption",
-        f"--workdir={workdir}",
-        f"--image={picture}",
-        f"--image={picture}",
-        "--num=2",
-        "--config.caption.beams=2",
-    )
-    lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 4 and set(lines) == {lines[0]} and lines[0].startswith(f"{picture}: ")
-    assert "it can caption" in fails(capsys, "sample", f"--workdir={workdir}", "--prompt=a")
-    assert "no picture nowhere.png" in fails(
-        capsys, "caption", f"--workdir={workdir}", "--image=nowhere.png"
-    )
-
-
 @pytest.fixture
 def pictures(tmp_path):
     """A folder of noisy pictures of several sizes with captions beside them."""

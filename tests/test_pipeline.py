@@ -10,20 +10,18 @@ import pytest
 from PIL import Image
 
 import t2i_jax
+from t2i_jax import config as configs
 from t2i_jax import pipeline
 from t2i_jax.data.pictures import read_picture
 from t2i_jax.data.provenance import read_metadata, with_metadata
 from t2i_jax.families.load import load_family
-from t2i_jax.training import loop as train
+from tests.conftest import ROOT, write_untrained_run
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    from t2i_jax import config as configs
-    from tests.conftest import ROOT
-
     workdir = tmp_path_factory.mktemp("pipeline") / "run"
-    train.train(configs.load(f"{ROOT}/configs/shapes.py:smoke"), workdir)
+    write_untrained_run(configs.load(f"{ROOT}/configs/shapes.py:smoke"), workdir)
     return workdir
 
 

@@ -17,7 +17,7 @@ from t2i_jax.families import autoencoder, first_stage
 from t2i_jax.families.load import load_family
 from t2i_jax.runs.run_folder import read_run
 from t2i_jax.training.loop import train
-from tests.conftest import ROOT
+from tests.conftest import ROOT, write_untrained_run
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def runs(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("T2I_JAX_DATA", str(folder / "data"))
         stage = configs.load(f"{ROOT}/configs/shapes_vqgan.py:smoke")
-        train(stage, folder / "stage")
+        write_untrained_run(stage, folder / "stage")
         config = second(
             folder / "stage", "first_stage.cache=True", "train.steps=3", "train.eval_every=3"
         )
