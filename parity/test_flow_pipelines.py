@@ -5,12 +5,14 @@ import pytest
 import torch
 from diffusers import (
     AutoencoderKL,
+    DiffusionPipeline,
     FlowMatchEulerDiscreteScheduler,
     FluxPipeline,
     FluxTransformer2DModel,
     SD3Transformer2DModel,
     StableDiffusion3Pipeline,
 )
+from safetensors.numpy import load_file
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import (
     CLIPTextModel,
@@ -33,6 +35,8 @@ from parity.test_stable_diffusion import (
     our_pictures,
     text_encoder,
 )
+from t2i_jax.convert import diffusers_flow_out
+from t2i_jax.core.importer import Imported
 
 CHANNELS, T5_WIDTH = 8, 64  # of the latents, and of the text
 TRANSFORMER = dict(
@@ -160,6 +164,20 @@ def their_pictures(pipe, noise, **settings):
     ).images
 
 
+def check_written(ours, folder, written, noise, expected, **settings):
+    """Check that diffusers loads what we write, and draws the same with the same arrays."""
+    model = Imported(ours.config, ours.variables.params, ours.variables.frozen, ours.tokenizer)
+    diffusers_flow_out.write(model, written)
+    again = their_pictures(DiffusionPipeline.from_pretrained(written), noise, **settings)
+    check_pictures(np.round(255 * again).astype(np.uint8), expected, "written")
+    for path in sorted(folder.rglob("*.safetensors")):
+        before, after = load_file(path), load_file(written / path.relative_to(folder))
+        same = {name.removeprefix("text_model."): array for name, array in after.items()}
+        for name, array in before.items():
+            np.testing.assert_array_equal(same[name.removeprefix("text_model.")], array, name)
+        assert len(same) == len(before)
+
+
 def test_stable_diffusion_3(tmp_path):
     pipe = stable_diffusion_3(tmp_path)
     pipe.save_pretrained(tmp_path / "sd3")
@@ -169,6 +187,8 @@ def test_stable_diffusion_3(tmp_path):
         noise, size = noise_of(width, height), dict(width=width, height=height)
         expected = their_pictures(pipe, noise, negative_prompt=[NEGATIVE] * 2)
         check_pictures(our_pictures(ours, noise, **size), expected, f"SD3, {width} x {height}")
+    negative = dict(negative_prompt=[NEGATIVE] * 2)
+    check_written(ours, tmp_path / "sd3", tmp_path / "written", noise, expected, **negative)
 
 
 @pytest.mark.parametrize("guidance", [True, False], ids=["dev", "schnell"])
@@ -176,5 +196,6 @@ def test_flux(guidance, tmp_path):
     pipe = flux(tmp_path, guidance)
     pipe.save_pretrained(tmp_path / "flux")
     ours, noise = t2i_jax.load(tmp_path / "flux"), noise_of(40, 24)
-    found = our_pictures(ours, noise, width=40, height=24)
-    check_pictures(found, their_pictures(pipe, noise), f"FLUX, guidance {guidance}")
+    found, expected = our_pictures(ours, noise, width=40, height=24), their_pictures(pipe, noise)
+    check_pictures(found, expected, f"FLUX, guidance {guidance}")
+    check_written(ours, tmp_path / "flux", tmp_path / "written", noise, expected)

@@ -43,7 +43,7 @@ def make(config) -> TextEncoder:
         pad: the token that fills a caption up.
     Raises ValueError for an unknown variant.
     """
-    towers = {name: make_tower(fields) for name, fields in config.towers.items()}
+    towers = make_towers(config)
 
     def apply(params, frozen, text, keys=None):
         tokens, mask = jnp.asarray(text["tokens"]), jnp.asarray(text["mask"])
@@ -95,6 +95,11 @@ def no_tokenizer(captions):
         "this text.encoder is used with published weights alone: convert them to a run "
         "(main.py convert --from=PATH --workdir=RUN), and start from it with init_from=RUN"
     )
+
+
+def make_towers(config) -> dict[str, Tower]:
+    """Return the towers of `config.towers`, in order, by name. config: `config.text`."""
+    return {name: make_tower(about) for name, about in config.towers.items()}
 
 
 def make_tower(config: Mapping[str, Any]) -> Tower:

@@ -37,7 +37,7 @@ def make(config) -> TextEncoder:
 
     Raises ValueError for an unknown variant.
     """
-    towers = {name: clip.make_tower(about) for name, about in config.towers.items()}
+    towers = clip.make_towers(config)
     t5, both = make_t5(config.t5), config.get("sequence", "both") == "both"
     of_clip = min(tower.length for tower, _, _ in towers.values())
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from t2i_jax.models.flux_transformer import PATCH, FluxTransformer
 from t2i_jax.weights import mmdit
 from t2i_jax.weights.config_json import read_fields
 from t2i_jax.weights.published import Path, Published
@@ -60,6 +61,26 @@ def fields(config: Mapping) -> dict:
             f"{head_dim}, are supported"
         )
     return {**ours, "axes": axes}
+
+
+def config_json(net: FluxTransformer, channels: int, text: int, pooled: int) -> dict:
+    """Return the config.json with which diffusers builds the network: the inverse of `fields`.
+
+    channels: of the latents. text, pooled: of the vectors of the text.
+    """
+    return dict(
+        _class_name="FluxTransformer2DModel",
+        patch_size=1,
+        in_channels=PATCH**2 * channels,
+        num_layers=net.joint_depth,
+        num_single_layers=net.single_depth,
+        attention_head_dim=sum(net.axes),
+        num_attention_heads=net.heads,
+        joint_attention_dim=text,
+        pooled_projection_dim=pooled,
+        guidance_embeds=net.guidance,
+        axes_dims_rope=list(net.axes),
+    )
 
 
 def published(path: Path) -> Published:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from t2i_jax.models.sd3_transformer import SD3Transformer
 from t2i_jax.weights import mmdit
 from t2i_jax.weights.config_json import read_fields
 from t2i_jax.weights.published import Path, Published
@@ -52,6 +53,29 @@ def fields(config: Mapping) -> dict:
         "dual": tuple(config.get("dual_attention_layers") or ()),
         "grid": config.get("sample_size", 128) // ours["patch"],
     }
+
+
+def config_json(net: SD3Transformer, channels: int, text: int, pooled: int) -> dict:
+    """Return the config.json with which diffusers builds the network: the inverse of `fields`.
+
+    channels: of the latents. text, pooled: of the vectors of the text.
+    """
+    return dict(
+        _class_name="SD3Transformer2DModel",
+        sample_size=net.grid * net.patch,
+        patch_size=net.patch,
+        in_channels=channels,
+        out_channels=channels,
+        num_layers=net.depth,
+        attention_head_dim=net.head_dim,
+        num_attention_heads=net.heads,
+        joint_attention_dim=text,
+        caption_projection_dim=net.heads * net.head_dim,
+        pooled_projection_dim=pooled,
+        pos_embed_max_size=net.max_grid,
+        qk_norm="rms_norm" if net.qk_norm else None,
+        dual_attention_layers=list(net.dual),
+    )
 
 
 def published(path: Path) -> Published:

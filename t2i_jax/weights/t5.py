@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from t2i_jax.models.t5 import T5Encoder
 from t2i_jax.weights.config_json import read_fields
 from t2i_jax.weights.published import Path, Published
 
@@ -44,6 +45,13 @@ def fields(config: Mapping) -> dict:
     Raises ValueError for an architecture that T5Encoder does not compute, such as the first T5.
     """
     return read_fields(config, _SIZES, _ONLY)
+
+
+def config_json(net: T5Encoder) -> dict:
+    """Return the config.json with which transformers builds it: the inverse of `fields`."""
+    sizes = {theirs: getattr(net, ours) for ours, (theirs, _) in _SIZES.items()}
+    only = {name: value for name, (value, _) in _ONLY.items()}
+    return {"architectures": ["T5EncoderModel"], **only, **sizes}
 
 
 def published(path: Path) -> Published:
