@@ -21,9 +21,9 @@ from t2i_jax.convert.diffusers_parts import (
 )
 from t2i_jax.core.importer import Imported
 from t2i_jax.core.text import TextCondition
-from t2i_jax.families.flow_transformer import NETWORKS
+from t2i_jax.families.flow_transformer import NETWORKS, patch_of
 from t2i_jax.models.autoencoder_kl import AutoencoderKL
-from t2i_jax.models.flux_transformer import PATCH
+from t2i_jax.models.flux_transformer import FluxTransformer
 from t2i_jax.models.t5 import T5Encoder
 from t2i_jax.text import t5_tokenizer
 from t2i_jax.text import tokenizer as tokenizers
@@ -153,9 +153,8 @@ def _t5_tokenizer(folder: Path) -> Tokenizer:
 
 def _shapes(net: Any, about: Mapping[str, Any]) -> Any:
     """Return the shapes of the network's parameters. about: its config.json."""
-    of_flux = about["_class_name"] == "FluxTransformer2DModel"
-    channels = about["in_channels"] // PATCH**2 if of_flux else about["in_channels"]
-    side = PATCH if of_flux else net.patch
+    of_flux, side = isinstance(net, FluxTransformer), patch_of(net)
+    channels = about["in_channels"] // side**2 if of_flux else about["in_channels"]
     text = TextCondition(
         jnp.zeros((1, 2, about["joint_attention_dim"])),
         jnp.zeros((1, about["pooled_projection_dim"])),

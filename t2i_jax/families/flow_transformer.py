@@ -101,8 +101,7 @@ def make(config, axis_name=None) -> Family:
     section = read_section(config, "diffusion", DIFFUSION_FIELDS)
     published, conditioning = {**section["scheduler"]}, make_conditioning(config)
     net, side = make_net(config), config.data.resolution
-    of_flux = isinstance(net, FluxTransformer)
-    patch = PATCH if of_flux else net.patch
+    of_flux, patch = isinstance(net, FluxTransformer), patch_of(net)
     trained = make_denoiser(config, side, side)
 
     def make_plan(*, sampler, steps, width, height, **guidance):
@@ -136,11 +135,11 @@ def make_denoiser(config, height: int, width: int, guidance: Any = None) -> Deno
     """Return the denoiser of pictures of this size, in pixels.
 
     guidance: what a network that has this input is told; None for 1, as in training.
-    Raises ValueError, naming the nearest, for a side that is not a multiple of a latent's.
+    Raises ValueError, naming the nearest, for a side that is not made of whole patches.
     """
     conditioning, net = make_conditioning(config), make_net(config)
     section = read_section(config, "diffusion", DIFFUSION_FIELDS)
-    latents = make_latents(config, height, width)
+    latents = make_latents(config, height, width, patch_of(net))
     scheduler = read_scheduler({**section["scheduler"]})
     told = isinstance(net, FluxTransformer) and net.guidance
 
@@ -173,3 +172,8 @@ def make_net(config) -> Any:
     """Return the transformer of `config.model`: its fields, `network` and `variant`."""
     name = config.model.get("network", "sd3_transformer")
     return NETWORKS[name](**fields_of(config.model, VARIANTS), remat=remat_of(config))
+
+
+def patch_of(net: Any) -> int:
+    """Return the side of the square of latents that is one token of the network."""
+    return PATCH if isinstance(net, FluxTransformer) else net.patch

@@ -22,7 +22,8 @@ def autoencoder_fields(config) -> dict[str, Field]:
 
 def side_fields(config) -> dict[str, Field]:
     """Return the fields of a picture's sides: those of the training data by default."""
-    side = Field(config.data.get("resolution", 512), "pixels; a multiple of 8", 8, MAX_SIDE)
+    meaning = "pixels; a multiple of 8, of transformers of 16"
+    side = Field(config.data.get("resolution", 512), meaning, 8, MAX_SIDE)
     return {"width": side, "height": side}
 
 
@@ -31,19 +32,21 @@ def make_autoencoder(config) -> autoencoder_kl.AutoencoderKL:
     return autoencoder_kl.AutoencoderKL(**fields_of(config.vae, autoencoder_kl.VARIANTS))
 
 
-def make_latents(config, height: int, width: int) -> Latents:
+def make_latents(config, height: int, width: int, patch: int = 1) -> Latents:
     """Return the latents of the frozen autoencoder; the mean of those that it encodes.
 
-    Raises ValueError, naming the nearest, for a side that is not a multiple of a latent's.
+    patch: side of the square of latents that becomes one token of a transformer.
+    Raises ValueError, naming the nearest, for a side that is not made of whole patches.
     """
     net = make_autoencoder(config)
     kind = type(net)
     cell = 2 ** (len(net.multipliers) - 1)
+    unit = cell * patch
     for name, side in (("height", height), ("width", width)):
-        if side % cell:
-            nearest = max(cell, round(side / cell) * cell)
+        if side % unit:
+            nearest = max(unit, round(side / unit) * unit)
             raise ValueError(
-                f"{name} is {side}: it must be a multiple of {cell}, such as {nearest}"
+                f"{name} is {side}: it must be a multiple of {unit}, such as {nearest}"
             )
 
     def encode(frozen, image):
