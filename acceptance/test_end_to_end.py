@@ -8,7 +8,7 @@ from tests.test_commands import fails, run
 
 
 def test_train_sample_evaluate_again(tmp_path, capsys):
-    """The tiny version of a config, end to end. For other families: evaluation/test_compare.py."""
+    """The tiny version of a config; for others, see tests/evaluation/test_compare.py."""
     workdir, out = tmp_path / "run", tmp_path / "out"
     run("train", f"--config={ROOT}/configs/shapes_diffusion.py:smoke", f"--workdir={workdir}")
     said = capsys.readouterr().out
@@ -31,15 +31,8 @@ def test_train_sample_evaluate_again(tmp_path, capsys):
     np.testing.assert_array_equal(
         np.asarray(Image.open(out / "002.png")), np.asarray(Image.open(out / "out-002-again.png"))
     )
-    run(
-        "evaluate",
-        f"--workdir={workdir}",
-        "--split=validation",
-        "--num=8",
-        "--measure=alignment,reconstruction,fidelity",
-    )
-    said = capsys.readouterr().out
-    assert "strict match on validation" in said and "prepare --weights=efficientnet_lite0" in said
+    run("evaluate", f"--workdir={workdir}", "--split=validation", "--num=8", "--measure=alignment")
+    assert "strict match on validation" in capsys.readouterr().out
 
 
 def test_train_and_caption(tmp_path, capsys):
