@@ -13,13 +13,11 @@ from diffusers import (
     StableDiffusion3Pipeline,
 )
 from safetensors.numpy import load_file
-from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import (
     CLIPTextModel,
     CLIPTextModelWithProjection,
     T5Config,
     T5EncoderModel,
-    T5Tokenizer,
 )
 
 import t2i_jax
@@ -35,6 +33,7 @@ from parity.test_stable_diffusion import (
     our_pictures,
     text_encoder,
 )
+from parity.tiny_tokenizer import learn_t5
 from t2i_jax.convert import diffusers_flow_out
 from t2i_jax.core.importer import Imported
 
@@ -64,19 +63,9 @@ def vae():
 
 def t5(folder):
     """A tiny T5 and its tokenizer, whose files are in the folder."""
-    learned = Tokenizer(models.Unigram())
-    learned.pre_tokenizer = pre_tokenizers.Metaspace()
-    trainer = trainers.UnigramTrainer(
-        vocab_size=90,
-        special_tokens=["<pad>", "</s>", "<unk>"],
-        unk_token="<unk>",
-        show_progress=False,
-    )
-    learned.train_from_iterator([*CAPTIONS, *"abcdefghijklmnopqrstuvwxyz"], trainer)
-    vocabulary = sorted(learned.get_vocab(), key=learned.get_vocab().__getitem__)
-    tokenizer = T5Tokenizer(vocab=[(piece, -0.1 * i) for i, piece in enumerate(vocabulary)])
+    tokenizer = learn_t5(CAPTIONS, 90)
     config = T5Config(
-        vocab_size=len(vocabulary),
+        vocab_size=tokenizer.vocab_size,
         d_model=T5_WIDTH,
         d_kv=16,
         d_ff=96,

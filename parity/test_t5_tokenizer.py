@@ -2,9 +2,8 @@
 
 import numpy as np
 import pytest
-from tokenizers import Tokenizer, models, pre_tokenizers, trainers
-from transformers import T5Tokenizer
 
+from parity.tiny_tokenizer import learn_t5
 from t2i_jax.text import t5_tokenizer
 
 CAPTIONS = [
@@ -19,18 +18,7 @@ CAPTIONS = [
 @pytest.fixture(scope="module")
 def published(tmp_path_factory):
     """Return (a folder with a tokenizer.json, the original)."""
-    learned = Tokenizer(models.Unigram())
-    learned.pre_tokenizer = pre_tokenizers.Metaspace()
-    trainer = trainers.UnigramTrainer(
-        vocab_size=150,
-        special_tokens=["<pad>", "</s>", "<unk>"],
-        unk_token="<unk>",
-        show_progress=False,
-    )
-    learned.train_from_iterator([*CAPTIONS, *"abcdefghijklmnopqrstuvwxyz"], trainer)
-    vocabulary = sorted(learned.get_vocab(), key=learned.get_vocab().__getitem__)
-    scores = [(piece, -0.1 * i) for i, piece in enumerate(vocabulary)]
-    tokenizer = T5Tokenizer(vocab=scores)
+    tokenizer = learn_t5(CAPTIONS, 150)
     folder = tmp_path_factory.mktemp("t5")
     tokenizer.save_pretrained(folder)
     return folder, tokenizer

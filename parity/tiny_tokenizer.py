@@ -1,8 +1,9 @@
-"""A small tokenizer in the files of CLIP's, learned from a few captions."""
+"""Small tokenizers of CLIP's and of T5's kind, learned from a few captions."""
 
 import json
 
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from transformers import T5Tokenizer
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 
@@ -24,3 +25,18 @@ def write_tokenizer(folder, captions) -> dict[str, int]:
         "#version: 0.2\n" + "\n".join(" ".join(m) for m in merges), encoding="utf-8"
     )
     return vocab
+
+
+def learn_t5(captions, vocab_size: int) -> T5Tokenizer:
+    """Return a tokenizer of T5 with at most `vocab_size` pieces."""
+    learned = Tokenizer(models.Unigram())
+    learned.pre_tokenizer = pre_tokenizers.Metaspace()
+    trainer = trainers.UnigramTrainer(
+        vocab_size=vocab_size,
+        special_tokens=["<pad>", "</s>", "<unk>"],
+        unk_token="<unk>",
+        show_progress=False,
+    )
+    learned.train_from_iterator([*captions, *"abcdefghijklmnopqrstuvwxyz"], trainer)
+    vocabulary = sorted(learned.get_vocab(), key=learned.get_vocab().__getitem__)
+    return T5Tokenizer(vocab=[(piece, -0.1 * i) for i, piece in enumerate(vocabulary)])
