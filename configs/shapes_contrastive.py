@@ -1,0 +1,44 @@
+"""Which picture belongs to which caption: shapes and words in one space (CLIP, SigLIP).
+
+python main.py train --config=configs/shapes_contrastive.py --workdir=runs/shapes_contrastive
+python main.py embed_text --workdir=runs/shapes_contrastive --prompt="a large red circle"
+"""
+
+from t2i_jax.config import base, recipes
+
+
+def get_config():
+    config = base()
+    config.family = "contrastive"
+    config.data = recipes.SHAPES_DATA
+    config.text.update(encoder="transformer", length=12, vocab_size=512, depth=2, window=2)
+    config.contrastive = {"loss": "softmax", "channels": 128}
+    config.model = {"width": 128, "depth": 4, "heads": 4, "dropout": 0.0, "dtype": "float32"}
+    config.optim.update(recipes.SHAPES_OPTIM)
+    config.ema_decay = 0.99
+    config.train.update(steps=1000, batch_size=128)
+    return config
+
+
+def siglip(config):
+    """The sigmoid loss of SigLIP."""
+    config.contrastive.loss = "sigmoid"
+
+
+def emoji(config):
+    """Emoji of three styles; those of one caption are right for one another."""
+    config.data = recipes.EMOJI_DATA
+    config.text.update(length=24, vocab_size=2048)
+    config.optim.update(recipes.EMOJI_OPTIM)
+
+
+def smoke(config):
+    """A tiny one that only shows that everything runs."""
+    recipes.make_tiny(config)
+    recipes.make_tiny_transformer(config)
+    config.model.depth = 1
+    config.text.depth = 0
+    config.contrastive.channels = 16
+
+
+VARIANTS = (siglip, emoji, smoke)
