@@ -16,7 +16,7 @@ def get_config():
     config.model = {"width": 128, "depth": 4, "heads": 4, "dropout": 0.0, "dtype": "float32"}
     config.optim.update(recipes.SHAPES_OPTIM)
     config.ema_decay = 0.99
-    config.train.update(steps=1000, batch_size=128)
+    config.train.update(steps=600, batch_size=128, eval_every=200, save_every=200)
     return config
 
 

@@ -101,7 +101,7 @@ def add_abilities(command) -> None:
     what.add_argument("--prompts", metavar="FILE", help="a text file with a prompt a line")
     help = "draw this picture again, from its metadata"
     what.add_argument("--from", dest="origin", metavar="IMAGE.png", help=help)
-    sub = command("edit", "redraw pictures, to fit a prompt; how much: --config.edit.strength=0.6")
+    sub = command("edit", "redraw pictures to fit a prompt (--config.edit.strength=0.6)")
     add_run(sub, num="results a picture (1)", default=1, out="samples")
     add_images(sub)
     sub.add_argument("--prompt", default="", help="what the picture shows ('')")
@@ -130,11 +130,11 @@ def add_abilities(command) -> None:
     add_run(sub)
     add_images(sub)
     sub.add_argument("--out", default="codes.npy", help="the file to write (codes.npy)")
-    sub = command("embed_image", "write vectors of pictures, to be compared with those of captions")
+    sub = command("embed_image", "write vectors of pictures to a .npy file")
     add_run(sub)
     add_images(sub)
     sub.add_argument("--out", default="images.npy", help="the file to write (images.npy)")
-    sub = command("embed_text", "write vectors of captions, to be compared with those of pictures")
+    sub = command("embed_text", "write vectors of captions to a .npy file")
     add_run(sub)
     help = "a caption; may be given several times"
     sub.add_argument("--prompt", action="append", required=True, help=help)
@@ -151,7 +151,7 @@ def add_measuring(command) -> None:
     help = "whose true pictures to measure the ruler on"
     evaluate.add_argument("--config", metavar="FILE.py[:VARIANT]", help=help)
     evaluate.add_argument("--checkpoint", help="last, best or a step (last)")
-    compare = command("compare", "measure runs, or configs trained under one budget, in one report")
+    compare = command("compare", "measure runs, or configs trained under one budget")
     help = "run folders and configs"
     compare.add_argument(
         "subjects", nargs="+", type=filled, metavar="RUN|FILE.py[:VARIANT]", help=help

@@ -98,7 +98,7 @@ def choose_captions(
 ) -> list[str]:
     """Return for each picture the one of `captions` that the model embeds nearest to it."""
     cosine = pipe.embed_image(list(images)) @ pipe.embed_text(list(captions)).T
-    return [captions[i] for i in cosine.argmax(1)]
+    return [captions[int(i)] for i in cosine.argmax(1)]
 
 
 def is_conditional(config) -> bool:

@@ -5,7 +5,6 @@ projected to unit vectors whose products say how well they fit. Every example is
 whole global batch, whatever the number of devices (contrastive_loss.py).
 """
 
-import functools
 import math
 from typing import Any
 
@@ -72,9 +71,13 @@ def make(config, axis_name=None) -> Family:
         """Return the loss of each picture and its caption among all of the global batch."""
         model, text = params["model"], conditioning.text_of(ctx.batch)
         image_keys, text_keys = split_keys(ctx.keys, 2) if ctx.train else (None, None)
+
+        def logits(a, b) -> Any:
+            return space.apply({"params": model["space"]}, a, b, method="logits")
+
         losses, found = contrast(
             kind,
-            functools.partial(space.apply, {"params": model["space"]}, method="logits"),
+            logits,
             image_vectors(model, ctx.batch["image"], image_keys),
             text_vectors(model, ctx.frozen, text, text_keys),
             text["tokens"],

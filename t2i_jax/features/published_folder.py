@@ -9,15 +9,15 @@ from jaxtyping import Float, Int
 CAPTIONS_AT_ONCE = 64
 
 
-def find_file(folder: str | Path, names: tuple[str, ...], what: str) -> Path:
+def find_file(folder: str | Path, names: tuple[str, ...], message: str) -> Path:
     """Return the first file of these names that `folder` has.
 
-    what: the kind of model and where one is published, for the message of the FileNotFoundError.
+    message: of the FileNotFoundError if there is none; "{missing}" in it stands for what is missing.
     """
     for name in names:
         if (Path(folder).expanduser() / name).is_file():
             return Path(folder).expanduser() / name
-    raise FileNotFoundError(what.format(missing=f"no {' or '.join(names)} in {str(folder)!r}"))
+    raise FileNotFoundError(message.format(missing=f"no {' or '.join(names)} in {str(folder)!r}"))
 
 
 def embed_in_batches(

@@ -13,7 +13,7 @@ from t2i_jax.core import state
 from t2i_jax.core.family import Variables
 from t2i_jax.families.contrastive import limit_scale
 from t2i_jax.families.contrastive_loss import KINDS, contrast
-from t2i_jax.families.load import load_family
+from t2i_jax.families.load import load_family, load_trained
 from t2i_jax.training import step
 from tests.conftest import ROOT
 
@@ -137,6 +137,12 @@ def test_the_scale_is_limited():
         after = limit_scale("model", params)
         np.testing.assert_allclose(np.exp(after["space"]["log_scale"]), limited, rtol=1e-5)
         assert after["space"]["offset"] == 1.0 and after["text"] == {}
+
+
+def test_an_adapter_has_no_scale_to_limit():
+    config = configs.load(f"{ROOT}/configs/shapes_contrastive.py:smoke", ["lora.rank=1"])
+    adapter = {"space": {}}
+    assert load_trained(config).constrain("model", adapter) is adapter
 
 
 @pytest.mark.parametrize(

@@ -73,10 +73,13 @@ def lines(report: dict, setting: dict) -> list[str]:
     """Return one line for each direction, of a model that embeds."""
     del setting
     said = []
-    for name, what in (("captions_of_pictures", "caption"), ("pictures_of_captions", "picture")):
+    for name, what in (
+        ("captions_of_pictures", "captions found for {} pictures"),
+        ("pictures_of_captions", "pictures found for {} captions"),
+    ):
         if found := report.get("own", {}).get(name):
             first, five = (format_share(found[rank]) for rank in ("R@1", "R@5"))
-            said.append(f"the right {what} of {found['R@1']['n']}: R@1 {first}, R@5 {five}")
+            said.append(f"{what.format(found['R@1']['n'])}: R@1 {first}, R@5 {five}")
     return said
 
 
