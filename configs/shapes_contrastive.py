@@ -26,9 +26,15 @@ def siglip(config):
 
 
 def emoji(config):
-    """Emoji of three styles; those of one caption are right for one another."""
+    """Emoji, from features of EfficientNet-Lite0 and of MiniLM, neither of them trained.
+
+    First: main.py prepare --data=emoji, --weights=efficientnet_lite0 and --weights=minilm.
+    """
     config.data = recipes.EMOJI_DATA
-    config.text.update(length=24, vocab_size=2048)
+    config.text.update(encoder="minilm", length=24, window=0)
+    config.contrastive.source = "features"
+    config.first_stage.cache = True  # of the features
+    config.model.update(patch=1, depth=1, dropout=0.3)
     config.optim.update(recipes.EMOJI_OPTIM)
 
 

@@ -49,11 +49,6 @@ def vae(tmp_path_factory):
     return tiny_run(tmp_path_factory, "fashion_vae", "none")
 
 
-@pytest.fixture(scope="module")
-def contrastive(tmp_path_factory):
-    return tiny_run(tmp_path_factory, "shapes_contrastive", "transformer")
-
-
 def read(path):
     return np.asarray(Image.open(path))
 
@@ -119,26 +114,6 @@ def test_interpolate_goes_from_one_reconstruction_to_the_other(vae, pictures, tm
     assert latents.shape == (2, 16) and latents.dtype == np.float32
     again = np.stack([np.asarray(x) for x in pipe.decode(latents)])
     assert np.abs(again.astype(int) - np.stack([way[0], way[-1]])).max() <= 1
-
-
-def test_vectors_of_pictures_and_of_captions(contrastive, pictures, tmp_path):
-    """Of unit length, through files and methods alike, whatever else is in the batch."""
-    pipe, paths = t2i_jax.load(contrastive), [pictures / "a.png", pictures / "b.png"]
-    where = (f"--workdir={contrastive}", f"--out={tmp_path}/x.npy")
-    for name, given, arguments in (
-        ("embed_image", paths, [f"--image={path}" for path in paths]),
-        ("embed_text", ["a red ring", ""], ["--prompt=a red ring", "--prompt="]),
-    ):
-        run(name, *where, *arguments)
-        found, method = np.load(tmp_path / "x.npy"), getattr(pipe, name)
-        assert found.shape == (2, 16) and found.dtype == np.float32
-        np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, rtol=1e-5)
-        np.testing.assert_allclose(method(given[0]), found[:1], atol=1e-6)
-        assert np.abs(found[0] - found[1]).max() > 1e-3
-        with pytest.raises(ValueError, match="nothing to embed"):
-            method([])
-    with pytest.warns(UserWarning, match="1 of the prompts has more than 12 tokens: cut"):
-        pipe.embed_text("red " * 2500)
 
 
 def test_an_ability_that_a_model_lacks_names_those_it_has(masked, pictures):

@@ -1,8 +1,9 @@
 """Pictures and captions in one space: CLIP (arXiv 2103.00020) and SigLIP (arXiv 2303.15343).
 
-A vision transformer reads pictures, the text encoder of the config reads captions, and both are
-projected to unit vectors whose products say how well they fit. Every example is compared with the
-whole global batch, whatever the number of devices (contrastive_loss.py).
+A vision transformer reads pictures, or a feature map of EfficientNet-Lite0 that is not trained
+(arXiv 2111.07991). The text encoder of the config reads captions. Both are projected to unit
+vectors, whose products say how well they fit. Every example is compared with the whole global
+batch, whatever the number of devices (contrastive_loss.py).
 """
 
 import math
@@ -15,6 +16,7 @@ from t2i_jax.core.family import Context, Family, Variables
 from t2i_jax.core.fields import Field
 from t2i_jax.core.pictures import to_unit
 from t2i_jax.core.random import split_keys
+from t2i_jax.families.captioning import PictureView, view_of_features
 from t2i_jax.families.conditioning import make_conditioning
 from t2i_jax.families.config_fields import read_section, remat_of, transformer_sections
 from t2i_jax.families.contrastive_loss import KINDS, contrast
@@ -22,8 +24,11 @@ from t2i_jax.models.shared_space import SharedSpace
 from t2i_jax.models.vision_transformer import VisionTransformer
 
 MAX_SCALE = 100.0  # of the products (arXiv 2103.00020, section 2.5)
+SOURCES = ("pixels", "features")
 CONTRASTIVE_FIELDS = {
     "loss": Field("softmax", "CLIP's loss (softmax) or SigLIP's (sigmoid)", choices=(*KINDS,)),
+    "source": Field("pixels", "what the network takes of a picture", choices=SOURCES),
+    "map": Field(4, 'with "features": the map of EfficientNet-Lite0; 0 is the finest', 0),
     "channels": Field(128, "numbers in the vector of a picture or a caption", 1, 2**16),
 }
 
@@ -37,15 +42,20 @@ def fields(config) -> dict[str, dict[str, Field]]:
 def make(config, axis_name=None) -> Family:
     """Return the family; its fields are those of `fields`, data.resolution and text.
 
-    Raises ValueError for an unknown loss, for text.encoder "none", and for settings that compute
-    the loss on a part of a batch.
+    Raises ValueError for an unknown loss or source, a feature map that does not exist, text.encoder
+    "none", and settings that compute the loss on a part of a batch.
     """
     refuse_parts(config)
     if config.text.encoder == "none":
         raise ValueError("text.encoder is 'none': a contrastive model has to read captions")
     settings = read_section(config, "contrastive", CONTRASTIVE_FIELDS)
-    if settings["loss"] not in KINDS:
-        raise ValueError(f"contrastive.loss = {settings['loss']!r}: it can be {' or '.join(KINDS)}")
+    for name, known in (("loss", KINDS), ("source", SOURCES)):
+        if settings[name] not in known:
+            right = " or ".join(known)
+            raise ValueError(f"contrastive.{name} = {settings[name]!r}: it can be {right}")
+    view = None
+    if settings["source"] == "features":
+        view = view_of_features(config, settings["map"])
     kind = KINDS[settings["loss"]]
     conditioning = make_conditioning(config)
     tower = VisionTransformer(remat=remat_of(config), **config.model)
@@ -54,13 +64,22 @@ def make(config, axis_name=None) -> Family:
     def init(rng, batch):
         text_rng, image_rng, space_rng = jax.random.split(rng, 3)
         text, condition = conditioning.init(text_rng, batch)
-        picture = jnp.zeros((1, config.data.resolution, config.data.resolution, 3))
+        side = config.data.resolution
+        picture = jnp.zeros((1, *view.grid, view.channels) if view else (1, side, side, 3))
         pooled, image = tower.init_with_output(image_rng, picture)
         both = space.init(space_rng, pooled, condition.pooled)["params"]
         return {"model": {"text": text, "image": image["params"], "space": both}}, {}
 
-    def image_vectors(model, pictures, keys=None) -> Any:
-        pooled = tower.apply({"params": model["image"]}, to_unit(pictures), keys)
+    def cells(frozen, batch):
+        """Return what the network reads of pictures: their pixels, or a map [B, h, w, C]."""
+        if view is None:
+            return to_unit(batch["image"])
+        found = batch if "features" in batch else view.encoding.compute(frozen, batch["image"])
+        vectors = view.vectors(frozen, found["features"])
+        return vectors.reshape(-1, *view.grid, view.channels)
+
+    def image_vectors(model, frozen, batch, keys=None) -> Any:
+        pooled = tower.apply({"params": model["image"]}, cells(frozen, batch), keys)
         return space.apply({"params": model["space"]}, pooled, method="embed_image")
 
     def text_vectors(model, frozen, text, keys=None) -> Any:
@@ -78,7 +97,7 @@ def make(config, axis_name=None) -> Family:
         losses, found = contrast(
             kind,
             logits,
-            image_vectors(model, ctx.batch["image"], image_keys),
+            image_vectors(model, ctx.frozen, ctx.batch, image_keys),
             text_vectors(model, ctx.frozen, text, text_keys),
             text["tokens"],
             ctx.weight,
@@ -89,7 +108,7 @@ def make(config, axis_name=None) -> Family:
 
     def embed_image(variables: Variables, inputs, keys):
         """Embed inputs["image"], uint8 [B, H, W, 3]: unit vectors float32 [B, channels]."""
-        return image_vectors(variables.params["model"], inputs["image"])
+        return image_vectors(variables.params["model"], variables.frozen, inputs)
 
     def embed_text(variables: Variables, inputs, keys):
         """Embed inputs["text"]: unit vectors float32 [B, channels]."""
@@ -102,9 +121,21 @@ def make(config, axis_name=None) -> Family:
         losses={"model": loss},
         abilities=abilities,
         settings={"sample": {}},
+        **frozen_tower(view),
         pretrained=conditioning.pretrained,
         constrain=limit_scale,
     )
+
+
+def frozen_tower(view: PictureView | None) -> dict[str, Any]:
+    """Return the fields of a Family that its network of features needs; {} without one."""
+    if view is None:
+        return {}
+    return {
+        "frozen_depends_on": ("contrastive",),
+        "make_frozen": view.make_frozen,
+        "encoding": view.encoding,
+    }
 
 
 def refuse_parts(config) -> None:

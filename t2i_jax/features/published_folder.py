@@ -12,7 +12,7 @@ CAPTIONS_AT_ONCE = 64
 def find_file(folder: str | Path, names: tuple[str, ...], message: str) -> Path:
     """Return the first file of these names that `folder` has.
 
-    message: of the FileNotFoundError if there is none; "{missing}" in it stands for what is missing.
+    message: of the FileNotFoundError if there is none, with "{missing}" for what is missing.
     """
     for name in names:
         if (Path(folder).expanduser() / name).is_file():

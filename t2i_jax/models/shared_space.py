@@ -58,4 +58,4 @@ def unit_length(x: Float[AnyArray, "*shape"]) -> Float[Array, "*shape"]:
     """Return x as float32, divided by the length of its last axis."""
     x = jnp.asarray(x, jnp.float32)
     # Not the norm: the derivative of a root at 0 is infinite.
-    return x / jnp.sqrt(jnp.maximum(jnp.square(x).sum(-1, keepdims=True), 1e-24))
+    return x / jnp.sqrt(jnp.maximum(jnp.square(x).sum(-1, keepdims=True), 1e-12))

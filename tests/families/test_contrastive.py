@@ -1,19 +1,26 @@
 """The contrastive family: its losses in closed form, on any devices, and a toy problem."""
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from PIL import Image
 
+from t2i_jax import cli
 from t2i_jax import config as configs
 from t2i_jax.core import state
-from t2i_jax.core.family import Variables
+from t2i_jax.core.family import Context, Encoding, Variables
+from t2i_jax.evaluation.draw import for_display
+from t2i_jax.families.captioning import PictureView
 from t2i_jax.families.contrastive import limit_scale
 from t2i_jax.families.contrastive_loss import KINDS, contrast
 from t2i_jax.families.load import load_family, load_trained
+from t2i_jax.pipeline import Pipeline
+from t2i_jax.text import tokenizer as tokenizers
 from t2i_jax.training import step
 from tests.conftest import ROOT
 
@@ -91,44 +98,101 @@ def test_eight_devices_give_the_loss_and_the_gradient_of_one(kind):
 
 
 OVERRIDES = (
-    *("data.resolution=8", "text.length=3", "text.depth=0", "text.window=0", "model.depth=1"),
+    *("data.resolution=8", "text.length=6", "text.depth=0", "text.window=0", "model.depth=1"),
     "contrastive.channels=8",
 )
 
 
-def load(*overrides):
-    return load_family(
-        configs.load(f"{ROOT}/configs/shapes_contrastive.py:smoke", (*OVERRIDES, *overrides))
-    )
+def config_with(*overrides):
+    return configs.load(f"{ROOT}/configs/shapes_contrastive.py:smoke", (*OVERRIDES, *overrides))
 
 
-def every_pair():
-    """Pictures of 4 grey levels, left half and right half, and captions that name both."""
-    left, right = np.divmod(np.arange(COUNT), 4)
-    halves = np.stack([left, right], 1)[:, None, :, None] * np.uint8(80)
-    image = np.broadcast_to(halves, (COUNT, 8, 2, 3)).repeat(4, axis=2).astype(np.uint8)
-    tokens = np.stack([10 + left, 20 + right, np.ones_like(left)], 1).astype(np.int32)
-    text = {"tokens": tokens, "mask": np.ones(tokens.shape, bool)}
-    return {"image": image, "text": {"transformer": text}, "index": np.arange(COUNT)}
+# Pictures of 4 grey levels, left half and right half, and captions that name both.
+LEVELS = ("black", "dark", "light", "white")
+LEFT, RIGHT = np.divmod(np.arange(COUNT), 4)
+PICTURES = np.broadcast_to(
+    (np.stack([LEFT, RIGHT], 1) * 85)[:, None, :, None].astype(np.uint8), (COUNT, 8, 2, 3)
+).repeat(4, axis=2)
+WORDS = [f"{LEVELS[left]} {LEVELS[right]}" for left, right in zip(LEFT, RIGHT, strict=True)]
 
 
-def test_a_toy_problem_is_learned():
-    """Every picture finds its own caption, and the loss is near 0."""
-    family, batch = load(), every_pair()
-    optimizers = {"model": optax.adam(1e-2)}
+@pytest.fixture(scope="module")
+def trained():
+    """A pipeline whose model was trained on all pairs at once, and its last metrics."""
+    config = config_with()
+    tokenizer = tokenizers.train(WORDS, config.text.vocab_size)
+    text, _ = tokenizers.encode(tokenizer, WORDS, config.text.length)
+    batch = {"image": PICTURES, "text": {"transformer": text}, "index": np.arange(COUNT)}
+    family, optimizers = load_family(config), {"model": optax.adam(1e-2)}
     current = jax.jit(lambda: state.create(family, optimizers, batch, 0))()
-    update = jax.jit(step.make_step(family, optimizers, ema_decay=0.9))
-    for _ in range(60):
+    update, metrics = jax.jit(step.make_step(family, optimizers, ema_decay=0.9)), {}
+    for _ in range(120):
         current, metrics = update(current, {}, batch)
-    assert metrics["loss"] < 0.1 and metrics["accuracy"] == 1
-    variables = Variables(current.params, {}, {})
-    image, text = jax.jit(
-        lambda variables: [ability(variables, batch, None) for ability in family.abilities.values()]
-    )(variables)
-    assert image.dtype == text.dtype == np.float32 and image.shape == text.shape == (COUNT, 8)
+    return Pipeline(config, family, Variables(current.params, {}, {}), tokenizer), metrics
+
+
+def test_every_picture_finds_its_own_caption(trained):
+    pipe, metrics = trained
+    assert metrics["loss"] < 0.3 and metrics["accuracy"] == 1
+    image, text = pipe.embed_image(list(PICTURES)), pipe.embed_text(WORDS)
     for found in (image, text):
+        assert found.dtype == np.float32 and found.shape == (COUNT, 8)
         np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, rtol=1e-5)
     np.testing.assert_array_equal((image @ text.T).argmax(1), np.arange(COUNT))
+    shown = for_display(pipe, WORDS[::-1], PICTURES, PICTURES[:0])
+    assert shown[1] == WORDS  # the caption chosen for each picture, among all
+
+
+def test_vectors_are_written_to_files(trained, tmp_path, monkeypatch):
+    monkeypatch.setattr("t2i_jax.pipeline.load", lambda *_: trained[0])
+    for i, picture in enumerate(PICTURES):
+        Image.fromarray(picture).save(tmp_path / f"{i}.png")
+    where = ("--workdir=run", f"--out={tmp_path}/vectors.npy")
+    pictures = [f"--image={tmp_path}/{i}.png" for i in range(COUNT)]
+    for command, arguments, expected in (
+        ("embed_image", pictures, trained[0].embed_image(list(PICTURES))),
+        ("embed_text", [f"--prompt={words}" for words in WORDS], trained[0].embed_text(WORDS)),
+    ):
+        cli.main([command, *where, *arguments])
+        np.testing.assert_array_equal(np.load(tmp_path / "vectors.npy"), expected)
+
+
+def test_what_cannot_be_embedded(trained):
+    pipe = trained[0]
+    for method in (pipe.embed_image, pipe.embed_text):
+        with pytest.raises(ValueError, match="nothing to embed"):
+            method([])
+    with pytest.warns(UserWarning, match="1 of the prompts has more than 6 tokens: cut"):
+        long = pipe.embed_text(["black dark " * 1000, *WORDS[1:]])
+    np.testing.assert_allclose(long[1:], pipe.embed_text(WORDS)[1:], atol=1e-6)
+
+
+def test_features_take_the_place_of_pictures(monkeypatch):
+    """A frozen network computes them, unless they are in the batch."""
+    computed = []
+
+    def compute(frozen, image):
+        computed.append(len(image))
+        return {"features": frozen["extractor"] * jnp.ones((len(image), 6, 5))}
+
+    view = PictureView((2, 3), 5, Encoding(compute, ("extractor",), []), lambda _, x: x, dict)
+    monkeypatch.setattr("t2i_jax.families.contrastive.view_of_features", lambda config, _: view)
+    family = load_family(config_with("contrastive.source=features", "model.patch=1"))
+    assert family.encoding is view.encoding and family.make_frozen is dict
+    text = {"tokens": np.zeros((2, 6), np.int32), "mask": np.ones((2, 6), bool)}
+    texts = {"text": {"transformer": text}}
+    params, _ = jax.eval_shape(family.init, jax.random.key(0), texts)
+    assert params["model"]["image"]["patch_in"]["kernel"].shape == (5, 32)
+
+    def loss(params, batch):
+        frozen: Any = {"extractor": 3.0}
+        ctx = Context({}, frozen, None, 0, {**batch, **texts}, None, False, ONES[:2])
+        return family.losses["model"](params, ctx)[0]
+
+    for name, value in (("features", jnp.ones((2, 6, 5))), ("image", PICTURES[:2])):
+        assert not computed
+        assert jax.eval_shape(loss, params, {name: value}).shape == (2,)
+    assert computed == [2]
 
 
 def test_the_scale_is_limited():
@@ -156,4 +220,4 @@ def test_an_adapter_has_no_scale_to_limit():
 )
 def test_settings_that_cannot_be_compared(override, message):
     with pytest.raises(ValueError, match=message):
-        load(override)
+        load_family(config_with(override))

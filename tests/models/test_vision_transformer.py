@@ -1,4 +1,4 @@
-"""The vision transformer pools patches, and knows where they are."""
+"""The vision transformer pools patches, each with its place."""
 
 import jax
 import jax.numpy as jnp
@@ -14,19 +14,12 @@ PICTURES = np.random.default_rng(0).uniform(-1, 1, (2, 4, 6, 3)).astype(np.float
 
 def test_without_blocks_it_is_the_mean_of_normalised_patches():
     net = VisionTransformer(patch=2, width=8, depth=0, heads=2)
-    pooled, variables = net.init_with_output(jax.random.key(0), PICTURES)
+    pooled, variables = jax.jit(net.init_with_output)(jax.random.key(0), PICTURES)
     layer = jax.tree.map(np.asarray, variables["params"]["patch_in"])
     patches = PICTURES.reshape(2, 2, 2, 3, 2, 3).swapaxes(2, 3).reshape(2, 6, 12)
     x = patches @ layer["kernel"] + layer["bias"] + sine_positions_2d(2, 3, 8)
     x = x / np.sqrt(np.square(x).mean(-1, keepdims=True) + 1e-6)
     np.testing.assert_allclose(pooled, x.mean(1), rtol=1e-5, atol=1e-6)
-
-
-def test_the_place_of_a_patch_matters():
-    net = VisionTransformer(patch=2, width=8, depth=1, heads=2)
-    both = np.stack([PICTURES[0], PICTURES[0, ::-1]])
-    pooled, _ = jax.jit(net.init_with_output)(jax.random.key(0), both)
-    assert np.abs(pooled[0] - pooled[1]).max() > 1e-3
 
 
 def test_a_patch_that_does_not_divide():
@@ -42,10 +35,11 @@ def test_the_shared_space_in_closed_form():
     params = {"image": eye, "text": eye, "log_scale": log_scale, "offset": jnp.float32(-1.0)}
     logits = SharedSpace(2, 10.0, -10.0).apply({"params": params}, a, b)
     np.testing.assert_allclose(logits, [[5 * 0.6 - 1, -5 * 0.8 - 1]], rtol=1e-6)
-    begun = SharedSpace(2, 10.0, -10.0).init(jax.random.key(0), a, b)["params"]
+    begun = jax.jit(SharedSpace(2, 10.0, -10.0).init)(jax.random.key(0), a, b)["params"]
     np.testing.assert_allclose(np.exp(begun["log_scale"]), 10.0, rtol=1e-6)
     assert begun["offset"] == -10.0
-    assert "offset" not in SharedSpace(2, 10.0).init(jax.random.key(0), a, b)["params"]
+    shapes = jax.eval_shape(SharedSpace(2, 10.0).init, jax.random.key(0), a, b)
+    assert "offset" not in shapes["params"]
 
 
 def test_a_vector_of_zeros_has_a_finite_gradient():
