@@ -103,6 +103,11 @@ def prepare_run(
         _check_buckets(config, family, training.buckets)
     augment, variants = augmentation.make_augment(config.augment, training)
     if is_run(workdir):
+        if "weights" in read_run(workdir):
+            raise ValueError(
+                f"{workdir} is a model without its training: name another --workdir, and start "
+                f"from it with --config.init_from={workdir}"
+            )
         refuse_changes(read_run(workdir), config, training, workdir)
     is_new = not workdir.exists()
     make_folder(workdir)
