@@ -90,6 +90,9 @@ def add_training(command) -> None:
     what.add_argument("--from", dest="origin", metavar="FOLDER", help=help)
     help = "write the run --workdir to this folder, for diffusers, or its adapter to X.safetensors"
     what.add_argument("--to", metavar="FOLDER", help=help)
+    sub = command("export", "write a run without its training to a folder, to share it")
+    add_run(sub)
+    sub.add_argument("--to", required=True, type=filled, metavar="FOLDER", help="may not exist yet")
 
 
 def add_abilities(command) -> None:

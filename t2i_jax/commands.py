@@ -102,6 +102,15 @@ def convert(args, overrides) -> None:
         print(f"{args.to}: the weights of {args.workdir}")
 
 
+def export(args, overrides) -> None:
+    """Write a run without its training to a folder, to share it."""
+    from t2i_jax.runs.run_folder import export as write
+
+    folder = write(args.workdir, args.checkpoint, args.to)
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    print(f"{folder}: {size / 2**20:,.1f} MiB; t2i_jax.load and all commands take it as a run")
+
+
 def _describe_step(config) -> None:
     """Print what a step under `jit` needs. No run is written."""
     import jax
