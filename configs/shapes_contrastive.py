@@ -36,6 +36,7 @@ def emoji(config):
     config.first_stage.cache = True  # of the features
     config.model.update(patch=1, depth=1, dropout=0.3)
     config.optim.update(recipes.EMOJI_OPTIM)
+    config.train.update(steps=400, eval_every=100, save_every=100)
 
 
 def smoke(config):

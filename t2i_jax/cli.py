@@ -73,7 +73,7 @@ def add_training(command) -> None:
     sub.add_argument("--archives", help="a folder of archives fetched by other means")
     help = "side of the pictures in pixels (32)"
     sub.add_argument("--resolution", type=whole(1, 1024), help=help)
-    sub = command("train", "train a model, or go on with the run in --workdir; ends with a score")
+    sub = command("train", "train a model, or go on with a run, and score it")
     sub.add_argument("--workdir", required=True, help="the run's folder: all that a run writes")
     help = "the experiment: a file, or the name of one of the project's own, such as shapes"
     sub.add_argument("--config", required=True, metavar="FILE.py[:VARIANT]", help=help)

@@ -7,12 +7,13 @@ batch, whatever the number of devices (contrastive_loss.py).
 """
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from t2i_jax.core.family import Context, Family, Variables
+from t2i_jax.core.family import Context, Family, Frozen, Variables
 from t2i_jax.core.fields import Field
 from t2i_jax.core.pictures import to_unit
 from t2i_jax.core.random import split_keys
@@ -46,16 +47,9 @@ def make(config, axis_name=None) -> Family:
     "none", and settings that compute the loss on a part of a batch.
     """
     refuse_parts(config)
-    if config.text.encoder == "none":
-        raise ValueError("text.encoder is 'none': a contrastive model has to read captions")
-    settings = read_section(config, "contrastive", CONTRASTIVE_FIELDS)
-    for name, known in (("loss", KINDS), ("source", SOURCES)):
-        if settings[name] not in known:
-            right = " or ".join(known)
-            raise ValueError(f"contrastive.{name} = {settings[name]!r}: it can be {right}")
-    view = None
-    if settings["source"] == "features":
-        view = view_of_features(config, settings["map"])
+    settings = checked_settings(config)
+    features = settings["source"] == "features"
+    view = view_of_features(config, settings["map"]) if features else None
     kind = KINDS[settings["loss"]]
     conditioning = make_conditioning(config)
     tower = VisionTransformer(remat=remat_of(config), **config.model)
@@ -65,21 +59,13 @@ def make(config, axis_name=None) -> Family:
         text_rng, image_rng, space_rng = jax.random.split(rng, 3)
         text, condition = conditioning.init(text_rng, batch)
         side = config.data.resolution
-        picture = jnp.zeros((1, *view.grid, view.channels) if view else (1, side, side, 3))
-        pooled, image = tower.init_with_output(image_rng, picture)
+        shape = (*view.grid, view.channels) if view else (side, side, 3)
+        pooled, image = tower.init_with_output(image_rng, jnp.zeros((1, *shape)))
         both = space.init(space_rng, pooled, condition.pooled)["params"]
         return {"model": {"text": text, "image": image["params"], "space": both}}, {}
 
-    def cells(frozen, batch):
-        """Return what the network reads of pictures: their pixels, or a map [B, h, w, C]."""
-        if view is None:
-            return to_unit(batch["image"])
-        found = batch if "features" in batch else view.encoding.compute(frozen, batch["image"])
-        vectors = view.vectors(frozen, found["features"])
-        return vectors.reshape(-1, *view.grid, view.channels)
-
     def image_vectors(model, frozen, batch, keys=None) -> Any:
-        pooled = tower.apply({"params": model["image"]}, cells(frozen, batch), keys)
+        pooled = tower.apply({"params": model["image"]}, read_pictures(view, frozen, batch), keys)
         return space.apply({"params": model["space"]}, pooled, method="embed_image")
 
     def text_vectors(model, frozen, text, keys=None) -> Any:
@@ -125,6 +111,27 @@ def make(config, axis_name=None) -> Family:
         pretrained=conditioning.pretrained,
         constrain=limit_scale,
     )
+
+
+def checked_settings(config) -> dict[str, Any]:
+    """Return the section `contrastive`. Raises ValueError for what it and `text` cannot be."""
+    if config.text.encoder == "none":
+        raise ValueError("text.encoder is 'none': a contrastive model has to read captions")
+    settings = read_section(config, "contrastive", CONTRASTIVE_FIELDS)
+    for name, known in (("loss", KINDS), ("source", SOURCES)):
+        if settings[name] not in known:
+            right = " or ".join(known)
+            raise ValueError(f"contrastive.{name} = {settings[name]!r}: it can be {right}")
+    return settings
+
+
+def read_pictures(view: PictureView | None, frozen: Frozen, batch: Mapping) -> Any:
+    """Return what the network reads of pictures: their pixels, or a feature map [B, h, w, C]."""
+    if view is None:
+        return to_unit(batch["image"])
+    found = batch if "features" in batch else view.encoding.compute(frozen, batch["image"])
+    vectors = view.vectors(frozen, found["features"])
+    return vectors.reshape(-1, *view.grid, view.channels)
 
 
 def frozen_tower(view: PictureView | None) -> dict[str, Any]:
