@@ -1,5 +1,6 @@
 """The contrastive family: its losses in closed form, on any devices, and a toy problem."""
 
+import functools
 import math
 from typing import Any
 
@@ -39,6 +40,7 @@ TOKENS[[3, 12]] = TOKENS[5]  # three equal captions
 ONES = np.ones(COUNT, np.float32)
 
 
+@functools.partial(jax.jit, static_argnames=("kind", "axis"))
 def losses(kind, image=IMAGES, caption=CAPTIONS, tokens=TOKENS, weight=ONES, axis=None):
     def logits(a, b):
         return SCALE * a @ b.T + BIAS
@@ -88,7 +90,7 @@ def test_eight_devices_give_the_loss_and_the_gradient_of_one(kind):
         return jax.value_and_grad(lambda *x: mean(*x, "batch"), (0, 1), has_aux=True)(*arrays)
 
     arrays = (IMAGES, CAPTIONS, TOKENS, weight)
-    (_, one), gradients = jax.value_and_grad(mean, (0, 1), has_aux=True)(*arrays)
+    (_, one), gradients = jax.jit(jax.value_and_grad(mean, (0, 1), has_aux=True))(*arrays)
     split = [x.reshape(8, 2, *x.shape[1:]) for x in arrays]
     (_, eight), of_parts = jax.pmap(per_device, "batch")(*split)
     np.testing.assert_allclose(np.reshape(eight, COUNT), one, rtol=1e-5)
