@@ -15,11 +15,13 @@ from t2i_jax import cli
 from t2i_jax import config as configs
 from t2i_jax.core import state
 from t2i_jax.core.family import Context, Encoding, Variables
+from t2i_jax.evaluation import picture_features
 from t2i_jax.evaluation.draw import for_display
 from t2i_jax.families.captioning import PictureView
 from t2i_jax.families.contrastive import limit_scale
 from t2i_jax.families.contrastive_loss import KINDS, contrast
 from t2i_jax.families.load import load_family, load_trained
+from t2i_jax.metrics import retrieval
 from t2i_jax.pipeline import Pipeline
 from t2i_jax.text import tokenizer as tokenizers
 from t2i_jax.training import step
@@ -157,6 +159,20 @@ def test_vectors_are_written_to_files(trained, tmp_path, monkeypatch):
     ):
         cli.main([command, *where, *arguments])
         np.testing.assert_array_equal(np.load(tmp_path / "vectors.npy"), expected)
+
+
+def test_a_run_is_an_extractor_with_a_clip_score(trained, monkeypatch):
+    """Its features are its vectors; pictures of another size are resized."""
+    pipe = trained[0]
+    for name, found in (("load", lambda path: pipe), ("is_run", lambda path: path == "runs/own")):
+        monkeypatch.setattr(picture_features, name, found)
+    config = configs.load(f"{ROOT}/configs/shapes.py:smoke", ["evaluate.extractor_path=runs/own"])
+    own = picture_features.load_extractor(config)
+    found = picture_features.extract_features(own, PICTURES.repeat(2, 1).repeat(2, 2))["features"]
+    assert (found * pipe.embed_image(list(PICTURES))).sum(1).min() > 0.99
+    texts = own.embed_text(WORDS)
+    right, wrong = (retrieval.clip_score(found, x)["value"] for x in (texts, texts[::-1]))
+    assert right > 50 and right > wrong + 40
 
 
 def test_what_cannot_be_embedded(trained):
