@@ -55,6 +55,7 @@ def parser() -> argparse.ArgumentParser:
 
     add_training(command)
     add_abilities(command)
+    add_serving(command)
     add_measuring(command)
     return top
 
@@ -145,6 +146,17 @@ def add_abilities(command) -> None:
     sub = command("decode", "write the pictures of codes or latents")
     add_run(sub, out="samples")
     sub.add_argument("--codes", required=True, metavar="X.npy", help="a file of the command encode")
+
+
+def add_serving(command) -> None:
+    """Add the command that serves a model."""
+    sub = command("serve", "a page to draw on in a browser, and the model over HTTP")
+    add_run(sub)
+    help = "the address to listen at; by default (127.0.0.1) only this machine reaches it"
+    sub.add_argument("--host", default="127.0.0.1", type=filled, help=help)
+    sub.add_argument("--port", default=7860, type=whole(1, 65_535), help="(7860)")
+    help = "of the page, with any user name, and the API key; none by default"
+    sub.add_argument("--password", default="", type=filled, help=help)
 
 
 def add_measuring(command) -> None:

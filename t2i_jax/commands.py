@@ -317,6 +317,17 @@ def benchmark(args, overrides) -> None:
     print(measure_rows(args.what, args.out, args.quick))
 
 
+def serve(args, overrides) -> None:
+    """Serve a page to draw on."""
+    try:
+        from t2i_jax.serve.app import serve as run
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in ("gradio", "fastapi", "uvicorn"):
+            raise
+        raise RuntimeError(f"serve needs {error.name}: pip install 't2i_jax[ui]'") from error
+    run(args.workdir, args.checkpoint, overrides, args.host, args.port, args.password)
+
+
 def _load(args, overrides):
     from t2i_jax import pipeline
 
