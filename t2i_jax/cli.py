@@ -156,7 +156,7 @@ def add_serving(command) -> None:
     sub.add_argument("--host", default="127.0.0.1", type=filled, help=help)
     sub.add_argument("--port", default=7860, type=whole(1, 65_535), help="(7860)")
     help = "of the page, with any user name, and the API key; none by default"
-    sub.add_argument("--password", default="", type=filled, help=help)
+    sub.add_argument("--password", type=filled, help=help)
 
 
 def add_measuring(command) -> None:

@@ -325,7 +325,7 @@ def serve(args, overrides) -> None:
         if (error.name or "").partition(".")[0] not in ("gradio", "fastapi", "uvicorn"):
             raise
         raise RuntimeError(f"serve needs {error.name}: pip install 't2i_jax[ui]'") from error
-    run(args.workdir, args.checkpoint, overrides, args.host, args.port, args.password)
+    run(args.workdir, args.checkpoint, overrides, args.host, args.port, args.password or "")
 
 
 def _load(args, overrides):
