@@ -158,7 +158,9 @@ BASE: dict[str, dict[str, Field]] = {
             choices=tuple(names_with("features", "make")),
         ),
         "extractor_path": Field(
-            "", "its weights; empty: those of `main.py prepare --weights=NAME`"
+            "",
+            "its weights; empty: those of `main.py prepare --weights=NAME`. Or a run that embeds "
+            "pictures and captions, which is the extractor then",
         ),
     },
     "parallel": {
