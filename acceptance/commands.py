@@ -35,6 +35,7 @@ SMALLER = (  # (pattern of an argument, what replaces it)
     (r"--config\.train\.batch_size=\d+", "--config.train.batch_size=8"),
     (r"--config\.model\.width=\d+", "--config.model.width=32"),
     (r"--config\.model\.heads=\d+", "--config.model.heads=2"),
+    (r"--config\.data\.sizes=.*", "--config.data.sizes=('32x32','40x24','24x40')"),
     (r"--config\.parallel\.fsdp=\d+", "--config.parallel.fsdp=8"),
     (r"(.*device_count)=\d+(.*)", r"\1=8\2"),
 )

@@ -55,6 +55,7 @@ def parser() -> argparse.ArgumentParser:
 
     add_training(command)
     add_abilities(command)
+    add_serving(command)
     add_measuring(command)
     return top
 
@@ -90,6 +91,9 @@ def add_training(command) -> None:
     what.add_argument("--from", dest="origin", metavar="FOLDER", help=help)
     help = "write the run --workdir to this folder, for diffusers, or its adapter to X.safetensors"
     what.add_argument("--to", metavar="FOLDER", help=help)
+    sub = command("export", "write a run without its training to a folder, to share it")
+    add_run(sub)
+    sub.add_argument("--to", required=True, type=filled, metavar="FOLDER", help="may not exist yet")
 
 
 def add_abilities(command) -> None:
@@ -133,6 +137,17 @@ def add_abilities(command) -> None:
     sub = command("decode", "write the pictures of codes or latents")
     add_run(sub, out="samples")
     sub.add_argument("--codes", required=True, metavar="X.npy", help="a file of the command encode")
+
+
+def add_serving(command) -> None:
+    """Add the command that serves a model."""
+    sub = command("serve", "a page to draw on in a browser, and the model over HTTP")
+    add_run(sub)
+    help = "the address to listen at; by default (127.0.0.1) only this machine reaches it"
+    sub.add_argument("--host", default="127.0.0.1", type=filled, help=help)
+    sub.add_argument("--port", default=7860, type=whole(1, 65_535), help="(7860)")
+    help = "of the page, with any user name, and the API key; none by default"
+    sub.add_argument("--password", default="", type=filled, help=help)
 
 
 def add_measuring(command) -> None:

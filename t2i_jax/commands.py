@@ -101,6 +101,15 @@ def convert(args, overrides) -> None:
         print(f"{args.to}: the weights of {args.workdir}")
 
 
+def export(args, overrides) -> None:
+    """Write a run without its training to a folder, to share it."""
+    from t2i_jax.runs.run_folder import export as write
+
+    folder = write(args.workdir, args.checkpoint, args.to)
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    print(f"{folder}: {size / 2**20:,.1f} MiB; t2i_jax.load and all commands take it as a run")
+
+
 def _describe_step(config) -> None:
     """Print what a step under `jit` needs. No run is written."""
     import jax
@@ -290,6 +299,17 @@ def benchmark(args, overrides) -> None:
     from t2i_jax.benchmark.run import benchmark as measure_rows
 
     print(measure_rows(args.what, args.out, args.quick))
+
+
+def serve(args, overrides) -> None:
+    """Serve a page to draw on."""
+    try:
+        from t2i_jax.serve.app import serve as run
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in ("gradio", "fastapi", "uvicorn"):
+            raise
+        raise RuntimeError(f"serve needs {error.name}: pip install 't2i_jax[ui]'") from error
+    run(args.workdir, args.checkpoint, overrides, args.host, args.port, args.password)
 
 
 def _load(args, overrides):

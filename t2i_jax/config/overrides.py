@@ -90,8 +90,9 @@ def put(config: dict, fields: Fields, key: str, text: str) -> bool:
         value = parse(text, like)
     except UNREADABLE:
         now = known.get(key, like)
+        written = ": write \"('a','b')\" or \"(1,2)\"" if isinstance(like, tuple) else ""
         raise ValueError(
-            f"config.{key} is {type(like).__name__} ({now!r}); {text!r} is not"
+            f"config.{key} is {type(like).__name__} ({now!r}); {text!r} is not{written}"
         ) from None
     section, _, name = key.rpartition(".")
     values_of(config, section)[name] = value

@@ -82,6 +82,18 @@ def check_folder(path) -> Path:
     return path
 
 
+def empty_folder(path: str | Path, option: str) -> Path:
+    """Return the folder at `path`, which may not exist yet.
+
+    option: of the command line that gave it, for messages.
+    Raises FileExistsError if it is not empty.
+    """
+    folder = check_folder(path)
+    if folder.exists() and any(folder.iterdir()):
+        raise FileExistsError(f"{path} is not empty: name another {option}")
+    return folder
+
+
 def make_folder(path) -> Path:
     """Create a folder, and those above it, if it is not there. Raises OSError as `check_folder`."""
     path = check_folder(path)

@@ -7,6 +7,19 @@ from typing import NamedTuple
 import numpy as np
 
 
+class Buckets(NamedTuple):
+    """The pictures of a source at a few sizes, which keep their shapes: for training.
+
+    sizes: (height, width) in pixels.
+    bucket_of: int [N], the size of each example: an index in `sizes`, each of which is used.
+    read: positions int [B] of examples of one size -> uint8 [B, height, width, 3].
+    """
+
+    sizes: Sequence[tuple[int, int]]
+    bucket_of: np.ndarray
+    read: Callable[[np.ndarray], np.ndarray]
+
+
 class Source(NamedTuple):
     """A captioned set of pictures. The position of an example is its `index` in every batch.
 
@@ -28,6 +41,8 @@ class Source(NamedTuple):
         are those that are true of the augmented pictures. If an augmentation leaves all captions
         true, its value is `captions` itself. No other augmentation may be used
         (data/augmentation.py).
+    buckets: the same pictures in other sizes, if the config asks for them. Training takes these,
+        and each of its batches has one size (data/buckets.py).
     """
 
     captions: Sequence[str]
@@ -37,3 +52,4 @@ class Source(NamedTuple):
     labels: Sequence[int] = ()
     classes: Sequence[str] = ()
     variants: Mapping[str, Sequence[str]] = MappingProxyType({})
+    buckets: Buckets | None = None

@@ -37,7 +37,7 @@ from t2i_jax.core import source
 from t2i_jax.core.fields import Field
 from t2i_jax.core.files import data_dir, fingerprint
 from t2i_jax.core.threads import num_threads
-from t2i_jax.data import caption_table, pictures, scan_report
+from t2i_jax.data import buckets, caption_table, pictures, scan_report
 from t2i_jax.data.picture_reader import picture_reader
 
 SPLITS = ("train", "validation", "test")
@@ -45,18 +45,18 @@ CAPTION_LAYOUTS = (
     f"NAME.txt beside NAME.png, or one of {', '.join(caption_table.FILE_NAMES)} at the top with "
     f"file_name and text"
 )
-INDEX_VERSION = 2  # raise it when what counts as valid changes, or which split it is in
+INDEX_VERSION = 3  # raise it when the index changes, what counts as valid, or the splits
 SCAN_BLOCK = 1024  # pictures scanned before a Ctrl-C is noticed
 
 
 class Index(NamedTuple):
     """What a scan found.
 
-    examples: (file, sha256 of its bytes, caption, split).
+    examples: (file, sha256 of its bytes, caption, split, width / height).
     skipped: (file, reason).
     """
 
-    examples: list[tuple[str, str, str, str]]
+    examples: list[tuple[str, str, str, str, float]]
     skipped: list[tuple[str, str]]
 
 
@@ -71,6 +71,7 @@ def folder_fields(what: str) -> dict[str, Field]:
     return {
         "path": Field("", f"the folder of {what}"),
         "resolution": Field(64, "pixels a side", 8, 1024),
+        "sizes": buckets.FIELD,
         "max_skipped": Field(0.1, "largest share of unusable pictures that is no error", 0.0, 1.0),
         "augmentations": Field(
             (), 'augmentations that keep your captions true, such as ("flip", "crop")'
@@ -121,19 +122,25 @@ def make(config, split: str) -> source.Source:
     if not examples:
         present = [name for name in SPLITS if any(e[3] == name for e in index.examples)]
         raise no_examples(folder, split, present)
-    captions = [caption for _, _, caption, _ in examples]
-    content = b"".join(_encode(json.dumps(example)) for example in examples)
-    mark = fingerprint("folder", config.resolution, split, content)
-    hashes = {file: sha256 for file, sha256, _, _ in examples}
+    captions = [caption for _, _, caption, *_ in examples]
+    content = b"".join(_encode(json.dumps(example[:4])) for example in examples)
+    sizes = buckets.sizes_of(config)
+    mark = fingerprint("folder", config.resolution, split, content, *sizes)
+    hashes = {file: sha256 for file, sha256, *_ in examples}
     rows = {file: row for row, file in enumerate(hashes)}
     row_of = np.array([rows[file] for file, *_ in examples])
-    decode = _decoder(folder, list(hashes.items()), int(config.resolution))
-    read = picture_reader(decode, len(hashes), row_of, int(config.resolution))
+
+    def reader(height: int, width: int):
+        decode = _decoder(folder, list(hashes.items()), height, width)
+        return picture_reader(decode, len(hashes), row_of, height, width)
+
+    read = reader(int(config.resolution), int(config.resolution))
+    in_sizes = buckets.make_buckets(sizes, [example[4] for example in examples], reader)
     augmentations: tuple[str, ...] = getattr(config, "augmentations", ())
     variants = dict.fromkeys(augmentations, captions)
     empty, total = sum(not caption for caption in captions), len(index.examples)
     notes = scan_report.notes(index.skipped, listed, split, len(captions), empty, total)
-    return source.Source(captions, read, mark, notes, variants=variants)
+    return source.Source(captions, read, mark, notes, variants=variants, buckets=in_sizes)
 
 
 def assign_splits(files: list[str], folders: Collection[str] | None = None) -> dict[str, str]:
@@ -224,7 +231,7 @@ def _scan(folder, files, resolution):
     good = []
 
     def examine(file):
-        """Return (sha256, captions) of a valid picture, or why it is skipped."""
+        """Return (sha256, width / height, captions) of a valid picture, or why it is skipped."""
         if split_folders and file.split("/")[0] not in split_folders:
             return f"outside of {'/, '.join(SPLITS)}/"
         caption_file = _caption_file(file)
@@ -232,7 +239,7 @@ def _scan(folder, files, resolution):
             return "no caption"
         try:
             content = (folder / file).read_bytes()
-            pictures.decode(content, resolution)
+            width, height = pictures.open_rgb(content, 2 * resolution).size
             own = captions.get(file) or [
                 (folder / caption_file).read_text(encoding="utf-8-sig").strip()
             ]
@@ -240,7 +247,7 @@ def _scan(folder, files, resolution):
             return f"{caption_file} is not UTF-8 ({error.reason})"
         except (OSError, ValueError) as error:
             return str(error)
-        return hashlib.sha256(content).hexdigest(), own
+        return hashlib.sha256(content).hexdigest(), width / height, own
 
     with (
         ThreadPoolExecutor(num_threads()) as pool,
@@ -254,8 +261,12 @@ def _scan(folder, files, resolution):
                 else:
                     good.append((file, *found))
                 bar.update()
-    splits = assign_splits([file for file, _, _ in good], split_folders)
-    examples = [(file, sha256, text, splits[file]) for file, sha256, own in good for text in own]
+    splits = assign_splits([file for file, *_ in good], split_folders)
+    examples = [
+        (file, sha256, text, splits[file], aspect)
+        for file, sha256, aspect, own in good
+        for text in own
+    ]
     return Index(sorted(examples), sorted(skipped))
 
 
@@ -275,7 +286,7 @@ def _read_captions(folder, files):
     return captions
 
 
-def _decoder(folder, files, resolution) -> Callable[[int], np.ndarray]:
+def _decoder(folder, files, height, width) -> Callable[[int], np.ndarray]:
     """Return row -> pixels of the picture files[row]. `files` are (name, sha256) pairs."""
 
     def decode(row):
@@ -286,7 +297,7 @@ def _decoder(folder, files, resolution) -> Callable[[int], np.ndarray]:
                 raise ValueError(
                     "it is not the file that was scanned; start again to scan the folder anew"
                 )
-            return pictures.decode(content, resolution)
+            return pictures.fit(pictures.open_rgb(content, 2 * max(height, width)), height, width)
         except (OSError, ValueError) as error:
             raise ValueError(f"{folder / file} cannot be read any more: {error}") from error
 

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Int
 
 from t2i_jax.core.source import Source
-from t2i_jax.data import read_ahead
+from t2i_jax.data import buckets, read_ahead
 
 
 @functools.lru_cache(maxsize=3)
@@ -62,15 +62,23 @@ def batches(
     """Return an iterator over the batches of steps first .. last - 1, which are read ahead.
 
     Starting at any step costs nothing.
+    Where the source has buckets, each batch has pictures of one size.
     rows: the rows of each batch to read; by default all `batch_size`. With several processes, each
         reads those of its own devices.
     reader: a name of `read_ahead.READERS`. It changes no batch.
     The iterator raises RuntimeError if reading fails.
     """
     count, rows = len(source.captions), np.arange(batch_size) if rows is None else rows
+    if source.buckets:
+        columns = {"image": _PictureColumn(source.buckets.read), **columns}
+        in_sizes = buckets.batch_order(source.buckets, batch_size, seed)
 
     def read(step: int) -> dict:
-        return make_batch(source, columns, examples_at(seed, step * batch_size + rows, count))
+        if source.buckets:
+            index = in_sizes(step)[rows]
+        else:
+            index = examples_at(seed, step * batch_size + rows, count)
+        return make_batch(source, columns, index)
 
     return read_ahead.read_steps(read, first, last, reader)
 

@@ -13,17 +13,21 @@ CACHE_BYTES = 2**30  # pictures stay in memory if all their pixels are less than
 
 
 def picture_reader(
-    decode: Callable[[int], np.ndarray], count: int, row_of: Int[np.ndarray, "N"], resolution: int
+    decode: Callable[[int], np.ndarray],
+    count: int,
+    row_of: Int[np.ndarray, "N"],
+    height: int,
+    width: int,
 ) -> Callable[[np.ndarray], np.ndarray]:
     """Return `read` of a Source (core/source.py).
 
-    decode: row -> uint8 [resolution, resolution, 3]; it is called in several threads at once.
+    decode: row -> uint8 [height, width, 3]; it is called in several threads at once.
     count: number of pictures; rows are 0 .. count - 1.
     row_of: the picture of each example.
     """
     # Cached, and not created here: no threads before the first read.
     pool = functools.cache(lambda: ThreadPoolExecutor(num_threads()))
-    shape = (resolution, resolution, 3)
+    shape = (height, width, 3)
     cached = count * int(np.prod(shape)) < CACHE_BYTES
     cache = np.zeros((count if cached else 0, *shape), np.uint8)
     filled = np.zeros(count, bool)

@@ -15,35 +15,48 @@ FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 
 
 def decode(picture: bytes | str | Path, resolution: int) -> UInt8[np.ndarray, "R R 3"]:
-    """Return a picture as RGB pixels, R = resolution.
+    """Return a picture as RGB pixels, R = resolution: its largest centred square, resized.
 
     picture: encoded bytes, or a path.
+    Raises ValueError as `open_rgb`.
+    """
+    return fit(open_rgb(picture, 2 * resolution), resolution, resolution)
+
+
+def open_rgb(picture: bytes | str | Path, side: int) -> Image.Image:
+    """Return a picture in RGB, whole.
+
+    picture: encoded bytes, or a path.
+    side: a large JPEG is decoded at a fraction of its size, of at least so many pixels a side.
 
     EXIF orientation is applied, transparency is composed onto white, 16-bit grey is scaled to 8
-    bits, and of an animation the first frame counts. The largest centred square is kept and resized
-    with an antialiasing filter (Lanczos). Raises ValueError, saying why, if the picture cannot be
-    read: truncated, not a picture, or of a kind with no agreed white.
+    bits, and of an animation the first frame counts. Raises ValueError, saying why, if the picture
+    cannot be read: truncated, not a picture, or of a kind with no agreed white.
     """
     try:
         with Image.open(
             io.BytesIO(picture) if isinstance(picture, bytes) else picture, formats=FORMATS
         ) as image:
-            # A large JPEG is then decoded at a fraction of its size.
-            image.draft(None, (2 * resolution, 2 * resolution))
+            image.draft(None, (side, side))
             ImageOps.exif_transpose(image, in_place=True)
-            image = on_white(image)
+            return on_white(image)
     except Exception as error:  # Pillow and its decoders raise many kinds for broken bytes
         reason = error
         if "cannot identify" in str(error):
             reason = "its format is none of " + ", ".join(FORMATS)
         raise ValueError(f"not a readable picture: {reason}") from error
-    width, height = image.size
-    side = min(width, height)
-    left, top = (width - side) / 2, (height - side) / 2
-    square = image.resize(
-        (resolution, resolution), Image.Resampling.LANCZOS, box=(left, top, left + side, top + side)
-    )
-    return np.asarray(square)
+
+
+def fit(image: Image.Image, height: int, width: int) -> UInt8[np.ndarray, "{height} {width} 3"]:
+    """Return the largest centred part of this shape, resized with a Lanczos filter."""
+    whole_width, whole_height = image.size
+    if whole_width * height > whole_height * width:  # too wide
+        kept_width, kept_height = whole_height * width / height, whole_height
+    else:
+        kept_width, kept_height = whole_width, whole_width * height / width
+    left, top = (whole_width - kept_width) / 2, (whole_height - kept_height) / 2
+    box = (left, top, left + kept_width, top + kept_height)
+    return np.asarray(image.resize((width, height), Image.Resampling.LANCZOS, box=box))
 
 
 def on_white(image: Image.Image) -> Image.Image:

@@ -33,17 +33,17 @@ from tqdm import tqdm
 from t2i_jax.core import source
 from t2i_jax.core.files import atomic_path, data_dir, fingerprint
 from t2i_jax.core.threads import num_threads
-from t2i_jax.data import pictures, scan_report
+from t2i_jax.data import buckets, pictures, scan_report
 from t2i_jax.data.folder import SPLITS, assign_splits, find_folder, no_examples
 from t2i_jax.data.picture_reader import picture_reader
 from t2i_jax.data.stored_texts import StoredTexts
 
-INDEX_VERSION = 1  # raise it when the index, what counts as valid, or the splits change
+INDEX_VERSION = 2  # raise it when the index, what counts as valid, or the splits change
 SCAN_BLOCK = 256  # pictures that are decoded before the next ones are read
 ROW = np.dtype(
     [
         *(("shard", "<i4"), ("place", "<i8", 2), ("digest", "<u8")),
-        *(("text_start", "<i8"), ("text_size", "<i8"), ("split", "i1")),
+        *(("text_start", "<i8"), ("text_size", "<i8"), ("split", "i1"), ("aspect", "<f4")),
     ]
 )
 
@@ -87,7 +87,7 @@ class Index(NamedTuple):
     """What a scan found, as it is on disk.
 
     shards: the files, relative to the folder.
-    rows: ROW [N], one for each usable picture.
+    rows: ROW [N], one for each usable picture. Its aspect is width / height.
     texts: the file of all captions.
     skipped: (picture, reason).
     listed: the file that lists all of `skipped`.
@@ -118,15 +118,21 @@ def make_source(config, split: str, form: Format) -> source.Source:
     if not len(rows):
         raise no_examples(folder, split, [SPLITS[i] for i in np.unique(index.rows["split"])])
     captions = StoredTexts(index.texts, rows["text_start"], rows["text_size"])
-    decode = _decoder(folder, index.shards, rows, form, int(config.resolution))
+
+    def reader(height: int, width: int):
+        decode = _decoder(folder, index.shards, rows, form, height, width)
+        return picture_reader(decode, len(rows), np.arange(len(rows)), height, width)
+
+    sizes = buckets.sizes_of(config)
     empty = int((rows["text_size"] == 0).sum())
     listed, total = index.listed, len(index.rows)
     return source.Source(
         captions,
-        picture_reader(decode, len(rows), np.arange(len(rows)), int(config.resolution)),
-        fingerprint(form.name, config.resolution, split, index.contents[split]),
+        reader(int(config.resolution), int(config.resolution)),
+        fingerprint(form.name, config.resolution, split, index.contents[split], *sizes),
         scan_report.notes(index.skipped, listed, split, len(rows), empty, total),
         variants=dict.fromkeys(getattr(config, "augmentations", ()), captions),
+        buckets=buckets.make_buckets(sizes, rows["aspect"], reader),
     )
 
 
@@ -173,12 +179,12 @@ def _write_index(
     names, rows, skipped = [], [], []
     with open(part / "captions", "wb") as texts:
         for picture in _examined(folder, shards, form, resolution):
-            name, shard, place, digest, caption, reason = picture
+            name, shard, place, digest, aspect, caption, reason = picture
             if caption is None:
                 skipped.append((name, reason))
                 continue
             encoded = caption.encode()
-            rows.append((shard, place, digest, texts.tell(), len(encoded), -1))
+            rows.append((shard, place, digest, texts.tell(), len(encoded), -1, aspect))
             names.append(name)
             texts.write(encoded)
     if not names and not skipped:
@@ -196,16 +202,17 @@ def _write_index(
 
 
 def _examined(folder: Path, shards: list[str], form: Format, resolution: int):
-    """Yield (name, shard, place, digest, caption or None, reason) of every picture, in order."""
+    """Yield (name, shard, place, digest, aspect, caption or None, reason) of every picture."""
 
     def examine(picture: Picture):
-        caption, reason = picture.caption, picture.problem
+        caption, reason, aspect = picture.caption, picture.problem, 1.0
         if caption is not None:
             try:
-                pictures.decode(picture.content, resolution)
+                width, height = pictures.open_rgb(picture.content, 2 * resolution).size
+                aspect = width / height
             except ValueError as error:
                 caption, reason = None, str(error)
-        return caption, reason, _digest(picture.content)
+        return _digest(picture.content), aspect, caption, reason
 
     with (
         ThreadPoolExecutor(num_threads()) as pool,
@@ -215,13 +222,13 @@ def _examined(folder: Path, shards: list[str], form: Format, resolution: int):
             found = form.pictures(folder / shard)
             while block := list(itertools.islice(found, SCAN_BLOCK)):
                 for picture, result in zip(block, pool.map(examine, block), strict=True):
-                    caption, reason, digest = result
-                    name = f"{shard}/{picture.name}"
-                    yield name, number, picture.place, digest, caption, reason
+                    yield f"{shard}/{picture.name}", number, picture.place, *result
                 bar.update(len(block))
 
 
-def _decoder(folder: Path, shards: list[str], rows: np.ndarray, form: Format, resolution: int):
+def _decoder(
+    folder: Path, shards: list[str], rows: np.ndarray, form: Format, height: int, width: int
+):
     """Return row -> pixels of the picture rows[row]."""
 
     def decode(row: int) -> np.ndarray:
@@ -232,7 +239,7 @@ def _decoder(folder: Path, shards: list[str], rows: np.ndarray, form: Format, re
                 raise ValueError(
                     "it is not the picture that was scanned; start again to scan the folder anew"
                 )
-            return pictures.decode(content, resolution)
+            return pictures.fit(pictures.open_rgb(content, 2 * max(height, width)), height, width)
         except (OSError, ValueError, IndexError) as error:
             raise ValueError(f"a picture of {shard} cannot be read any more: {error}") from error
 

@@ -31,6 +31,7 @@ from t2i_jax.families.denoising import (
 from t2i_jax.families.diffusion import LOSS_FIELDS, TIME_FIELDS, make_draw_times, make_loss
 from t2i_jax.families.published_autoencoder import (
     autoencoder_fields,
+    check_sizes,
     encoding_of,
     make_latents,
     side_fields,
@@ -140,6 +141,7 @@ def make_denoiser(config, height: int, width: int, guidance: Any = None) -> Deno
     conditioning, net = make_conditioning(config), make_net(config)
     section = read_section(config, "diffusion", DIFFUSION_FIELDS)
     latents = make_latents(config, height, width, patch_of(net))
+    check_sizes(config, patch_of(net))
     scheduler = read_scheduler({**section["scheduler"]})
     told = isinstance(net, FluxTransformer) and net.guidance
 

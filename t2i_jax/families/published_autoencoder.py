@@ -6,6 +6,7 @@ from t2i_jax.core.family import Encoding
 from t2i_jax.core.fields import Field
 from t2i_jax.core.first_stage import Latents
 from t2i_jax.core.pictures import from_unit, to_unit
+from t2i_jax.data.buckets import sizes_of
 from t2i_jax.families.config_fields import network_fields
 from t2i_jax.families.first_stage import ENCODING_VERSION
 from t2i_jax.models import autoencoder_kl
@@ -58,6 +59,12 @@ def make_latents(config, height: int, width: int, patch: int = 1) -> Latents:
         return from_unit(jnp.asarray(pictures, jnp.float32))
 
     return Latents((height // cell, width // cell, net.latent), encode, decode, fit=_no_autoencoder)
+
+
+def check_sizes(config, patch: int = 1) -> None:
+    """Raise ValueError as `make_latents` for a size of training pictures that has no latents."""
+    for height, width in sizes_of(config.data):
+        make_latents(config, height, width, patch)
 
 
 def encoding_of(config, latents: Latents) -> Encoding:

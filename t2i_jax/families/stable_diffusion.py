@@ -9,6 +9,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from t2i_jax.core.denoiser import Denoiser
 from t2i_jax.core.family import Family
@@ -27,6 +28,7 @@ from t2i_jax.families.denoising import (
 from t2i_jax.families.diffusion import LOSS_FIELDS, make_loss
 from t2i_jax.families.published_autoencoder import (
     autoencoder_fields,
+    check_sizes,
     encoding_of,
     make_latents,
     side_fields,
@@ -125,14 +127,16 @@ def make_denoiser(config, height: int, width: int) -> Denoiser:
     """
     conditioning, net = make_conditioning(config), make_net(config)
     latents = make_latents(config, height, width)
+    check_sizes(config)
     about = {**read_section(config, "diffusion", DIFFUSION_FIELDS)["scheduler"]}
     scheduler, timesteps = read_scheduler(about), about.get("num_train_timesteps", 1000)
 
-    def with_size(condition):
+    def with_size(condition, x):
         """Add the numbers of XL: original size, corner of the crop, target size (section 2.2)."""
         if not net.added_width:
             return condition
-        numbers = jnp.asarray([height, width, 0, 0, height, width], jnp.float32)
+        side = height // latents.shape[0] * np.array(x.shape[1:3])
+        numbers = jnp.asarray([*side, 0, 0, *side], jnp.float32)
         numbers = jnp.broadcast_to(numbers, (len(condition.pooled), len(numbers)))
         return condition._replace(vector=numbers)
 
@@ -140,14 +144,14 @@ def make_denoiser(config, height: int, width: int) -> Denoiser:
         rng_text, rng_net = jax.random.split(rng)
         text_params, condition = conditioning.init(rng_text, batch)
         x = jnp.zeros((1, *latents.shape[:2], net.in_channels))
-        params = net.init(rng_net, x, jnp.zeros(1), with_size(condition))["params"]
+        params = net.init(rng_net, x, jnp.zeros(1), with_size(condition, x))["params"]
         return {"text": text_params, "net": params}
 
     def encode_text(params, frozen, text, keys=None):
-        return with_size(conditioning.encode(params["text"], frozen, text, keys))
+        return conditioning.encode(params["text"], frozen, text, keys)
 
     def predict(params, x_t, t, condition, keys=None):
-        return net.apply({"params": params["net"]}, x_t, t, condition)
+        return net.apply({"params": params["net"]}, x_t, t, with_size(condition, x_t))
 
     def draw_times(keys):
         u = jax.vmap(jax.random.uniform)(keys)

@@ -8,8 +8,7 @@ import numpy as np
 
 from t2i_jax.core.family import Variables
 from t2i_jax.families.lora import merge
-from t2i_jax.runs.checkpoint import restore_ema
-from t2i_jax.runs.run_folder import config_of, is_run, read_run
+from t2i_jax.runs.run_folder import config_of, is_run, read_ema, read_run
 
 
 class Adapter(NamedTuple):
@@ -36,7 +35,7 @@ def read_adapter(path, config, checkpoint: str | int = "last") -> Adapter:
     settings = config_of(read_run(path)).lora
     if not settings.rank:
         raise ValueError(f"{path} is a whole model: a run with lora.rank above 0 has an adapter")
-    ema, _ = restore_ema(path, checkpoint)
+    ema, _ = read_ema(path, checkpoint)
     return Adapter({"params": jax.tree.map(np.asarray, ema["params"])}, settings.scale)
 
 

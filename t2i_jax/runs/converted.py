@@ -5,7 +5,7 @@ from pathlib import Path
 
 from t2i_jax.convert.load import find_importer
 from t2i_jax.convert.lora_file import write_lora
-from t2i_jax.core.files import check_folder, file_hash, make_folder, write_atomically
+from t2i_jax.core.files import empty_folder, file_hash, make_folder, write_atomically
 from t2i_jax.core.importer import Imported
 from t2i_jax.core.registry import lookup, names_with
 from t2i_jax.families.load import load_family
@@ -38,7 +38,7 @@ def convert_in(origin: str, workdir: str) -> None:
             f"{origin} is {what}: what can be converted is a folder with a model_index.json, as "
             "diffusers writes it"
         )
-    folder = _empty_folder(workdir, "--workdir")
+    folder = empty_folder(workdir, "--workdir")
     create_run(importer.read(), folder)
 
 
@@ -80,8 +80,11 @@ def convert_out(workdir: str, checkpoint: str | int, target: str) -> None:
         if config.family in lookup("convert", name, "families")()
     ]
     if not formats:
-        raise ValueError(f"{workdir} is of family {config.family!r}: no other program reads it")
-    folder = _empty_folder(target, "--to")
+        raise ValueError(
+            f"{workdir} is of family {config.family!r}: no other program reads it (main.py export "
+            "writes it to share it)"
+        )
+    folder = empty_folder(target, "--to")
     params, _, frozen = read_variables(workdir, checkpoint)
     model = Imported(config, params, frozen, read_tokenizer(workdir, run))
     lookup("convert", formats[0], "write")(model, folder)
@@ -93,15 +96,3 @@ def _adapter_out(workdir: str, checkpoint: str | int, config, target: Path) -> N
     adapter = read_adapter(workdir, config, checkpoint)
     make_folder(target.parent)
     write_lora(adapter.parts, adapter.scale, config, target)
-
-
-def _empty_folder(path: str, option: str) -> Path:
-    """Return the folder at `path`, which may not exist yet.
-
-    option: of the command line that gave it, for messages.
-    Raises FileExistsError if it is not empty.
-    """
-    folder = check_folder(path)
-    if folder.exists() and any(folder.iterdir()):
-        raise FileExistsError(f"{path} is not empty: name another {option}")
-    return folder

@@ -1,4 +1,4 @@
-"""Frozen arrays of a run on disk, which it uses and never trains, in files named by content."""
+"""Nested dicts of arrays on disk, and those that a run uses and never trains: its frozen parts."""
 
 import hashlib
 import json
@@ -14,24 +14,32 @@ EMPTY = "empty"  # in the metadata of a file: the paths of dicts without arrays
 
 
 def save_frozen(workdir, tree: Any) -> str:
-    """Write a nested dict of arrays to `frozen/HASH.safetensors`, unless it is there already.
+    """Write frozen parts to `frozen/HASH.safetensors`, unless they are there already.
 
-    Empty dicts are named in the metadata of the file. Returns the hash (see `tree_hash`).
+    Returns the hash (see `tree_hash`).
     """
-    nodes: Any = flatten_dict(tree, keep_empty_nodes=True, sep="/")
-    empty = [name for name, node in nodes.items() if node is empty_node]
-    flat = {name: np.ascontiguousarray(x) for name, x in nodes.items() if name not in empty}
     name = tree_hash(tree)
     path = Path(workdir) / "frozen" / f"{name}.safetensors"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(".tmp")
-        try:
-            save_file(flat, temporary, {EMPTY: json.dumps(empty)} if empty else None)
-        except SafetensorError as error:
-            raise OSError(f"{path} could not be written ({error})") from error
-        temporary.replace(path)
+        write_tree(path, tree)
     return name
+
+
+def write_tree(path: Path, tree: Any) -> None:
+    """Write a nested dict of arrays to a safetensors file, whole or not at all.
+
+    Empty dicts are named in the metadata of the file.
+    """
+    nodes: Any = flatten_dict(tree, keep_empty_nodes=True, sep="/")
+    empty = [name for name, node in nodes.items() if node is empty_node]
+    flat = {name: np.ascontiguousarray(x) for name, x in nodes.items() if name not in empty}
+    temporary = path.with_suffix(".tmp")
+    try:
+        save_file(flat, temporary, {EMPTY: json.dumps(empty)} if empty else None)
+    except SafetensorError as error:
+        raise OSError(f"{path} could not be written ({error})") from error
+    temporary.replace(path)
 
 
 def load_frozen(workdir, name: str) -> dict:
@@ -44,6 +52,14 @@ def load_frozen(workdir, name: str) -> dict:
         raise FileNotFoundError(
             f"{path} is missing: the run needs what was fitted before its training"
         )
+    return read_tree(path, name)
+
+
+def read_tree(path: Path, name: str) -> dict:
+    """Read the tree that `write_tree` wrote. name: its hash.
+
+    Raises ValueError if the file is damaged, or its content does not have that hash.
+    """
     try:
         with safe_open(path, "np") as file:
             arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (it is no dict)
@@ -54,7 +70,7 @@ def load_frozen(workdir, name: str) -> dict:
         ) from error
     tree = unflatten_dict({**arrays, **{name: {} for name in empty}}, sep="/")
     if tree_hash(tree) != name:
-        raise ValueError(f"{path} was changed: its content does not have the hash in its name")
+        raise ValueError(f"{path} was changed: its content does not have the hash {name}")
     return tree
 
 

@@ -14,9 +14,9 @@ from t2i_jax import config as configs
 from t2i_jax.convert.load import find_importer
 from t2i_jax.core.family import Family, Frozen, parameter_shapes
 from t2i_jax.core.files import check_folder, file_hash, make_folder, write_atomically
-from t2i_jax.core.source import Source
+from t2i_jax.core.source import Buckets, Source
 from t2i_jax.core.trees import require_fit
-from t2i_jax.data import augmentation
+from t2i_jax.data import augmentation, buckets
 from t2i_jax.data.load import load_source
 from t2i_jax.families.load import load_family, load_trained
 from t2i_jax.runs import encoding_cache
@@ -99,8 +99,15 @@ def prepare_run(
     if not is_run(workdir):
         _check_origin(config)
     training, validation = (load_source(config.data, split) for split in ("train", "validation"))
+    if training.buckets:
+        _check_buckets(config, family, training.buckets)
     augment, variants = augmentation.make_augment(config.augment, training)
     if is_run(workdir):
+        if "weights" in read_run(workdir):
+            raise ValueError(
+                f"{workdir} is a model without its training: name another --workdir, and start "
+                f"from it with --config.init_from={workdir}"
+            )
         refuse_changes(read_run(workdir), config, training, workdir)
     is_new = not workdir.exists()
     make_folder(workdir)
@@ -131,6 +138,17 @@ def prepare_run(
         captions_cut=cut,
         lock=lock,
     )
+
+
+def _check_buckets(config, family: Family, in_sizes: Buckets) -> None:
+    """Raise ValueError if this model cannot be trained on pictures of several sizes."""
+    if not {"width", "height"} <= set(family.settings.get("sample", ())):
+        raise ValueError(
+            f"data.sizes: {config.family} draws pictures of one size, data.resolution; leave it out"
+        )
+    if config.first_stage.cache:
+        raise ValueError("first_stage.cache keeps pictures of one size, and data.sizes has several")
+    buckets.check_batches(in_sizes, config.train.batch_size)
 
 
 def _check_origin(config) -> None:

@@ -1,4 +1,8 @@
-"""What lies in a run's folder beside its checkpoints: run.json, tokenizer.json, frozen/."""
+"""What lies in a run's folder: run.json, tokenizer.json, frozen/, and its weights.
+
+Wherever a folder is asked for, "NAME" is also the model t2i_jax/published/NAME, which comes with
+the project.
+"""
 
 import json
 from collections.abc import Sequence
@@ -11,10 +15,12 @@ from t2i_jax.core.files import file_hash, fingerprint
 from t2i_jax.core.settings import flatten
 from t2i_jax.families.lora import merged
 from t2i_jax.runs import checkpoint
+from t2i_jax.runs.exported import read_exported, write_exported
 from t2i_jax.runs.frozen import load_frozen, tree_hash
 from t2i_jax.text import tokenizer as tokenizers
 from t2i_jax.text.encoder import make_encoder
 
+PUBLISHED = Path(__file__).parent.parent / "published"
 # What may differ between the commands that start and resume a run: it changes no number.
 FREE = (
     *("sample.", "edit.", "inpaint.", "reranker.", "caption.", "evaluate.", "parallel."),
@@ -27,9 +33,21 @@ CHANGEABLE = (
 )
 
 
+def locate(workdir) -> Path:
+    """Return the folder of a run: `workdir`, or that of the published model of this name."""
+    inside = PUBLISHED / Path(workdir).name
+    is_name = str(workdir) == inside.name and not (Path(workdir) / "run.json").is_file()
+    return inside if is_name and (inside / "run.json").is_file() else Path(workdir)
+
+
+def published_names() -> list[str]:
+    """Return the names of the models that come with the project."""
+    return sorted(path.parent.name for path in PUBLISHED.glob("*/run.json"))
+
+
 def is_run(path) -> bool:
     """Return whether `path` is the folder of a run."""
-    return (Path(path) / "run.json").is_file()
+    return (locate(path) / "run.json").is_file()
 
 
 def read_run(workdir) -> dict:
@@ -38,11 +56,13 @@ def read_run(workdir) -> dict:
     Raises FileNotFoundError if `workdir` is not a run folder, ValueError if run.json is damaged.
     """
     if not is_run(workdir):
+        known = ", ".join(published_names())
+        others = f"; the models that come with the project are {known}" if known else ""
         raise FileNotFoundError(
             f"{workdir} is not a run folder: it has no run.json (train with --workdir={workdir} "
-            "first)"
+            f"first){others}"
         )
-    path = Path(workdir) / "run.json"
+    path = locate(workdir) / "run.json"
     try:
         run = json.loads(path.read_text(encoding="utf-8"))
         known = all(isinstance(run[name], str) for name in ("data", "tokenizer", "frozen"))
@@ -50,6 +70,9 @@ def read_run(workdir) -> dict:
             named = run["pretrained"]["text"]
             known &= all(isinstance(named[name], str) for name in ("name", "package", "hash"))
         known &= isinstance(run["config"], dict)
+        known &= "weights" not in run or (
+            isinstance(run["weights"], str) and type(run["step"]) is int
+        )
     except (ValueError, KeyError, TypeError, RecursionError):
         known = False
     if not known:
@@ -93,7 +116,7 @@ def read_frozen(workdir, run: dict) -> Frozen:
     Raises FileNotFoundError if something is missing, ValueError if it is not what it was in
     training.
     """
-    frozen: dict[str, Any] = load_frozen(workdir, run["frozen"])
+    frozen: dict[str, Any] = load_frozen(locate(workdir), run["frozen"])
     if named := run.get("pretrained", {}).get("text"):
         frozen["text"] = make_encoder(config_of(run).text).make_frozen()
         if tree_hash(frozen["text"]) != named["hash"]:
@@ -106,20 +129,44 @@ def read_frozen(workdir, run: dict) -> Frozen:
 
 def read_tokenizer(workdir, run: dict):
     """Read a run's tokenizer. Raises ValueError if it is not the one the run was trained with."""
-    path = Path(workdir) / "tokenizer.json"
+    path = locate(workdir) / "tokenizer.json"
     if path.is_file() and file_hash(path) != run["tokenizer"]:
         raise ValueError(f"{path} is not the one the run was trained with")
     return tokenizers.load(path)
+
+
+def read_ema(workdir, which: str | int = "last") -> tuple[dict, int]:
+    """Return (averaged weights {"params", "extra"}, their step) of a run, exported or not.
+
+    which: the checkpoint: "last", "best" or a step.
+    Raises as `read_run`, `checkpoint.restore_ema` and `read_exported` do.
+    """
+    run = read_run(workdir)
+    if "weights" in run:
+        return read_exported(locate(workdir), run, which)
+    return checkpoint.restore_ema(workdir, which)
+
+
+def export(workdir, which: str | int, target) -> Path:
+    """Write a run without its training to the folder `target`: see runs/exported.py.
+
+    Raises as `read_ema`, `read_frozen` and `write_exported` do.
+    """
+    run, folder = read_run(workdir), locate(workdir)
+    ema, step = read_ema(workdir, which)
+    frozen = load_frozen(folder, run["frozen"])
+    read_tokenizer(workdir, run)  # raises if it is not the run's
+    return write_exported(run, ema, frozen, step, folder, target)
 
 
 def read_variables(workdir, which: str | int = "last") -> Variables:
     """Read the averaged weights and the frozen parts of a run. An adapter is merged into its base.
 
     which: the checkpoint: "last", "best" or a step.
-    Raises as `read_run`, `checkpoint.restore_ema` and `read_frozen` do.
+    Raises as `read_ema` and `read_frozen` do.
     """
     run = read_run(workdir)
-    ema, _ = checkpoint.restore_ema(workdir, which)
+    ema, _ = read_ema(workdir, which)
     variables = Variables(ema["params"], ema.get("extra") or {}, read_frozen(workdir, run))
     return merged(variables, config_of(run))
 

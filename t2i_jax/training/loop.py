@@ -18,7 +18,7 @@ from t2i_jax.runs.prepare import Prepared, prepare_run
 from t2i_jax.training import parallel
 from t2i_jax.training.assess import assess, due
 from t2i_jax.training.needs import report_needs
-from t2i_jax.training.programs import compile_step, make_programs
+from t2i_jax.training.programs import choose_by_size, compile_sizes, make_programs
 from t2i_jax.training.session import NO_EVALUATORS, Evaluators, Session
 from t2i_jax.training.spikes import Spike, go_back, total_loss
 from t2i_jax.training.start import Begun, begin, check_trainable, report_data, report_model
@@ -47,8 +47,9 @@ def train(config, workdir, evaluators: Evaluators = NO_EVALUATORS) -> Pipeline:
     with prepared.lock, checkpoint.open_manager(workdir) as manager:
         programs = make_programs(prepared, place)
         if place.axis_name is None:  # under pmap, the first step compiles
-            programs = programs._replace(update=compile_step(programs, prepared, place))
-            report_needs(programs.update, prepared, place)
+            compiled = compile_sizes(programs, prepared, place)
+            report_needs(compiled, prepared)
+            programs = programs._replace(update=choose_by_size(compiled))
         start = functools.partial(begin, prepared, manager, programs.create, place)
         begun = start()
         report_model(prepared.config, place.take(begun.state), begun.step)

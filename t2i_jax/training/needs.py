@@ -3,7 +3,7 @@
 import contextlib
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import jax
 
@@ -12,7 +12,7 @@ from t2i_jax.core.family import updates_per_step
 from t2i_jax.families.load import load_trained
 from t2i_jax.runs.prepare import Prepared
 from t2i_jax.training import parallel
-from t2i_jax.training.programs import compile_step, make_programs
+from t2i_jax.training.programs import compile_sizes, make_programs
 from t2i_jax.training.start import check_batch_size, memory_of_a_device
 
 GIB = 2**30
@@ -50,12 +50,13 @@ def _bytes_of(result: str) -> int:
     return total
 
 
-def report_needs(compiled, prepared: Prepared, place: parallel.Parallel) -> None:
+def report_needs(compiled: Mapping, prepared: Prepared) -> None:
     """Print the memory of a compiled step and what there is.
 
+    compiled: the step by the size of pictures; the largest need counts.
     Raises ValueError, naming settings that need less and how much, if it does not fit.
     """
-    needed, available = peak_bytes(compiled), memory_of_a_device()
+    needed, available = max(map(peak_bytes, compiled.values())), memory_of_a_device()
     if needed > available:
         known = "; ".join(
             f"with {setting}: {less / GIB:,.1f} GiB"
@@ -86,5 +87,5 @@ def alternatives(prepared: Prepared) -> Iterator[tuple[str, int]]:
         place = parallel.make(changed.parallel)
         with contextlib.suppress(ValueError):  # a batch that does not divide so
             check_batch_size(changed, place.devices, updates_per_step(other.family))
-            step = compile_step(make_programs(other, place), other, place)
-            yield f"{section}.{name}={value}", peak_bytes(step)
+            compiled = compile_sizes(make_programs(other, place), other, place)
+            yield f"{section}.{name}={value}", max(map(peak_bytes, compiled.values()))

@@ -57,20 +57,43 @@ def make_programs(prepared: Prepared, place: Parallel) -> Programs:
     )
 
 
-def batch_shapes(prepared: Prepared) -> dict:
-    """Return the shapes of a whole batch."""
+def batch_shapes(prepared: Prepared, side: tuple[int, int] | None = None) -> dict:
+    """Return the shapes of a whole batch.
+
+    side: (height, width) of its pictures, where the source has some of several sizes.
+    """
     (source, columns), size = prepared.training, prepared.config.train.batch_size
     zeros = np.zeros(size, np.int64)
-    return jax.eval_shape(lambda: loader.make_batch(source, columns, zeros))
+    shapes = jax.eval_shape(lambda: loader.make_batch(source, columns, zeros))
+    if side:
+        shapes["image"] = jax.ShapeDtypeStruct((size, *side, 3), np.uint8)
+    return shapes
 
 
-def step_shapes(programs: Programs, prepared: Prepared, place: Parallel) -> tuple:
+def step_shapes(programs: Programs, prepared: Prepared, place: Parallel, side=None) -> tuple:
     """Return the arguments of `update`, as shapes with shardings. Under `jit` only."""
     shapes = place.layout(jax.eval_shape(programs.create))
     frozen = place.layout(jax.eval_shape(lambda: prepared.frozen))
-    return shapes, frozen, place.batch_layout(batch_shapes(prepared))
+    return shapes, frozen, place.batch_layout(batch_shapes(prepared, side))
 
 
-def compile_step(programs: Programs, prepared: Prepared, place: Parallel):
+def compile_step(programs: Programs, prepared: Prepared, place: Parallel, side=None):
     """Return `update` compiled, before any state or batch is on the devices. Under `jit` only."""
-    return programs.update.lower(*step_shapes(programs, prepared, place)).compile()
+    return programs.update.lower(*step_shapes(programs, prepared, place, side)).compile()
+
+
+def compile_sizes(programs: Programs, prepared: Prepared, place: Parallel) -> dict:
+    """Return {(height, width): `update` compiled} for all sizes of training pictures.
+
+    Under `jit` only. The key is None if all pictures have the size of the config.
+    """
+    in_sizes = prepared.training.source.buckets
+    sides = in_sizes.sizes if in_sizes else [None]
+    return {side: compile_step(programs, prepared, place, side) for side in sides}
+
+
+def choose_by_size(compiled: dict) -> Callable:
+    """Return `update` for batches of all sizes of `compile_sizes`."""
+    if None in compiled:
+        return compiled[None]
+    return lambda state, frozen, batch: compiled[batch["image"].shape[1:3]](state, frozen, batch)

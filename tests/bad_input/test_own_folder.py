@@ -61,6 +61,7 @@ def after(first, then):
 
 
 LINE = '{"file_name": "0.png", "text": "a"}\n'
+SIZE = TRAIN + r" --config.data.sizes=(\'{}\',)"
 ROWS = [
     Row("no pictures", pictures(0), TRAIN, "own has no pictures .png"),
     Row("1 picture", pictures(1), TRAIN, "own no examples 'validation' at least 3 validation/"),
@@ -138,6 +139,8 @@ ROWS = [
         TRAIN,
         "0.png format max_skipped",
     ),
+    Row("a wrong size", pictures(40), SIZE.replace("{}", "32"), "data.sizes 32 width x height"),
+    Row("sizes", pictures(40), SIZE.replace("{}", "32x16"), "data.sizes autoregressive one size"),
 ]
 
 

@@ -34,6 +34,9 @@ def test_sides_are_made_of_whole_patches(variant):
     assert make_denoiser(config, 1024, 768).latents.shape == (128, 96, 16)
     with pytest.raises(ValueError, match="width is 1000: it must be a multiple of 16, such as 992"):
         make_denoiser(config, 1024, 1000)
+    sized = configs.load(f"{FILE}:{variant}", ["data.sizes=('1024x512','512x1000')"])
+    with pytest.raises(ValueError, match="height is 1000"):
+        make_denoiser(sized, 1024, 1024)
 
 
 def test_without_guidance_the_network_is_called_once_with_the_captions():
