@@ -192,7 +192,8 @@ def make_sample(
 
         def second_of(carry, first):
             twice = jnp.concatenate([first, first])
-            return guide(decoder.apply(net, carry, twice, method="second_part"), guidance)
+            logits: Any = decoder.apply(net, carry, twice, method="second_part")
+            return guide(logits, guidance)
 
         def draw(keys):
             rest = second_of if stage.parts else None
