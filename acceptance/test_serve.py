@@ -1,6 +1,6 @@
 """The page to draw on and the HTTP interface, on a real server with tiny models.
 
-pip install --no-deps -r requirements-ui.lock
+pip install --no-deps -r requirements-extras.lock
 """
 
 import base64
@@ -59,12 +59,12 @@ class Server:
 def pipes(tmp_path_factory):
     """{name: pipeline} of untrained models: one that captions too, and one that inpaints."""
     made = {}
-    for name, spec in {
-        "both": "shapes.py:both_smoke",
-        "diffusion": "shapes_diffusion.py:smoke",
-    }.items():
+    for name, spec, overrides in (
+        ("both", "shapes.py:smoke", ["captioning=0.5"]),
+        ("diffusion", "shapes_diffusion.py:smoke", []),
+    ):
         folder = tmp_path_factory.mktemp(name)
-        write_untrained_run(configs.load(f"{ROOT}/configs/{spec}"), folder)
+        write_untrained_run(configs.load(f"{ROOT}/configs/{spec}", overrides), folder)
         made[name] = pipeline.load(folder)
     return made
 

@@ -143,6 +143,11 @@ BASE: dict[str, dict[str, Field]] = {
             "what reads batches ahead; auto: tf.data where TensorFlow is installed, else threads",
             choices=("auto", "tf.data", "threads"),
         ),
+        "trackers": Field(
+            ("tensorboard",),
+            "where the run can be watched (docs/training.md)",
+            choices=("tensorboard", "wandb", "mlflow"),
+        ),
     },
     "evaluate": {
         "num": Field(1000, "captions drawn for a score", 1, 10**7),

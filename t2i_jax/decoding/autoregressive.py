@@ -67,30 +67,12 @@ def choose(
     top_p: Number = 1.0,
 ) -> Int32[Array, "B *rest"]:
     """Draw tokens from logits, with one key per row. Temperature 0 takes the most likely token."""
-    drawn = jax.vmap(jax.random.categorical)(keys, filter_logits(logits, temperature, top_k, top_p))
-    return jnp.where(temperature > 0, drawn, jnp.argmax(logits, axis=-1)).astype(jnp.int32)
-
-
-def choose_parts(
-    keys: Key[Array, "B"],
-    logits: Float[Array, "B V"],
-    parts: tuple[int, ...],
-    temperature: Number = 1.0,
-    top_k: Number = 0,
-    top_p: Number = 1.0,
-) -> Int32[Array, "B"]:
-    """Draw codes of two parts (`core.first_stage.Codes`), the first part before the second.
-
-    So each part is cut on its own: a nucleus of codes would be filled with the likeliest kind of
-    patch, and a rare kind has many codes of small probability each.
-    logits: of all codes, first * parts[1] + second, up to a constant.
-    temperature, top_k, top_p: see `choose`; of each part.
-    """
-    table = jax.nn.log_softmax(logits).reshape(-1, *parts)
-    first = choose(keys, jax.nn.logsumexp(table, -1), temperature, top_k, top_p)
-    row = jnp.take_along_axis(table, first[:, None, None], 1)[:, 0]
-    second_keys = jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys)
-    return first * parts[1] + choose(second_keys, row, temperature, top_k, top_p)
+    noise = jax.vmap(lambda key: jax.random.gumbel(key, logits.shape[1:]))(keys)
+    noisy = filter_logits(logits, temperature, top_k, top_p) + noise
+    chosen = jnp.where(temperature > 0, noisy, logits)
+    # The first of the greatest. XLA does not vectorise argmax on CPU.
+    places = jnp.where(chosen == chosen.max(-1, keepdims=True), jnp.arange(logits.shape[-1]), 2**30)
+    return places.min(-1).astype(jnp.int32)
 
 
 def generate(
@@ -101,7 +83,7 @@ def generate(
     temperature: Number = 1.0,
     top_k: Number = 0,
     top_p: Number = 1.0,
-    parts: tuple[int, ...] = (),
+    second_of: Callable | None = None,
 ) -> Int[Array, "B {length}"]:
     """Draw `length` tokens per row in one compiled loop. Returns int32 [B, length].
 
@@ -110,15 +92,22 @@ def generate(
     carry: any tree of arrays, such as key and value caches.
     keys: one random key per row. The tokens of a row depend on its own key only.
     temperature, top_k, top_p: see `filter_logits` and `choose`.
-    parts: of tokens with two parts, how many values each has; see `choose_parts`.
+    second_of: of tokens with two parts (`core.first_stage.Codes`), (carry, first [B]) -> logits
+        [B, M] of the second part; those of `logits_of` are then of the first part. So each part is
+        cut on its own: a nucleus of whole tokens would be filled with the likeliest first part, and
+        a rare one has many tokens of small probability each.
     """
-    draw = functools.partial(choose_parts, parts=parts) if parts else choose
+    draw = functools.partial(choose, temperature=temperature, top_k=top_k, top_p=top_p)
 
     def step(state, i):
         carry, tokens = state
         logits, carry = logits_of(carry, tokens, i)
         step_keys = jax.vmap(lambda key: jax.random.fold_in(key, i))(keys)
-        token = draw(step_keys, logits, temperature=temperature, top_k=top_k, top_p=top_p)
+        token = draw(step_keys, logits)
+        if second_of is not None:
+            second_logits = second_of(carry, token)
+            second_keys = jax.vmap(lambda key: jax.random.fold_in(key, 1))(step_keys)
+            token = token * second_logits.shape[-1] + draw(second_keys, second_logits)
         return (carry, tokens.at[:, i].set(token)), None
 
     start = jnp.zeros((keys.shape[0], length), jnp.int32)

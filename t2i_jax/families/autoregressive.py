@@ -5,6 +5,7 @@ Sources: arXiv 2102.12092, 2206.10789. The image tokens are the codes of a first
 so that one model draws and captions.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -53,7 +54,7 @@ SAMPLE_FIELDS = {
     "candidates": reranking.CANDIDATES_FIELD,
 }
 CAPTIONING_FIELD = Field(
-    0.0, "weight of the loss of captions; 0 for a model that only draws", low=0.0, high=1000.0
+    0.0, "share of each batch that is captioned too; 0 for a model that only draws", 0.0, 1.0
 )
 
 
@@ -100,7 +101,10 @@ def make(config, axis_name=None) -> Family:
         return {"model": params}, {}
 
     def loss(params, ctx: Context):
-        """Return the nats per image token, and those per caption token times `captioning`."""
+        """Return the nats per image token, and those per caption token times `captioning`.
+
+        In training only that share of the batch is captioned, each picture with full weight.
+        """
         model = params["model"]
         drop_keys, keys = split_keys(ctx.keys, 2) if ctx.train else (None, None)
         text = conditioning.training_text(ctx, drop_keys)
@@ -110,14 +114,17 @@ def make(config, axis_name=None) -> Family:
         nats, likeliest = parts[0].sum(0), parts[1].all(0)
         per_example, metrics = nats.mean(-1), {"token_accuracy": likeliest.mean(-1)}
         if writer:
-            full_text = conditioning.text_of(ctx.batch)
-            caption_loss, accuracy = writer.loss(model, ctx.frozen, codes, full_text, keys)
+            count = math.ceil(captioning * len(codes)) if ctx.train else len(codes)
+            first = (codes, conditioning.text_of(ctx.batch), keys)
+            captioned = jax.tree.map(lambda x: x[:count], first)
+            caption_loss, accuracy = writer.loss(model, ctx.frozen, *captioned)
             metrics |= {"caption_loss": caption_loss, "word_accuracy": accuracy}
-            per_example = per_example + captioning * caption_loss
+            weight = captioning * len(codes) / count
+            per_example = per_example.at[:count].add(weight * caption_loss)
         return per_example, (ctx.extra, metrics)
 
     abilities = {
-        "sample": make_sample(config, stage, conditioning, decoder),
+        "sample": make_sample(config, stage, conditioning, decoder, writer),
         **codes_abilities(stage),
     }
     if writer:
@@ -154,7 +161,11 @@ def part_nats(
 
 
 def make_sample(
-    config, stage: Codes, conditioning: Conditioning, decoder: PrefixDecoder
+    config,
+    stage: Codes,
+    conditioning: Conditioning,
+    decoder: PrefixDecoder,
+    writer: "Writer | None",
 ) -> Callable:
     """Return the ability `sample`."""
     score = reranking.make_reranker(config)
@@ -163,7 +174,8 @@ def make_sample(
         """Draw pictures uint8 [B, H, W, 3] with guided logits.
 
         Of several candidates for a picture, keep the likeliest one given the caption, by the
-        model's own log p(codes | caption), to which a reranker adds its log p(caption | picture).
+        model's own log p(codes | caption), to which a model that captions adds its log p(caption |
+        codes), and a reranker its log p(caption | picture).
         settings: those of decoding.autoregressive.generate.
         """
         model, frozen = variables.params["model"], variables.frozen
@@ -178,9 +190,15 @@ def make_sample(
             logits, carry = decoder.apply(net, both["mask"], carry, twice, i, method="decode_step")
             return guide(logits, guidance), carry
 
+        def second_of(carry, first):
+            twice = jnp.concatenate([first, first])
+            logits: Any = decoder.apply(net, carry, twice, method="second_part")
+            return guide(logits, guidance)
+
         def draw(keys):
+            rest = second_of if stage.parts else None
             return generate(
-                logits_of, caption_carry, decoder.length, keys, parts=stage.parts, **settings
+                logits_of, caption_carry, decoder.length, keys, second_of=rest, **settings
             )
 
         def log_likelihood(codes):
@@ -191,6 +209,8 @@ def make_sample(
             """
             cond = jax.tree.map(lambda x: x[: len(codes)], condition)
             found = -part_nats(decoder, model["net"], cond, codes, codebook)[0][0].sum(-1)
+            if writer:
+                found = found + writer.score(model, frozen, codes, text)
             return found + (score(frozen, show(codes), text) if score else 0.0)
 
         def show(codes):
@@ -206,11 +226,13 @@ class Writer(NamedTuple):
 
     init: (rng) -> the parameters "words", which only captions need.
     loss: (the player's params, frozen, codes, text, keys) -> (nats per token [B], accuracy [B]).
+    score: (the player's params, frozen, codes, text) -> log p(caption | codes) in nats [B].
     caption: the ability.
     """
 
     init: Callable
     loss: Callable
+    score: Callable
     caption: Callable
 
 
@@ -234,11 +256,14 @@ def make_writer(config, stage: Codes) -> Writer:
     def params_of(model):
         return {**model["words"], "trunk": model["net"]["trunk"]}
 
-    def loss(model, frozen, codes, text, keys):
+    def loss(model, frozen, codes, text, keys=None):
         vectors = view.vectors(frozen, codes)
         params = {"params": params_of(model)}
         logits: Any = decoder.apply(params, vectors, text["tokens"], keys)
         return word_loss(logits, text["tokens"], text["mask"])
+
+    def score(model, frozen, codes, text):
+        return -loss(model, frozen, codes, text)[0] * text["mask"].sum(-1)
 
     def caption(variables: Variables, inputs, keys, **settings):
         """Caption inputs["image"], uint8 [B, H, W, 3]: tokens int32 [B, length]."""
@@ -247,4 +272,4 @@ def make_writer(config, stage: Codes) -> Writer:
         params = params_of(variables.params["model"])
         return write_captions(decoder, params, vectors, keys, **settings)
 
-    return Writer(init, loss, caption)
+    return Writer(init, loss, score, caption)

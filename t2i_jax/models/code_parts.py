@@ -40,32 +40,43 @@ class CodeParts(nn.Module):
         self.given = self.param("given", nn.initializers.normal(0.5), (self.parts[0], self.width))
         self.hidden, self.out = dense(2 * self.width, True), dense(self.width)
 
-    def __call__(
-        self,
-        x: Float[Array, "B n width"],
-        head: Float[Array, "width rows"],
-        first: Int[AnyArray, "B n"],
-    ) -> tuple[Float[Array, "B n P"], Float[Array, "B n M"]]:
-        """Return the logits of the first part, and of the second given the first.
+    def first(
+        self, x: Float[Array, "*n width"], head: Float[Array, "width rows"]
+    ) -> Float[Array, "*n P"]:
+        """Return the logits of the first part.
 
         x: the output of the transformer.
         head: the output vectors of the values of both parts (`CodeVectors`).
         """
-        of_first, of_second = jnp.split(head, [self.parts[0]], axis=1)
-        given = self._given(x, self.given[first].astype(self.dtype))
-        first_logits, second_logits = matmul(x, of_first), matmul(given, of_second)
-        return first_logits.astype(jnp.float32), second_logits.astype(jnp.float32)
+        return matmul(x, head[:, : self.parts[0]])
+
+    def second(
+        self,
+        x: Float[Array, "*n width"],
+        head: Float[Array, "width rows"],
+        first: Int[AnyArray, "*n"],
+    ) -> Float[Array, "*n M"]:
+        """Return the logits of the second part, given the first. Arguments are those of `first`."""
+        given = x + self.given[first].astype(self.dtype)
+        return matmul(x + self.out(nn.gelu(self.hidden(given))), head[:, self.parts[0] :])
+
+    def __call__(
+        self,
+        x: Float[Array, "*n width"],
+        head: Float[Array, "width rows"],
+        first: Int[AnyArray, "*n"],
+    ) -> tuple[Float[Array, "*n P"], Float[Array, "*n M"]]:
+        """Return the logits of both parts in float32. Arguments are those of `second`."""
+        logits = self.first(x, head), self.second(x, head, first)
+        return logits[0].astype(jnp.float32), logits[1].astype(jnp.float32)
 
     def joint(
         self, x: Float[Array, "B n width"], head: Float[Array, "width rows"]
     ) -> Float[Array, "B n codes"]:
         """Return the log-probabilities of all codes."""
-        of_first, of_second = jnp.split(head, [self.parts[0]], axis=1)
-        first = jax.nn.log_softmax(matmul(x, of_first).astype(jnp.float32))
-        given = self._given(x[:, :, None], self.given.astype(self.dtype))
-        second = jax.nn.log_softmax(matmul(given, of_second).astype(jnp.float32))
+        shape = (*x.shape[:2], self.parts[0])
+        each = jnp.broadcast_to(jnp.arange(self.parts[0]), shape)
+        every = jnp.broadcast_to(x[:, :, None], (*shape, x.shape[-1]))
+        first = jax.nn.log_softmax(self.first(x, head).astype(jnp.float32))
+        second = jax.nn.log_softmax(self.second(every, head, each).astype(jnp.float32))
         return (first[..., None] + second).reshape(*x.shape[:2], -1)
-
-    def _given(self, x, given):
-        """Return the transformer's output x for the second part, where `given` is the first."""
-        return x + self.out(nn.gelu(self.hidden(x + given)))

@@ -33,7 +33,7 @@ from t2i_jax.models.recompute import recomputed
 NORMS, MLPS = ("rms", "layer"), ("gelu_tanh", "gelu", "swiglu")
 
 # The keys and values of one block: {"k", "v"}.
-Cache = dict[str, Float[Array, "B T kv_heads head_dim"]]
+Cache = dict[str, Float[Array, "B kv_heads T head_dim"]]
 
 
 def make_norm(kind: str, epsilon: float, dtype, name: str) -> nn.Module:
@@ -176,7 +176,7 @@ class Transformer(nn.Module):
         kv_heads, head_dim = head_sizes(
             width, self.heads, *(self.block.get(name, 0) for name in ("kv_heads", "head_dim"))
         )
-        shape = (batch, length, kv_heads, head_dim)
+        shape = (batch, kv_heads, length, head_dim)
         return [
             {"k": jnp.zeros(shape, self.dtype), "v": jnp.zeros(shape, self.dtype)}
             for _ in range(self.depth)
@@ -272,16 +272,20 @@ class PrefixDecoder(nn.Module):
             )
         return text.sequence.astype(self.dtype)
 
-    def _tokens(self, embed, codes, neighbours, positions):
+    def _with_outside(self, codes):
+        """Return [B, N + 1]: the codes, then the number of the outside of the picture."""
+        outside = jnp.full((codes.shape[0], 1), self.codes, codes.dtype)
+        return jnp.concatenate([codes, outside], axis=1)
+
+    def _tokens(self, near, positions):
         """Return the inputs [B, n, width] of n places.
 
-        codes: [B, N], of the whole picture.
-        neighbours, positions: the rows of these places in `neighbour_table` and in the positions.
+        near: float32 [B, n, 12, width], the vectors of the codes that `neighbour_table` names.
+        positions: the rows of these places in the positions.
         """
-        outside = jnp.full((codes.shape[0], 1), self.codes, codes.dtype)
         # Cast after the look-up: its gradient is a sum over thousands of places, for which bfloat16
         # is too coarse.
-        near = embed[jnp.concatenate([codes, outside], axis=1)[:, neighbours]].astype(self.dtype)
+        near = near.astype(self.dtype)
         return self.near(near.reshape(*near.shape[:2], -1)) + positions.astype(self.dtype)
 
     def __call__(
@@ -323,19 +327,24 @@ class PrefixDecoder(nn.Module):
     def _hidden(self, text, codes, codebook, keys):
         """Return (the trunk's output [B, N, width] for the image tokens, output vectors)."""
         limit, (embed, head) = text.mask.shape[1], self.vectors(codebook)
-        image = self._tokens(
-            embed, codes, neighbour_table(self.grid), sine_positions_2d(*self.grid, self.width)
-        )
+        # Each code is looked up once: the sum over equal codes in the gradient is slow on CPU.
+        vectors = embed[self._with_outside(codes)]
+        near = vectors[:, neighbour_table(self.grid)]
+        image = self._tokens(near, sine_positions_2d(*self.grid, self.width))
         x = jnp.concatenate([self._caption(text), image], axis=1)
         x, _ = self.trunk(x, prefix_mask(text.mask, self.length, self.causal_text), keys)
         return x[:, limit:], head
 
     def prefill(self, text: TextCondition, codebook: Float[AnyArray, "codes D"]):
-        """Run the caption once. Return the carry of `decode_step`: (code vectors, caches)."""
+        """Run the caption once. Return the carry of `decode_step`.
+
+        It is (code vectors, caches, the trunk's output [B, width] for the last token).
+        """
         batch, limit = text.mask.shape
         caches = self.trunk.empty_caches(batch, limit + self.length, self.width)
         mask = prefix_mask(text.mask, self.length, self.causal_text)[:, :, :limit]
-        return self.vectors(codebook), self.trunk(self._caption(text), mask, None, caches, 0)[1]
+        x, caches = self.trunk(self._caption(text), mask, None, caches, 0)
+        return self.vectors(codebook), caches, x[:, -1]
 
     def decode_step(
         self,
@@ -343,24 +352,32 @@ class PrefixDecoder(nn.Module):
         carry: tuple,
         codes: Int[Array, "B N"],
         i: int | Int[Array, ""],
-    ) -> tuple[Float[Array, "B codes"], tuple]:
+    ) -> tuple[Float[Array, "B _"], tuple]:
         """Return (logits of image token i, the new carry).
 
+        Of codes with two parts, these are the logits of the first part.
         carry: of `prefill` or of the step before.
         codes: image tokens, of which those before i are drawn already.
         """
-        (embed, head), caches = carry
+        (embed, head), caches, _ = carry
         batch, limit = text_mask.shape
         places = (neighbour_table(self.grid), sine_positions_2d(*self.grid, self.width))
-        x = self._tokens(
-            embed,
-            codes,
-            *(jax.lax.dynamic_slice_in_dim(jnp.asarray(rows), i, 1) for rows in places),
-        )
+        near, at = (jax.lax.dynamic_slice_in_dim(jnp.asarray(rows), i, 1) for rows in places)
+        x = self._tokens(embed[self._with_outside(codes)[:, near]], at)
         image_mask = jnp.broadcast_to(jnp.arange(self.length) <= i, (batch, self.length))
         mask = jnp.concatenate([text_mask, image_mask], axis=1)[:, None, None, :]
         x, caches = self.trunk(x, mask, None, caches, limit + i)
-        return self._logits(x, head)[:, 0], ((embed, head), caches)
+        x = x[:, 0]
+        logits = self.code_parts.first(x, head) if self.parts else matmul(x, head)
+        return logits.astype(jnp.float32), ((embed, head), caches, x)
+
+    def second_part(self, carry: tuple, first: Int[Array, "B"]) -> Float[Array, "B _"]:
+        """Return the logits of the second part of a token, given its first part.
+
+        carry: of the `decode_step` that gave the logits of the first part.
+        """
+        (_, head), _, x = carry
+        return self.code_parts.second(x, head, first).astype(jnp.float32)
 
 
 def prefix_mask(

@@ -159,7 +159,9 @@ COMMANDS = [
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("bad_input") / "run"
-    write_untrained_run(configs.load(f"{ROOT}/configs/shapes.py:both_smoke"), workdir)
+    write_untrained_run(
+        configs.load(f"{ROOT}/configs/shapes.py:smoke", ["captioning=0.5"]), workdir
+    )
     return workdir
 
 

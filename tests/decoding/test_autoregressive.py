@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from t2i_jax.decoding.autoregressive import choose, choose_parts, filter_logits, generate
+from t2i_jax.decoding.autoregressive import choose, filter_logits, generate
 
 P = np.array([0.5, 0.25, 0.15, 0.1])
 LOGITS = jnp.log(jnp.asarray(P, jnp.float32))
@@ -67,21 +67,30 @@ def test_frequencies_are_the_tempered_probabilities():
 
 
 def test_each_part_is_drawn_with_a_nucleus_of_its_own():
-    """The likeliest code has 0.45 alone. The other first value has 0.55, in four codes."""
-    joint = np.array([0.45, 1e-9, 1e-9, 1e-9, 0.25, 0.1, 0.1, 0.1], np.float32)
+    """The likeliest token has 0.45 alone. The other first part has 0.55, in four tokens."""
+    first = jnp.log(jnp.asarray([0.45, 0.55]))
+    second = jnp.log(jnp.asarray([[1.0, 1e-9, 1e-9, 1e-9], np.array([5, 2, 2, 2]) / 11]))
+    joint = jnp.exp(first[:, None] + second).reshape(-1)
     keys = jax.random.split(jax.random.key(0), 4000)
-    logits = jnp.tile(jnp.log(joint) + 3.0, (4000, 1))
 
-    def share(codes):
-        return np.bincount(codes, minlength=8) / 4000
+    def share(**settings):
+        drawn = generate(
+            lambda carry, tokens, i: (jnp.tile(first + 3.0, (4000, 1)), i),
+            jnp.int32(0),
+            2,
+            keys,
+            second_of=lambda carry, part: second[part] + carry,
+            **settings,
+        )
+        return np.bincount(np.asarray(drawn).ravel(), minlength=8) / 8000
 
-    np.testing.assert_allclose(share(choose_parts(keys, logits, (2, 4))), joint, atol=0.03)
-    # First value: both are in a nucleus of 0.6. Second value: 0.25 of 0.55, and all equal ones.
-    cut = share(choose_parts(keys, logits, (2, 4), top_p=0.6))
-    np.testing.assert_allclose(cut, joint, atol=0.03)
-    assert share(choose(keys, logits, top_p=0.4))[0] == 1, "of whole codes, the rest is cut off"
-    assert (choose_parts(keys, logits, (2, 4), temperature=0.0) == 4).all()
-    assert (choose(keys, logits, temperature=0.0) == 0).all()
+    np.testing.assert_allclose(share(), joint, atol=0.02)
+    # First part: both are in a nucleus of 0.6. Second part: 5 / 11, and all the equal ones.
+    np.testing.assert_allclose(share(top_p=0.6), joint, atol=0.02)
+    assert share(top_p=0.5)[:4].sum() == 0
+    assert share(temperature=0.0)[4] == 1
+    whole = jnp.tile(jnp.log(joint), (4000, 1))
+    assert (choose(keys, whole, top_p=0.4) == 0).all(), "of whole tokens, the rest is cut off"
 
 
 def test_settings_are_traced():

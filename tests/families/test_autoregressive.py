@@ -243,12 +243,21 @@ def test_resolution_must_divide(smoke):
         load_family(smoke("shapes", "data.resolution=30"))
 
 
-def test_one_model_draws_and_captions(tiny_batch):
-    """The loss is that of drawing plus the weighted one of captions. Both train one transformer."""
-    config = configs.load(f"{ROOT}/configs/shapes.py:both_smoke", ("text.vocab_size=300",))
+def test_one_model_draws_and_captions(tiny_batch, monkeypatch):
+    """The loss is that of drawing plus the weighted one of captions. Both train one transformer.
+
+    It ranks candidates by log p(codes | caption) + log p(caption | codes).
+    """
+    overrides = (
+        "text.vocab_size=300",
+        "data.resolution=8",
+        "captioning=0.25",
+        "caption_dropout=0.0",
+    )
+    config = configs.load(f"{ROOT}/configs/shapes.py:smoke", overrides)
     batch, frozen = tiny_batch(config)
     frozen["first_stage"] = {
-        "codebook": jax.random.normal(jax.random.key(3), (config.image_tokenizer.codes, 48))
+        "codebook": 0.3 * jax.random.normal(jax.random.key(3), (config.image_tokenizer.codes, 48))
     }
     both, keys = load_family(config), jax.random.split(jax.random.key(1), len(batch["image"]))
     with config.unlocked():
@@ -266,12 +275,12 @@ def test_one_model_draws_and_captions(tiny_batch):
         return jax.jit(jax.grad(loss, has_aux=True))(params)
 
     (gradient, (losses, metrics)), (drawing, (drawn, _)) = run(both), run(alone)
-    np.testing.assert_allclose(losses, drawn + 0.5 * metrics["caption_loss"], rtol=1e-5)
+    np.testing.assert_allclose(losses, drawn + 0.25 * metrics["caption_loss"], rtol=1e-5)
     np.testing.assert_allclose(metrics["caption_loss"], np.log(300), rtol=1e-5)  # a head of zeros
     params["model"]["words"]["head"] = jax.random.normal(
         jax.random.key(2), params["model"]["words"]["head"].shape
     )
-    gradient, _ = run(both)
+    gradient, (losses, metrics) = run(both)
     of_trunk = [jax.tree.leaves(x["model"]["net"]["trunk"]) for x in (gradient, drawing)]
     assert all(jnp.abs(a - b).max() > 0 for a, b in zip(*of_trunk, strict=True))
     variables = Variables(params, extra, frozen)
@@ -279,3 +288,22 @@ def test_one_model_draws_and_captions(tiny_batch):
         variables, {"image": batch["image"]}, keys, **both.settings["caption"]
     )
     assert tokens.shape == (len(keys), config.text.length) and (tokens < 300).all()
+
+    # In training, a quarter of the batch is captioned: these pictures have full weight.
+    words, training = metrics["caption_loss"], ctx._replace(train=True)
+    some, _ = jax.jit(lambda: both.losses["model"](params, training))()
+    weight = np.where(np.arange(len(keys)) < 0.25 * len(keys), 1.0, 0.0)
+    np.testing.assert_allclose(some, losses + (weight - 0.25) * words, rtol=1e-4)
+
+    codes = both.abilities["encode"](variables, batch)
+    scores = []
+
+    def keep_best(draw, score_of, keys, candidates):
+        scores.append(score_of(codes))
+        return codes
+
+    monkeypatch.setattr(autoregressive.reranking, "keep_best", keep_best)
+    rank = functools.partial(both.abilities["sample"], **both.settings["sample"])
+    _, score = jax.jit(lambda: (rank(variables, batch, keys), scores.pop()))()
+    length = batch["text"]["transformer"]["mask"].sum(-1)
+    np.testing.assert_allclose(score, -4 * (losses - 0.25 * words) - length * words, rtol=1e-4)

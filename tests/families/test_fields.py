@@ -14,7 +14,7 @@ from tests.conftest import ROOT
 
 # A config of each family but next_scale, which needs another run.
 CONFIGS = (
-    "shapes.py:both_smoke",
+    "shapes.py:smoke",
     "shapes_masked.py:smoke",
     "shapes_diffusion.py:smoke",
     "shapes_vqgan.py:smoke",
@@ -25,6 +25,7 @@ CONFIGS = (
 )
 # Others, with other networks and quantizers.
 MORE = (
+    "shapes.py",
     "shapes_llm.py:smoke",
     "shapes_next_scale.py:smoke",
     "shapes_diffusion.py:unet_smoke",

@@ -72,7 +72,7 @@ def test_with_a_cache_attention_continues_where_it_stopped():
     params = module.init(jax.random.key(0), x)
     whole, none = module.apply(params, x, mask=causal)
     assert none is None
-    cache = {name: jnp.zeros((2, 6, 2, 4)) for name in "kv"}
+    cache = {name: jnp.zeros((2, 2, 6, 4)) for name in "kv"}
     first, cache = module.apply(params, x[:, :4], mask=causal[:, :, :4], cache=cache, position=0)
     second, _ = module.apply(params, x[:, 4:], mask=causal[:, :, 4:], cache=cache, position=4)
     np.testing.assert_allclose(np.concatenate([first, second], 1), whole, atol=1e-5)

@@ -136,8 +136,8 @@ def test_cached_logits_agree_with_full_recomputation_for_other_blocks(model, nam
         carry = decoder.apply(params, text, BOOK, method="prefill")
         assert carry[1][0]["k"].shape == (
             4,
-            LENGTH + 12,
             block.get("kv_heads", 4),
+            LENGTH + 12,
             block.get("head_dim", 4),
         )
         return jax.lax.scan(step, carry, jnp.arange(12))[1].swapaxes(0, 1)

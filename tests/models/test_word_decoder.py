@@ -80,7 +80,7 @@ def test_heads_can_share_keys(model):
     sharing = decoder.clone(block={"kv_heads": 1})
     params = jax.eval_shape(sharing.init, jax.random.key(0), picture, tokens)
     caches = jax.eval_shape(lambda params: sharing.apply(params, picture, method="prefill"), params)
-    assert [x.shape for x in jax.tree.leaves(caches)] == [(4, 12 + LENGTH, 1, 8)] * 2
+    assert [x.shape for x in jax.tree.leaves(caches)] == [(4, 1, 12 + LENGTH, 8)] * 2
 
 
 def test_parameter_count(model):
