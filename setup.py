@@ -84,6 +84,8 @@ setup(
         "docs": ["mkdocs-material>=9.7,<10", "mkdocstrings[python]>=1.0,<2"],
         "parquet": ["pyarrow>=15"],  # for the data source of that name
         "bench": ["torch==2.13.0"],
+        "wandb": ["wandb>=0.20"],
+        "mlflow": ["mlflow>=3"],
         "ui": ["gradio>=6.30,<7"],  # brings fastapi and uvicorn
         "cuda": ["jax[cuda13]"],
         "tpu": ["jax[tpu]"],

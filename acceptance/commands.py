@@ -17,6 +17,7 @@ NOT_RUN = (
     "basedpyright",
     "python -m pytest",
     "python scripts/endurance.py",
+    "python main.py serve",  # acceptance/test_serve.py
     "python main.py benchmark",  # needs PyTorch; tests/benchmark and parity/ run its parts
 )
 PLACEHOLDERS = {  # what the reader fills in: what the sandbox of the tests has

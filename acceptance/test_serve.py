@@ -1,6 +1,6 @@
 """The page to draw on and the HTTP interface, on a real server with tiny models.
 
-pip install --no-deps -r requirements-ui.lock
+pip install --no-deps -r requirements-extras.lock
 """
 
 import base64

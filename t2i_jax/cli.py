@@ -74,7 +74,7 @@ def add_training(command) -> None:
     sub.add_argument("--archives", help="a folder of archives fetched by other means")
     help = "side of the pictures in pixels (32)"
     sub.add_argument("--resolution", type=whole(1, 1024), help=help)
-    sub = command("train", "train a model, or go on with the run in --workdir; ends with a score")
+    sub = command("train", "train a model, or go on with a run, and score it")
     sub.add_argument("--workdir", required=True, help="the run's folder: all that a run writes")
     help = "the experiment: a file, or the name of one of the project's own, such as shapes"
     sub.add_argument("--config", required=True, metavar="FILE.py[:VARIANT]", help=help)
@@ -105,7 +105,7 @@ def add_abilities(command) -> None:
     what.add_argument("--prompts", metavar="FILE", help="a text file with a prompt a line")
     help = "draw this picture again, from its metadata"
     what.add_argument("--from", dest="origin", metavar="IMAGE.png", help=help)
-    sub = command("edit", "redraw pictures, to fit a prompt; how much: --config.edit.strength=0.6")
+    sub = command("edit", "redraw pictures to fit a prompt (--config.edit.strength=0.6)")
     add_run(sub, num="results a picture (1)", default=1, out="samples")
     add_images(sub)
     sub.add_argument("--prompt", default="", help="what the picture shows ('')")
@@ -134,6 +134,15 @@ def add_abilities(command) -> None:
     add_run(sub)
     add_images(sub)
     sub.add_argument("--out", default="codes.npy", help="the file to write (codes.npy)")
+    sub = command("embed_image", "write vectors of pictures to a .npy file")
+    add_run(sub)
+    add_images(sub)
+    sub.add_argument("--out", default="images.npy", help="the file to write (images.npy)")
+    sub = command("embed_text", "write vectors of captions to a .npy file")
+    add_run(sub)
+    help = "a caption; may be given several times"
+    sub.add_argument("--prompt", action="append", required=True, help=help)
+    sub.add_argument("--out", default="texts.npy", help="the file to write (texts.npy)")
     sub = command("decode", "write the pictures of codes or latents")
     add_run(sub, out="samples")
     sub.add_argument("--codes", required=True, metavar="X.npy", help="a file of the command encode")
@@ -147,7 +156,7 @@ def add_serving(command) -> None:
     sub.add_argument("--host", default="127.0.0.1", type=filled, help=help)
     sub.add_argument("--port", default=7860, type=whole(1, 65_535), help="(7860)")
     help = "of the page, with any user name, and the API key; none by default"
-    sub.add_argument("--password", default="", type=filled, help=help)
+    sub.add_argument("--password", type=filled, help=help)
 
 
 def add_measuring(command) -> None:
@@ -157,7 +166,7 @@ def add_measuring(command) -> None:
     help = "whose true pictures to measure the ruler on"
     evaluate.add_argument("--config", metavar="FILE.py[:VARIANT]", help=help)
     evaluate.add_argument("--checkpoint", help="last, best or a step (last)")
-    compare = command("compare", "measure runs, or configs trained under one budget, in one report")
+    compare = command("compare", "measure runs, or configs trained under one budget")
     help = "run folders and configs"
     compare.add_argument(
         "subjects", nargs="+", type=filled, metavar="RUN|FILE.py[:VARIANT]", help=help

@@ -19,6 +19,7 @@ from t2i_jax.core.files import atomic_path, check_folder, data_dir
 from t2i_jax.core.registry import lookup, names_with
 from t2i_jax.data.load import load_source, say_what_to_install
 
+WRITE_ARRAYS = ("encode", "embed_image", "embed_text")  # --out is a file, not a folder
 MAX_PICTURES = 100_000  # of one call, which holds them all in memory
 # What a user can mend: shown as one line. Anything else is a bug and shows its trace.
 UserError = (ValueError, OSError, RuntimeError)
@@ -219,13 +220,28 @@ def interpolate(args, overrides) -> None:
 
 def encode(args, overrides) -> None:
     """Write the codes or latents of pictures to a .npy file."""
+    _save_array(args, lambda: _load(args, overrides).encode(args.image))
+
+
+def embed_image(args, overrides) -> None:
+    """Write the vectors of pictures to a .npy file."""
+    _save_array(args, lambda: _load(args, overrides).embed_image(args.image))
+
+
+def embed_text(args, overrides) -> None:
+    """Write the vectors of captions to a .npy file."""
+    _save_array(args, lambda: _load(args, overrides).embed_text(args.prompt))
+
+
+def _save_array(args, compute) -> None:
+    """Write the array that `compute` returns to the file --out, which is checked before."""
     if Path(args.out).is_dir():
         raise IsADirectoryError(f"--out: {args.out} is a folder: name a file to write, X.npy")
     check_folder(Path(args.out).parent)
-    encoded = _load(args, overrides).encode(args.image)
+    array = compute()
     with atomic_path(Path(args.out)) as part, open(part, "wb") as file:
-        np.save(file, encoded)
-    print(f"{args.out}: {encoded.dtype} {list(encoded.shape)}")
+        np.save(file, array)
+    print(f"{args.out}: {array.dtype} {list(array.shape)}")
 
 
 def decode(args, overrides) -> None:
@@ -309,13 +325,13 @@ def serve(args, overrides) -> None:
         if (error.name or "").partition(".")[0] not in ("gradio", "fastapi", "uvicorn"):
             raise
         raise RuntimeError(f"serve needs {error.name}: pip install 't2i_jax[ui]'") from error
-    run(args.workdir, args.checkpoint, overrides, args.host, args.port, args.password)
+    run(args.workdir, args.checkpoint, overrides, args.host, args.port, args.password or "")
 
 
 def _load(args, overrides):
     from t2i_jax import pipeline
 
-    if "out" in args and args.command != "encode":
+    if "out" in args and args.command not in WRITE_ARRAYS:
         check_folder(args.out)  # before anything is drawn for it
 
     return pipeline.load(args.workdir, args.checkpoint, overrides)

@@ -13,13 +13,13 @@ import numpy as np
 from PIL import Image
 
 from t2i_jax import config as configs
-from t2i_jax.config.checks import of_type_of, what_is_right
+from t2i_jax.config.checks import override_settings
 from t2i_jax.convert.load import find_importer
 from t2i_jax.core.arguments import MAX_NUM, texts, whole_number
 from t2i_jax.core.compile_cache import keep_compiled_programs
 from t2i_jax.core.family import Family, Variables, get_ability, parameter_shapes
 from t2i_jax.core.random import keys_at
-from t2i_jax.core.registry import did_you_mean, lookup
+from t2i_jax.core.registry import lookup
 from t2i_jax.core.trees import require_fit
 from t2i_jax.data.pictures import read_masks, read_picture
 from t2i_jax.data.provenance import with_metadata
@@ -168,6 +168,23 @@ class Pipeline:
         drawn = np.concatenate(list(self._run(ability, {name: encoded})))
         return list(map(Image.fromarray, drawn))
 
+    def embed_image(self, images) -> np.ndarray:
+        """Return vectors of unit length of pictures, float32 [N, D].
+
+        Their products with those of `embed_text` are the cosines of pictures and captions.
+        """
+        ability = get_ability(self.family, "embed_image")
+        inputs = {"image": self._read(images, "embed")}
+        return np.concatenate(list(self._run(ability, inputs)))
+
+    def embed_text(self, captions: str | Sequence[str]) -> np.ndarray:
+        """Return vectors of unit length of captions, float32 [N, D]; see `embed_image`."""
+        ability, captions = get_ability(self.family, "embed_text"), texts("captions", captions)
+        if not captions:
+            raise ValueError("nothing to embed: give at least one caption")
+        self.warn_if_cut(captions)
+        return np.concatenate(list(self._run(ability, {"text": self._text(captions)})))
+
     def interpolate(self, first, last, **settings) -> list[Image.Image]:
         """Return the pictures on the way from one picture to another, both included.
 
@@ -225,21 +242,9 @@ class Pipeline:
 
         Raises ValueError for an unknown setting, and for a value that it cannot have.
         """
-        known = dict(self.family.settings[ability])
         sections = lookup("families", self.config.family, "fields")(self.config)
         fields = {**sections.get("sample", {}), **sections.get(ability, {})}
-        for name, value in given.items():
-            if name not in known:
-                raise ValueError(
-                    f"no setting {name!r}: this model has {', '.join(known)}"
-                    f"{did_you_mean(name, known)}"
-                )
-            known[name] = of_type_of(known[name], value, name)
-            if name in fields and (right := what_is_right(known[name], fields[name])):
-                raise ValueError(
-                    f"{name} is {value!r}: it must be {right} ({fields[name].meaning})"
-                )
-        return known
+        return override_settings(self.family.settings[ability], given, fields)
 
     def redraw(self, path) -> tuple[Image.Image, bool]:
         """Draw a picture again from its file's metadata.

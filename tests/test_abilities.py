@@ -121,6 +121,8 @@ def test_an_ability_that_a_model_lacks_names_those_it_has(masked, pictures):
     for call in (
         lambda: pipe.caption(pictures / "a.png"),
         lambda: pipe.interpolate(pictures / "a.png", pictures / "b.png"),
+        lambda: pipe.embed_image(pictures / "a.png"),
+        lambda: pipe.embed_text("a red ring"),
     ):
         with pytest.raises(ValueError, match="it can decode, encode, inpaint, reconstruct, sample"):
             call()

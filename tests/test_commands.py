@@ -1,5 +1,7 @@
 """The commands as a person types them, and what they say when something is wrong."""
 
+import sys
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -18,6 +20,11 @@ def fails(capsys, *arguments):
         run(*arguments)
     assert stop.value.code not in (0, None)
     return f"{stop.value.code} {capsys.readouterr().err}"
+
+
+def test_serve_says_what_to_install(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "gradio", None)  # as where it is not installed
+    assert "serve needs gradio: pip install 't2i_jax[ui]'" in fails(capsys, "serve", "--workdir=r")
 
 
 @pytest.fixture

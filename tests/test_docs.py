@@ -94,7 +94,9 @@ def test_the_table_of_abilities_is_complete():
             able.setdefault(ability, set()).add(config.family)
     told: dict[str, set[str]] = {}
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    rows = [row.split("|")[1:4] for row in text.splitlines() if re.match(r"\| `[a-z`, ]+` \|", row)]
+    rows = [
+        row.split("|")[1:4] for row in text.splitlines() if re.match(r"\| `[a-z_`, ]+` \|", row)
+    ]
     named: set[str] = set()
     for abilities, _, families in rows:
         if families.strip() != "the same":

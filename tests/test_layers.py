@@ -23,6 +23,8 @@ REGISTRY = "core/registry.py"
 INPUT_PACKAGES = {"array_record", "grain", "keras", "tensorflow", "tensorflow_datasets"}
 OTHER_FRAMEWORKS = {"diffusers", "torch", "transformers"}
 TWINS = "benchmark/twins/"  # what the benchmark compares with; imported in processes of its own
+PAGE_PACKAGES = {"fastapi", "gradio", "uvicorn"}
+PAGE = "serve/"
 INPUT_FILES = {
     "data/emoji_builder.py",
     "data/read_ahead.py",
@@ -154,11 +156,12 @@ def imported_packages(path) -> set[str]:
     return found
 
 
-def test_only_the_input_pipeline_imports_tensorflow():
+def test_only_some_files_import_large_packages():
     for path in MODULES:
         packages = imported_packages(path)
         assert not packages & OTHER_FRAMEWORKS or name_of(path).startswith(TWINS), path
         assert not packages & INPUT_PACKAGES or name_of(path) in INPUT_FILES, path
+        assert not packages & PAGE_PACKAGES or name_of(path).startswith(PAGE), path
 
 
 IMPORT_ALL = """
@@ -172,7 +175,8 @@ sys.meta_path.insert(0, Block())
 import t2i_jax
 count = 0
 for module in pkgutil.walk_packages(t2i_jax.__path__, "t2i_jax."):
-    if not module.name.endswith("_builder") and ".twins" not in module.name:
+    apart = ".twins" in module.name or ".serve" in module.name
+    if not module.name.endswith("_builder") and not apart:
         importlib.import_module(module.name)
         count += 1
 print(count)
@@ -181,10 +185,11 @@ print(count)
 
 def test_everything_else_imports_without_them():
     """Models, step and sampling need none of them, nor do the packages that they import."""
-    blocked = ",".join(sorted(INPUT_PACKAGES | OTHER_FRAMEWORKS))
+    blocked = ",".join(sorted(INPUT_PACKAGES | OTHER_FRAMEWORKS | PAGE_PACKAGES))
     done = subprocess.run(
         [sys.executable, "-c", IMPORT_ALL, blocked], capture_output=True, text=True, cwd=ROOT
     )
     assert done.returncode == 0, done.stderr
-    left_out = [p for p in MODULES if p.stem.endswith("_builder") or name_of(p).startswith(TWINS)]
+    apart = (TWINS, PAGE)
+    left_out = [p for p in MODULES if p.stem.endswith("_builder") or name_of(p).startswith(apart)]
     assert int(done.stdout) == len(MODULES) - len(left_out) - 1  # without t2i_jax/__init__.py

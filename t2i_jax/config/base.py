@@ -143,6 +143,11 @@ BASE: dict[str, dict[str, Field]] = {
             "what reads batches ahead; auto: tf.data where TensorFlow is installed, else threads",
             choices=("auto", "tf.data", "threads"),
         ),
+        "trackers": Field(
+            ("tensorboard",),
+            "where the run can be watched (docs/training.md)",
+            choices=("tensorboard", "wandb", "mlflow"),
+        ),
     },
     "evaluate": {
         "num": Field(1000, "captions drawn for a score", 1, 10**7),
@@ -153,7 +158,9 @@ BASE: dict[str, dict[str, Field]] = {
             choices=tuple(names_with("features", "make")),
         ),
         "extractor_path": Field(
-            "", "its weights; empty: those of `main.py prepare --weights=NAME`"
+            "",
+            "its weights; empty: those of `main.py prepare --weights=NAME`. Or a run that embeds "
+            "pictures and captions, which is the extractor then",
         ),
     },
     "parallel": {

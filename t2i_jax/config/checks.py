@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 from t2i_jax.config.defaults import (
     Fields,
@@ -106,6 +107,27 @@ def what_is_right(value, field: Field) -> str:
         if type(each) in (int, float) and not in_range(each, field):
             return limits(field) or "a finite number"
     return ""
+
+
+def override_settings(
+    defaults: Mapping[str, Any], given: Mapping[str, Any], fields: Mapping[str, Field]
+) -> dict[str, Any]:
+    """Return the defaults of an ability's settings, overridden by `given`.
+
+    Each value gets the type of its default.
+    fields: what the values of some of them can be.
+    Raises ValueError for an unknown setting, and for a value that it cannot have.
+    """
+    known = dict(defaults)
+    for name, value in given.items():
+        if name not in known:
+            raise ValueError(
+                f"no setting {name!r}: this model has {', '.join(known)}{did_you_mean(name, known)}"
+            )
+        known[name] = of_type_of(known[name], value, name)
+        if name in fields and (right := what_is_right(known[name], fields[name])):
+            raise ValueError(f"{name} is {value!r}: it must be {right} ({fields[name].meaning})")
+    return known
 
 
 def of_type_of(like, value, name: str):

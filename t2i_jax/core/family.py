@@ -13,6 +13,7 @@ from t2i_jax.core.source import Source
 ABILITIES = (
     *("sample", "edit", "inpaint", "caption"),
     *("reconstruct", "interpolate", "encode", "decode"),
+    *("embed_image", "embed_text"),
 )
 
 
@@ -117,6 +118,11 @@ def no_frozen_parts(source: Source, read_run: Callable[[str], Variables]) -> Fro
     return {}
 
 
+def unconstrained(player: str, params: Any) -> Any:
+    """Return the parameters as they are: the default of `Family.constrain`."""
+    return params
+
+
 class Family(NamedTuple):
     """A model family.
 
@@ -142,6 +148,8 @@ class Family(NamedTuple):
     encoding: what can be computed of each picture once and kept on disk, or None.
     updates: {player: how often it is updated in one step}; 1 if not named. Each update of a step
         sees other examples: a batch is divided among the most updates that a player has.
+    constrain: (player, params of that player) -> params, applied after each of its updates: limits
+        that a gradient does not keep.
     carried: names of `extra` that the running averages carry as they are (a pool of pictures)
         instead of averaging. Arrays that are not floats are always carried.
     lower_loss_is_better: whether a lower validation loss (the sum over players) means a better
@@ -160,6 +168,7 @@ class Family(NamedTuple):
     pretrained: Callable = lambda params: params
     encoding: Encoding | None = None
     updates: Mapping[str, int] = MappingProxyType({})
+    constrain: Callable[[str, Any], Any] = unconstrained
     carried: Sequence[str] = ()
     lower_loss_is_better: bool = True
     warn: Callable[[Mapping[str, float]], str] = lambda means: ""

@@ -81,14 +81,24 @@ def for_display(
     """Return pictures for a contact sheet, and the text beneath each.
 
     These are the drawn pictures; or the true ones, each with its reconstruction to the right; or
-    the true ones with the captions that the model gives them.
+    the true ones with the captions that the model gives them, or chooses for them among `captions`.
     images: what `make_pictures` returned for these captions.
     """
     if "sample" in pipe.family.abilities:
         return images, picture_titles(pipe.config, captions)
     if len(images):
         return np.concatenate([true, images], axis=2), list(captions)
-    return true, pipe.caption(true)
+    if "caption" in pipe.family.abilities:
+        return true, pipe.caption(true)
+    return true, choose_captions(pipe, captions, true)
+
+
+def choose_captions(
+    pipe: Pipeline, captions: Sequence[str], images: UInt8[np.ndarray, "N H W 3"]
+) -> list[str]:
+    """Return for each picture the one of `captions` that the model embeds nearest to it."""
+    cosine = pipe.embed_image(list(images)) @ pipe.embed_text(list(captions)).T
+    return [captions[int(i)] for i in cosine.argmax(1)]
 
 
 def is_conditional(config) -> bool:

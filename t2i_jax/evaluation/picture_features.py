@@ -4,14 +4,19 @@ from collections.abc import Iterable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 from tqdm import tqdm
 
+from t2i_jax.core.family import get_ability
 from t2i_jax.core.files import atomic_path, data_dir, fingerprint
 from t2i_jax.core.source import Source
 from t2i_jax.features import extractor as extractors
+from t2i_jax.features.clip import resize
 from t2i_jax.features.extractor import Extractor
+from t2i_jax.pipeline import load
+from t2i_jax.runs.run_folder import is_run
 
 EXTRACTOR_BATCH = 64  # pictures
 
@@ -21,7 +26,27 @@ def load_extractor(config) -> Extractor:
 
     Raises FileNotFoundError, saying how to get the weights, if they are missing.
     """
-    return extractors.load(config.evaluate.extractor, config.evaluate.extractor_path)
+    path = config.evaluate.extractor_path
+    if path and is_run(path):
+        return extractor_of_run(path)
+    return extractors.load(config.evaluate.extractor, path)
+
+
+def extractor_of_run(workdir: str) -> Extractor:
+    """Return the extractor of a run that embeds pictures and captions in one space.
+
+    Raises ValueError for a run that does not.
+    """
+    pipe = load(workdir)
+    embed_image, _ = (get_ability(pipe.family, name) for name in ("embed_image", "embed_text"))
+    side = pipe.config.data.resolution
+
+    def apply(variables, pictures):
+        image = resize(pictures, side, side).astype(jnp.uint8)
+        return {"features": embed_image(variables, {"image": image}, None)}
+
+    name, rule = f"run {pipe.weights}", f"bicubic (antialiased) to {side} x {side}"
+    return Extractor(name, rule, pipe.variables, apply, embed_text=pipe.embed_text)
 
 
 def extract_features(

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from t2i_jax.core.arguments import regular_expression
-from t2i_jax.core.family import Context, Family, Variables
+from t2i_jax.core.family import Context, Family, Variables, unconstrained
 
 
 def adapted(family: Family, config) -> Family:
@@ -49,7 +49,7 @@ def adapted(family: Family, config) -> Family:
         return adapter_loss
 
     losses = {player: of_adapter(loss) for player, loss in family.losses.items()}
-    return family._replace(init=init, losses=losses)
+    return family._replace(init=init, losses=losses, constrain=unconstrained)
 
 
 def init_adapter(rng: jax.Array, params: Any, rank: int, pattern: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 It maps pictures and captions to vectors in one space.
 """
 
+import functools
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,16 +11,22 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, UInt8
 
 from t2i_jax.core.types import AnyArray
 from t2i_jax.features.extractor import Extractor
+from t2i_jax.features.published_folder import embed_in_batches, find_file
 from t2i_jax.models.clip import CLIP
 from t2i_jax.text import clip_tokenizer
 from t2i_jax.weights import arrays as weights
 from t2i_jax.weights import clip as convert
 
+WHERE = (
+    "CLIP: {missing}. Give as the path of the extractor 'clip' a local folder in the format of "
+    "Hugging Face, such as a copy of openai/clip-vit-base-patch32: config.json, model.safetensors "
+    "(or pytorch_model.bin), preprocessor_config.json, and tokenizer.json (or vocab.json and "
+    "merges.txt)"
+)
 # The usual name of a vision transformer of this width.
 SIZE_NAMES = {384: "S", 768: "B", 1024: "L", 1280: "H"}
 
@@ -89,16 +96,9 @@ def make(path: str = "") -> Extractor:
         with jax.default_matmul_precision("float32"):
             return net.apply({"params": params}, tokens, method=CLIP.embed_text)
 
-    def embed_text(captions, batch=64):
+    def embed_text(captions):
         tokens = clip_tokenizer.encode(tokenizer, captions, length)
-        out = np.zeros((len(tokens), fields["embed"]), np.float32)
-        for i in range(0, len(tokens), batch):
-            rows = tokens[i : i + batch]
-            # All batches have one shape, so that one program is compiled.
-            filled = np.zeros((min(batch, len(tokens)), length), tokens.dtype)
-            filled[: len(rows)] = rows
-            out[i : i + batch] = embed(params, filled)[: len(rows)]
-        return out
+        return embed_in_batches(functools.partial(embed, params), tokens, fields["embed"])
 
     image = fields["image"]
     name = f"CLIP ViT-{SIZE_NAMES.get(image['width'], image['width'])}/{image['patch']}"
@@ -111,18 +111,29 @@ def preprocess(
 ) -> Float[Array, "B crop crop 3"]:
     """Resize, crop and normalise pictures.
 
-    The resize is Pillow's, with which CLIP was trained: a cubic filter, widened when it shrinks,
-    along rows and then along columns, rounded to whole levels each time.
+    The resize is that of `resize`, with which CLIP was trained.
     """
-    batch, height, width, _ = pictures.shape
+    _, height, width, _ = pictures.shape
     short = min(height, width)
     height, width = look.side * height // short, look.side * width // short
-    x = pictures.astype(jnp.float32)
-    for shape in ((batch, x.shape[1], width, 3), (batch, height, width, 3)):
-        x = jnp.clip(jnp.floor(jax.image.resize(x, shape, "cubic", antialias=True) + 0.5), 0, 255)
+    x = resize(pictures, height, width)
     top, left = (height - look.crop) // 2, (width - look.crop) // 2
     x = x[:, top : top + look.crop, left : left + look.crop]
     return (x / 255 - jnp.asarray(look.mean)) / jnp.asarray(look.deviation)
+
+
+def resize(
+    pictures: UInt8[AnyArray, "B H W 3"], height: int, width: int
+) -> Float[Array, "B {height} {width} 3"]:
+    """Return pictures of another size, in whole levels from 0 to 255, as Pillow resizes them.
+
+    A cubic filter, widened when it shrinks, along rows and then along columns, rounded to whole
+    levels each time.
+    """
+    x = pictures.astype(jnp.float32)
+    for shape in ((len(x), x.shape[1], width, 3), (len(x), height, width, 3)):
+        x = jnp.clip(jnp.floor(jax.image.resize(x, shape, "cubic", antialias=True) + 0.5), 0, 255)
+    return x
 
 
 def read_preprocessing(config: Mapping) -> Preprocessing:
@@ -151,13 +162,4 @@ def read_preprocessing(config: Mapping) -> Preprocessing:
 
 
 def _file(folder, *names) -> Path:
-    """Return the first file of these names that `folder` has."""
-    for name in names:
-        if (Path(folder).expanduser() / name).is_file():
-            return Path(folder).expanduser() / name
-    raise FileNotFoundError(
-        f"CLIP: no {' or '.join(names)} in {str(folder)!r}. Give as the path of the extractor "
-        "'clip' a local folder in the format of Hugging Face, such as a copy of "
-        "openai/clip-vit-base-patch32: config.json, model.safetensors (or pytorch_model.bin), "
-        "preprocessor_config.json, and tokenizer.json (or vocab.json and merges.txt)"
-    )
+    return find_file(folder, names, WHERE)

@@ -33,7 +33,8 @@ def write_tree(path: Path, tree: Any) -> None:
     """
     nodes: Any = flatten_dict(tree, keep_empty_nodes=True, sep="/")
     empty = [name for name, node in nodes.items() if node is empty_node]
-    flat = {name: np.ascontiguousarray(x) for name, x in nodes.items() if name not in empty}
+    # Not np.ascontiguousarray, which makes a scalar an array of one number.
+    flat = {name: np.asarray(x, order="C") for name, x in nodes.items() if name not in empty}
     temporary = path.with_suffix(".tmp")
     try:
         save_file(flat, temporary, {EMPTY: json.dumps(empty)} if empty else None)

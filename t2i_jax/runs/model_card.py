@@ -15,6 +15,7 @@ CALLS = {
     "caption": 'print(pipe.caption("picture.png"))',
     "edit": 'pipe.edit("a caption", "picture.png", strength=0.6).images[0]',
     "inpaint": 'pipe.inpaint("a caption", "picture.png", "mask.png").images[0]',
+    "embed_image": 'cosines = pipe.embed_image("picture.png") @ pipe.embed_text(["a caption"]).T',
     "reconstruct": 'pipe.reconstruct(["picture.png"])[0]',
 }
 

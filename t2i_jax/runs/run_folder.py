@@ -24,7 +24,7 @@ PUBLISHED = Path(__file__).parent.parent / "published"
 # What may differ between the commands that start and resume a run: it changes no number.
 FREE = (
     *("sample.", "edit.", "inpaint.", "reranker.", "caption.", "evaluate.", "parallel."),
-    *("train.save_every", "train.reader", "model.scan"),
+    *("train.save_every", "train.reader", "train.trackers", "model.scan"),
 )
 # What can be set when a trained run is used: how it draws and is measured, and where its data is.
 CHANGEABLE = (

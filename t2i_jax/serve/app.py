@@ -1,7 +1,9 @@
 """The server: a page to draw on, and the same model over HTTP in OpenAI's form."""
 
+import contextlib
 import hmac
 import ipaddress
+import signal
 from collections.abc import Sequence
 
 import gradio as gr
@@ -14,6 +16,19 @@ from t2i_jax.serve.page import make_page
 from t2i_jax.serve.worker import Worker
 
 MAX_UPLOAD = "20mb"
+SMALL = 128  # pixels a side: such pictures are enlarged with sharp pixels
+PIXELS = "img { image-rendering: pixelated; }"
+
+
+class StoppableServer(uvicorn.Server):
+    """A server that SIGINT and SIGTERM end without a trace."""
+
+    @contextlib.contextmanager
+    def capture_signals(self):
+        """Let the signals end the block; uvicorn would raise them again after it."""
+        for each in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(each, self.handle_exit)
+        yield
 
 
 def make_app(pipe: Pipeline, name: str, password: str = "") -> FastAPI:
@@ -37,6 +52,7 @@ def make_app(pipe: Pipeline, name: str, password: str = "") -> FastAPI:
         max_file_size=MAX_UPLOAD,
         footer_links=[],
         ssr_mode=False,
+        css=PIXELS if pipe.config.data.resolution < SMALL else None,
     )
 
 
@@ -57,7 +73,14 @@ def serve(
     if not password and not is_loopback(host):
         print(f"warning: everybody who reaches {host} can draw: set --password")
     print(f"a page to draw on: http://{host}:{port}; OpenAI's form: http://{host}:{port}/v1")
-    uvicorn.run(app, host=host, port=port, log_level="warning")
+    config = uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        log_level="warning",
+        timeout_graceful_shutdown=2,  # seconds: an open page would keep it for ever
+    )
+    StoppableServer(config).run()
 
 
 def is_loopback(host: str) -> bool:

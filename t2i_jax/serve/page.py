@@ -165,7 +165,7 @@ def _settings_controls(fields) -> dict[str, Any]:
 
 
 def _results() -> tuple[Any, Any]:
-    gallery = gr.Gallery(label="pictures", format="png", columns=4, object_fit="contain")
+    gallery = gr.Gallery(show_label=False, format="png", columns=4, object_fit="contain")
     return gallery, gr.Markdown()
 
 

@@ -23,6 +23,7 @@ from t2i_jax.training.session import NO_EVALUATORS, Evaluators, Session
 from t2i_jax.training.spikes import Spike, go_back, total_loss
 from t2i_jax.training.start import Begun, begin, check_trainable, report_data, report_model
 from t2i_jax.training.stopping import Stopped, catch_signals
+from t2i_jax.training.trackers import open_trackers
 from t2i_jax.training.watchdog import Watchdog
 from t2i_jax.training.writers import NoWriters, Writers
 
@@ -85,10 +86,12 @@ def train(config, workdir, evaluators: Evaluators = NO_EVALUATORS) -> Pipeline:
 
 def open_writers(prepared: Prepared, begun: Begun) -> Writers | NoWriters:
     """Return what writes the run's files from where it begins; nothing does in other processes."""
-    every = prepared.config.train
+    config, every = prepared.config.to_dict(), prepared.config.train
     if not hosts.is_first():
         return NoWriters()
-    return Writers(prepared.workdir, begun.step, every.steps, every.batch_size, begun.evaluated)
+    trackers = open_trackers(every.trackers, prepared.workdir, begun.step, config)
+    about = (begun.step, every.steps, every.batch_size, begun.evaluated)
+    return Writers(prepared.workdir, *about, trackers)
 
 
 def run_steps(session: Session, begun: Begun, stop: list[str]):

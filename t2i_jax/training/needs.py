@@ -83,9 +83,10 @@ def alternatives(prepared: Prepared) -> Iterator[tuple[str, int]]:
             continue
         changed = copy(config)
         changed[section][name] = value
-        other = prepared._replace(config=changed, family=load_trained(changed))
         place = parallel.make(changed.parallel)
-        with contextlib.suppress(ValueError):  # a batch that does not divide so
+        # A batch that does not divide so, or a family that refuses the value.
+        with contextlib.suppress(ValueError):
+            other = prepared._replace(config=changed, family=load_trained(changed))
             check_batch_size(changed, place.devices, updates_per_step(other.family))
             compiled = compile_sizes(make_programs(other, place), other, place)
             yield f"{section}.{name}={value}", max(map(peak_bytes, compiled.values()))

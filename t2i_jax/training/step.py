@@ -175,7 +175,8 @@ def make_step(
                     gradients = after_mean(gradients, key)
                 means["grad_norm"] = optax.global_norm(gradients)
                 updates, own_opt_state = optimizers[player].update(gradients, own_opt_state, own)
-                return (optax.apply_updates(own, updates), own_opt_state, extra), means
+                own = family.constrain(player, optax.apply_updates(own, updates))
+                return (own, own_opt_state, extra), means
 
             times = family.updates.get(player, 1)
             current = (params[player], opt_state[player], extra)

@@ -1,16 +1,17 @@
-"""What a run reports: a progress bar, metrics.jsonl, timing.jsonl and TensorBoard."""
+"""What a run reports: a progress bar, metrics.jsonl, timing.jsonl, and to its trackers."""
 
 import contextlib
 import json
 import os
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
-from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
 from t2i_jax.core.files import write_atomically
+from t2i_jax.training.trackers import Tracker
 
 EVALUATED = ("validation/", "score/")  # how names of what an evaluation finds begin
 
@@ -20,19 +21,25 @@ class Writers:
 
     They are cut back to `step` when opened: a resumed run writes again what it computes again.
     evaluated: whether the evaluation of that step stays.
+    trackers: where else the numbers and pictures go. They are closed with the files.
     metrics.jsonl holds only what is the same in every repetition of the run. Times go to
     timing.jsonl.
     """
 
-    def __init__(self, workdir, step: int, steps: int, batch_size: int, evaluated: bool = True):
-        self.folder, self.batch_size = Path(workdir), batch_size
+    def __init__(
+        self,
+        workdir,
+        step: int,
+        steps: int,
+        batch_size: int,
+        evaluated: bool = True,
+        trackers: Sequence[Tracker] = (),
+    ):
+        self.folder, self.batch_size, self.trackers = Path(workdir), batch_size, trackers
         self.files = {}
         for name in ("metrics.jsonl", "timing.jsonl"):
             cut_back(self.folder / name, step, evaluated)
             self.files[name] = open(self.folder / name, "a", encoding="utf-8")  # noqa: SIM115 (closed in `close`)
-        self.tensorboard = SummaryWriter(
-            str(self.folder / "tensorboard"), purge_step=step + 1, flush_secs=30
-        )
         self.steps = steps
         self.interactive = sys.stdout.isatty() or type(sys.stdout).__module__.startswith(
             "ipykernel"
@@ -50,10 +57,10 @@ class Writers:
         self.warned = set()
 
     def write(self, step: int, values: dict[str, float]) -> None:
-        """Write a line of metrics.jsonl, and the same to TensorBoard."""
+        """Write a line of metrics.jsonl, and the same to the trackers."""
         self._line("metrics.jsonl", {"step": step, **values})
-        for name, value in values.items():
-            self.tensorboard.add_scalar(name, value, step)
+        for tracker in self.trackers:
+            tracker.scalars(step, values)
 
     def progress(self, step: int, values: dict[str, float]) -> None:
         """Write values and the speed since the last call; the bar shows both."""
@@ -87,8 +94,9 @@ class Writers:
         self.last = (step, then + time.monotonic() - began)
 
     def image(self, name: str, step: int, image) -> None:
-        """Write a uint8 picture [H, W, 3] to TensorBoard."""
-        self.tensorboard.add_image(name, image, step, dataformats="HWC")
+        """Give a uint8 picture [H, W, 3] to the trackers."""
+        for tracker in self.trackers:
+            tracker.image(name, step, image)
 
     def flush(self) -> None:
         """Wait until everything written so far is on disk."""
@@ -99,9 +107,9 @@ class Writers:
     def close(self) -> None:
         """Close all files. Errors are ignored: everything important was flushed earlier."""
         self.bar.close()
-        for close in (*(file.close for file in self.files.values()), self.tensorboard.close):
+        for each in (*self.files.values(), *self.trackers):
             with contextlib.suppress(OSError):
-                close()
+                each.close()
 
     def _line(self, name: str, values: dict) -> None:
         self.files[name].write(json.dumps(values) + "\n")

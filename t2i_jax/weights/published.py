@@ -91,7 +91,7 @@ def write_arrays(params: Any, published: Callable[[Path], Published]) -> dict[st
         name, layout = published(_keys(path))
         if name in arrays:
             raise ValueError(f"two parameters have the published name {name}")
-        arrays[name] = np.ascontiguousarray(LAYOUTS[layout].to_theirs(np.asarray(array)))
+        arrays[name] = np.asarray(LAYOUTS[layout].to_theirs(np.asarray(array)), order="C")
     return arrays
 
 

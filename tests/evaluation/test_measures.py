@@ -225,3 +225,30 @@ def test_retrieval(trials, monkeypatch):
     assert good["drawn"] == good["true"] == bad["true"]
     assert good["drawn"]["captions_of_pictures"]["R@1"]["value"] > 0.9
     assert bad["drawn"]["captions_of_pictures"]["R@1"]["value"] <= 2 / COUNT
+
+
+def test_retrieval_by_own_vectors(trials):
+    """Of a perfect model and a blind one; for captions of classes, R@1 is zero-shot accuracy."""
+
+    def embedder(images, texts):
+        family = family_of({"embed_image": None, "embed_text": None})
+        return SimpleNamespace(
+            family=family, embed_image=lambda given: images, embed_text=lambda given: texts
+        )
+
+    def retrieve(captions, images, texts):
+        trial = dataclasses.replace(
+            trials[0], pipe=embedder(images, texts), captions=captions, drawn=trials[0].drawn[:0]
+        )
+        own = measure("retrieval", trial)[0]["own"]
+        assert len(load_measures()["retrieval"].lines({"own": own}, {})) == 2
+        return own["captions_of_pictures"]["R@1"]["value"]
+
+    one_hot = np.eye(COUNT, dtype=np.float32)
+    assert retrieve(trials[0].captions, one_hot, one_hot) == 1.0
+    assert retrieve(trials[0].captions, np.ones_like(one_hot), one_hot) == pytest.approx(1 / COUNT)
+    labels = np.arange(COUNT) % 3
+    names, images = np.eye(3)[labels], np.eye(3)[np.where(np.arange(COUNT) < 6, 0, labels)]
+    captions = [f"class {label}" for label in labels]
+    assert retrieve(captions, images, names) == pytest.approx(1 - 4 / COUNT)
+    assert load_measures()["retrieval"].usual(embedder(0, 0), trials[0].source)

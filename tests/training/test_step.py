@@ -81,6 +81,18 @@ def test_several_updates_a_step_each_see_other_examples():
     assert after.extra["calls"] == 3
 
 
+def test_parameters_are_limited_after_each_update():
+    """`first` would come to 0.75, and `second` follows what it was limited to."""
+    limits = {"first": 0.5, "second": 1.0}
+    family = two_players()._replace(constrain=lambda name, x: jnp.minimum(x, limits[name]))
+    optimizers = {"first": optax.sgd(0.5), "second": optax.sgd(0.5)}
+    image = np.stack([np.full((2, 2, 3), v, np.uint8) for v in (0, 255, 255, 255)])
+    batch = {"image": image, "index": np.arange(4)}
+    start = state.create(family, optimizers, batch, 0)
+    after, _ = step.make_step(family, optimizers, ema_decay=0.5)(start, {}, batch)
+    assert after.params == {"first": 0.5, "second": 0.5}
+
+
 def test_augmented_batches_reach_the_losses_with_keys_of_their_own():
     family, seen = two_players(), []
 

@@ -4,6 +4,7 @@ import json
 from types import SimpleNamespace
 
 from t2i_jax.training import writers as writers_module
+from t2i_jax.training.trackers import Tracker
 from t2i_jax.training.writers import Writers, cut_back
 
 
@@ -35,15 +36,19 @@ def test_cut_back_drops_an_evaluation_that_did_not_end(tmp_path):
 
 
 def test_lines_and_speed(tmp_path):
-    writers = Writers(tmp_path, 0, 10, 4)
+    told = []
+    tracker = Tracker(lambda *x: told.append(x), lambda *x: told.append(x), lambda: told.append(()))
+    writers = Writers(tmp_path, 0, 10, 4, trackers=[tracker])
     writers.progress(2, {"loss": 0.5})
     writers.write(2, {"validation/loss": 0.25})
+    writers.image("samples", 2, "a picture")
     writers.close()
+    numbers = [(2, {"loss": 0.5}), (2, {"validation/loss": 0.25})]
+    assert told == [*numbers, ("samples", 2, "a picture"), ()]
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert rows == [{"step": 2, "loss": 0.5}, {"step": 2, "validation/loss": 0.25}]
     (timing,) = [json.loads(line) for line in (tmp_path / "timing.jsonl").read_text().splitlines()]
     assert timing["step"] == 2 and timing["images_per_second"] > 0
-    assert any((tmp_path / "tensorboard").iterdir())
     again = Writers(tmp_path, 1, 10, 4)
     again.close()
     assert (tmp_path / "metrics.jsonl").read_text() == ""
