@@ -272,20 +272,16 @@ class PrefixDecoder(nn.Module):
             )
         return text.sequence.astype(self.dtype)
 
-    def _with_outside(self, codes):
-        """Return [B, N + 1]: the codes, then the number of the outside of the picture."""
-        outside = jnp.full((codes.shape[0], 1), self.codes, codes.dtype)
-        return jnp.concatenate([codes, outside], axis=1)
-
-    def _tokens(self, near, positions):
+    def _tokens(self, embed, codes, neighbours, positions):
         """Return the inputs [B, n, width] of n places.
 
-        near: float32 [B, n, 12, width], the vectors of the codes that `neighbour_table` names.
-        positions: the rows of these places in the positions.
+        codes: [B, N], of the whole picture.
+        neighbours, positions: the rows of these places in `neighbour_table` and in the positions.
         """
+        outside = jnp.full((codes.shape[0], 1), self.codes, codes.dtype)
         # Cast after the look-up: its gradient is a sum over thousands of places, for which bfloat16
         # is too coarse.
-        near = near.astype(self.dtype)
+        near = embed[jnp.concatenate([codes, outside], axis=1)[:, neighbours]].astype(self.dtype)
         return self.near(near.reshape(*near.shape[:2], -1)) + positions.astype(self.dtype)
 
     def __call__(
@@ -327,10 +323,9 @@ class PrefixDecoder(nn.Module):
     def _hidden(self, text, codes, codebook, keys):
         """Return (the trunk's output [B, N, width] for the image tokens, output vectors)."""
         limit, (embed, head) = text.mask.shape[1], self.vectors(codebook)
-        # Each code is looked up once: the sum over equal codes in the gradient is slow on CPU.
-        vectors = embed[self._with_outside(codes)]
-        near = vectors[:, neighbour_table(self.grid)]
-        image = self._tokens(near, sine_positions_2d(*self.grid, self.width))
+        image = self._tokens(
+            embed, codes, neighbour_table(self.grid), sine_positions_2d(*self.grid, self.width)
+        )
         x = jnp.concatenate([self._caption(text), image], axis=1)
         x, _ = self.trunk(x, prefix_mask(text.mask, self.length, self.causal_text), keys)
         return x[:, limit:], head
@@ -362,8 +357,8 @@ class PrefixDecoder(nn.Module):
         (embed, head), caches, _ = carry
         batch, limit = text_mask.shape
         places = (neighbour_table(self.grid), sine_positions_2d(*self.grid, self.width))
-        near, at = (jax.lax.dynamic_slice_in_dim(jnp.asarray(rows), i, 1) for rows in places)
-        x = self._tokens(embed[self._with_outside(codes)[:, near]], at)
+        at_i = (jax.lax.dynamic_slice_in_dim(jnp.asarray(rows), i, 1) for rows in places)
+        x = self._tokens(embed, codes, *at_i)
         image_mask = jnp.broadcast_to(jnp.arange(self.length) <= i, (batch, self.length))
         mask = jnp.concatenate([text_mask, image_mask], axis=1)[:, None, None, :]
         x, caches = self.trunk(x, mask, None, caches, limit + i)
