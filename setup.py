@@ -36,7 +36,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["t2i_jax", "t2i_jax.*"]),
-    package_data={"t2i_jax": ["py.typed"]},
+    package_data={"t2i_jax": ["py.typed", "published/*/*", "published/*/frozen/*"]},
     cmdclass={"build_py": BuildWithConfigs},
     entry_points={"console_scripts": ["t2i-jax = t2i_jax.cli:run"]},
     install_requires=[

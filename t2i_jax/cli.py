@@ -33,6 +33,7 @@ from t2i_jax.core.arguments import MAX_NUM, MAX_SEED
 from t2i_jax.core.command_line import Parser, filled, minutes, whole
 from t2i_jax.core.registry import did_you_mean
 
+OUR_MODEL = "shapes"  # of t2i_jax/published/: what is used where no run is named
 # Keep memory instead of returning it to the kernel, use huge pages, and one arena.
 ALLOCATOR = (
     "glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=1000000000000:"
@@ -99,7 +100,7 @@ def add_training(command) -> None:
 def add_abilities(command) -> None:
     """Add one command for each ability of a trained run."""
     sub = command("sample", "draw pictures from prompts")
-    add_run(sub, num="pictures a prompt (4)", default=None, out="samples")
+    add_run(sub, num="pictures a prompt (4)", default=None, out="samples", workdir=OUR_MODEL)
     what = sub.add_mutually_exclusive_group(required=True)
     what.add_argument("--prompt", action="append", help="what to draw; may be given several times")
     what.add_argument("--prompts", metavar="FILE", help="a text file with a prompt a line")
@@ -118,7 +119,7 @@ def add_abilities(command) -> None:
     )
     sub.add_argument("--prompt", default="", help="what the whole picture shows")
     sub = command("caption", "describe pictures in words")
-    add_run(sub, num="captions a picture (1)", default=1)
+    add_run(sub, num="captions a picture (1)", default=1, workdir=OUR_MODEL)
     add_images(sub)
     sub = command("reconstruct", "encode pictures and decode them again")
     add_run(sub, out="samples")
@@ -151,7 +152,7 @@ def add_abilities(command) -> None:
 def add_serving(command) -> None:
     """Add the command that serves a model."""
     sub = command("serve", "a page to draw on in a browser, and the model over HTTP")
-    add_run(sub)
+    add_run(sub, workdir=OUR_MODEL)
     help = "the address to listen at; by default (127.0.0.1) only this machine reaches it"
     sub.add_argument("--host", default="127.0.0.1", type=filled, help=help)
     sub.add_argument("--port", default=7860, type=whole(1, 65_535), help="(7860)")
@@ -194,9 +195,19 @@ def add_measuring(command) -> None:
         scored.add_argument("--seed", type=whole(0, MAX_SEED), default=0, help=help)
 
 
-def add_run(sub, num: str = "", default: int | None = 1, out: str = "") -> None:
-    """Add the arguments of a command that uses a run."""
-    sub.add_argument("--workdir", required=True, help="the run's folder")
+def add_run(
+    sub, num: str = "", default: int | None = 1, out: str = "", workdir: str | None = None
+) -> None:
+    """Add the arguments of a command that uses a run.
+
+    num: the help of --num, and its default.   out: the default of --out.
+    workdir: the run that is used if none is named.
+    """
+    help = f"the run's folder, or a model that comes with the project ({workdir})"
+    if workdir:
+        sub.add_argument("--workdir", default=workdir, help=help)
+    else:
+        sub.add_argument("--workdir", required=True, help="the run's folder")
     sub.add_argument("--checkpoint", default="last", help="last, best or a step (last)")
     if num:
         sub.add_argument("--num", type=whole(1, MAX_NUM), default=default, help=num)

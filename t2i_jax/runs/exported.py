@@ -15,6 +15,7 @@ import numpy as np
 from t2i_jax.core.files import empty_folder, write_atomically
 from t2i_jax.runs.frozen import read_tree, save_frozen, tree_hash, write_tree
 from t2i_jax.runs.model_card import NAME as CARD
+from t2i_jax.runs.model_card import renamed
 
 WEIGHTS = "model.safetensors"
 
@@ -31,9 +32,11 @@ def write_exported(run: dict, ema: dict, frozen: dict, step: int, workdir: Path,
     weights: Any = jax.tree.map(np.asarray, ema)
     write_tree(folder / WEIGHTS, weights)
     save_frozen(folder, frozen)
-    for name in ("tokenizer.json", CARD):
-        if (workdir / name).is_file():
-            shutil.copyfile(workdir / name, folder / name)
+    shutil.copyfile(workdir / "tokenizer.json", folder / "tokenizer.json")
+    if (workdir / CARD).is_file():
+        text = (workdir / CARD).read_text(encoding="utf-8")
+        names = (path.absolute().name for path in (workdir, folder))
+        write_atomically(folder / CARD, renamed(text, *names))
     about = {**run, "weights": tree_hash(weights), "step": step}
     # Last: a folder with run.json is a complete run.
     write_atomically(folder / "run.json", json.dumps(about, indent=1, sort_keys=True))

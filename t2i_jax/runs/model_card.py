@@ -34,6 +34,13 @@ def write_card(
     write_atomically(path, card(path.absolute().parent.name, config, [*abilities], scores or {}))
 
 
+def renamed(text: str, before: str, after: str) -> str:
+    """Return the text of a card of the run `before` as that of `after`."""
+    for words in ("# {}\n", 'load("{}")', "--workdir={}`"):
+        text = text.replace(words.format(before), words.format(after))
+    return text
+
+
 def card(name: str, config: Any, abilities: list[str], scores: Mapping[str, str]) -> str:
     """Return the text of a model card. name: of the run."""
     data, train = config.data, config.train

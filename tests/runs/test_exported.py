@@ -26,6 +26,8 @@ def test_the_same_model_in_five_files(exported):
     files = sorted(path.name for path in light.rglob("*") if path.is_file())
     (frozen,) = (path.name for path in (run / "frozen").iterdir())
     assert files == sorted(["README.md", frozen, "model.safetensors", "run.json", "tokenizer.json"])
+    card = (light / "README.md").read_text()
+    assert "# light\n" in card and 'load("light")' in card and "# run\n" not in card
     ours, theirs = run_folder.read_variables(light), run_folder.read_variables(run)
     assert jax.tree.structure(ours) == jax.tree.structure(theirs)
     jax.tree.map(np.testing.assert_array_equal, ours, theirs)
