@@ -56,6 +56,11 @@ def test_the_wheel_carries_the_configs(installed, command):
     assert "autoregressive" in command("config", "--config=shapes:smoke")
 
 
+def test_the_wheel_carries_a_model_that_draws(command, tmp_path):
+    command("sample", "--prompt=a large red circle", "--num=1", "--out=drawn")
+    assert [path.name for path in (tmp_path / "drawn").iterdir()] == ["000.png"]
+
+
 def test_train_and_draw_by_name(installed, command, tmp_path):
     said = command("train", "--config=shapes:smoke", "--workdir=run")
     assert "strict match on test" in said

@@ -21,22 +21,16 @@ from t2i_jax.diffusion.samplers import make_sampler
 from t2i_jax.families import redrawing
 from t2i_jax.families.conditioning import make_conditioning
 from t2i_jax.families.config_fields import network_fields, read_section, remat_of
-from t2i_jax.families.denoising import (
-    GUIDANCE_FIELDS,
-    NEGATIVE,
-    Plan,
-    check_interval,
-    make_sample,
-)
-from t2i_jax.families.diffusion import LOSS_FIELDS, TIME_FIELDS, make_draw_times, make_loss
+from t2i_jax.families.denoising import GUIDANCE_FIELDS, Plan
+from t2i_jax.families.diffusion import LOSS_FIELDS, TIME_FIELDS, make_draw_times
 from t2i_jax.families.published_autoencoder import (
     autoencoder_fields,
     check_sizes,
-    encoding_of,
     make_latents,
     side_fields,
 )
-from t2i_jax.families.reranking import CANDIDATES_FIELD, with_candidates
+from t2i_jax.families.published_pipeline import PUBLISHED, make_family, sampler_field
+from t2i_jax.families.reranking import CANDIDATES_FIELD
 from t2i_jax.models import flux_transformer, sd3_transformer
 from t2i_jax.models.flux_transformer import PATCH, FluxTransformer
 from t2i_jax.models.sd3_transformer import SD3Transformer
@@ -44,7 +38,6 @@ from t2i_jax.models.variants import fields_of
 from t2i_jax.weights.scheduler import read_scheduler, with_sampler
 from t2i_jax.weights.scheduler_classes import FLOW_NAMES
 
-PUBLISHED = "published"  # the sampler that the model was published with
 NETWORKS = {"sd3_transformer": SD3Transformer, "flux_transformer": FluxTransformer}
 VARIANTS = {**sd3_transformer.VARIANTS, **flux_transformer.VARIANTS}
 SCHEDULER = {"_class_name": "FlowMatchEulerDiscreteScheduler", "shift": 3.0}
@@ -81,11 +74,7 @@ def sample_fields(config) -> dict[str, Field]:
     else:
         guiding = {}
     return {
-        "sampler": Field(
-            PUBLISHED,
-            "method that solves for the picture; that of diffusion.scheduler, or another one",
-            choices=(PUBLISHED, *FLOW_NAMES),
-        ),
+        "sampler": sampler_field(FLOW_NAMES),
         "steps": Field(28 if guiding else 4, "steps of the sampler", 1, 10_000),
         **guiding,
         **side_fields(config),
@@ -116,20 +105,7 @@ def make(config, axis_name=None) -> Family:
         return Plan(denoiser, solve, jnp.asarray(times), 1.0, None if of_flux else guidance)
 
     settings = read_section(config, "sample", sample_fields(config))
-    if not of_flux:
-        check_interval(settings)
-    sample = with_candidates(make_sample(make_plan, conditioning), config)
-    return Family(
-        init=lambda rng, batch: ({"model": trained.init(rng, batch)}, {}),
-        losses={"model": make_loss(trained, conditioning, section)},
-        abilities={"sample": sample, **redrawing.make_redrawing(make_plan, conditioning)},
-        settings={"sample": settings, **redrawing.redrawing_settings(config, settings)},
-        static=("sampler", "steps", "width", "height", "candidates", "strength"),
-        texts=() if of_flux else (NEGATIVE,),
-        make_frozen=trained.latents.fit,
-        pretrained=conditioning.pretrained,
-        encoding=encoding_of(config, trained.latents),
-    )
+    return make_family(config, trained, conditioning, make_plan, section, settings)
 
 
 def make_denoiser(config, height: int, width: int, guidance: Any = None) -> Denoiser:

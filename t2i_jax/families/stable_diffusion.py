@@ -18,28 +18,21 @@ from t2i_jax.diffusion.samplers import make_sampler
 from t2i_jax.families import redrawing
 from t2i_jax.families.conditioning import make_conditioning
 from t2i_jax.families.config_fields import network_fields, read_section, remat_of
-from t2i_jax.families.denoising import (
-    GUIDANCE_FIELDS,
-    NEGATIVE,
-    Plan,
-    check_interval,
-    make_sample,
-)
-from t2i_jax.families.diffusion import LOSS_FIELDS, make_loss
+from t2i_jax.families.denoising import GUIDANCE_FIELDS, Plan
+from t2i_jax.families.diffusion import LOSS_FIELDS
 from t2i_jax.families.published_autoencoder import (
     autoencoder_fields,
     check_sizes,
-    encoding_of,
     make_latents,
     side_fields,
 )
-from t2i_jax.families.reranking import CANDIDATES_FIELD, with_candidates
+from t2i_jax.families.published_pipeline import PUBLISHED, make_family, sampler_field
+from t2i_jax.families.reranking import CANDIDATES_FIELD
 from t2i_jax.models import sd_unet
 from t2i_jax.models.variants import fields_of
 from t2i_jax.weights.scheduler import Scheduler, read_scheduler, with_sampler
 from t2i_jax.weights.scheduler_classes import NAMES
 
-PUBLISHED = "published"  # the sampler that the model was published with
 SCHEDULER = {
     "_class_name": "DDIMScheduler",
     "beta_schedule": "scaled_linear",
@@ -72,9 +65,8 @@ def fields(config) -> dict[str, dict[str, Field]]:
 
 def sample_fields(config) -> dict[str, Field]:
     """Return the fields of the section "sample". Pictures have the size of the training data."""
-    sampler = "method that solves for the picture; that of diffusion.scheduler, or another one"
     return {
-        "sampler": Field(PUBLISHED, sampler, choices=(PUBLISHED, *NAMES)),
+        "sampler": sampler_field(NAMES),
         "steps": Field(50, "steps of the sampler", 1, 10_000),
         **GUIDANCE_FIELDS,
         "guidance": GUIDANCE_FIELDS["guidance"]._replace(default=7.5),
@@ -105,19 +97,7 @@ def make(config, axis_name=None) -> Family:
         return Plan(denoiser, solve, jnp.asarray(times), noise_scale, guidance)
 
     settings = read_section(config, "sample", sample_fields(config))
-    check_interval(settings)
-    sample = with_candidates(make_sample(make_plan, conditioning), config)
-    return Family(
-        init=lambda rng, batch: ({"model": trained.init(rng, batch)}, {}),
-        losses={"model": make_loss(trained, conditioning, section)},
-        abilities={"sample": sample, **redrawing.make_redrawing(make_plan, conditioning)},
-        settings={"sample": settings, **redrawing.redrawing_settings(config, settings)},
-        static=("sampler", "steps", "width", "height", "candidates", "strength"),
-        texts=(NEGATIVE,),
-        make_frozen=trained.latents.fit,
-        pretrained=conditioning.pretrained,
-        encoding=encoding_of(config, trained.latents),
-    )
+    return make_family(config, trained, conditioning, make_plan, section, settings)
 
 
 def make_denoiser(config, height: int, width: int) -> Denoiser:

@@ -14,11 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from t2i_jax import cli as main
 from t2i_jax.data import emoji
 from t2i_jax.data.load import load_source
 from t2i_jax.download import npm
-from tests.conftest import ROOT
 
 CONFIG = SimpleNamespace(name="emoji", resolution=32)
 
@@ -166,14 +164,6 @@ def test_from_archives_to_batches(archives, capsys, tmp_path):
         marks.add(s.fingerprint)
     assert len(seen) == 3 * len(TABLE) - 1 and "object 0, 3D render" not in seen and len(marks) == 3
     assert s.fingerprint == load_source(CONFIG, "test").fingerprint
-
-
-def test_prepare_and_train_from_the_command_line(archives, tmp_path, capsys):
-    """configs/emoji.py, tiny, end to end."""
-    main.main(["prepare", "--data=emoji", f"--archives={archives}"])
-    main.main(["train", f"--config={ROOT}/configs/emoji.py:smoke", f"--workdir={tmp_path}/run"])
-    assert "no exact score" in capsys.readouterr().out
-    assert (tmp_path / "run" / "evaluation" / "test" / "grid.png").is_file()
 
 
 def test_some_styles_only(archives):

@@ -1,6 +1,5 @@
 """The two readers give the same batches; errors pass through; nothing is left behind."""
 
-import subprocess
 import sys
 import threading
 import time
@@ -11,7 +10,6 @@ import pytest
 
 from t2i_jax.core.source import Source
 from t2i_jax.data import loader, read_ahead
-from tests.conftest import ROOT
 
 READERS = ("tf.data", "threads")
 COUNT = 23
@@ -119,38 +117,3 @@ def test_the_reader_that_is_chosen(monkeypatch):
         read_ahead.choose_reader("tf.data")
     with pytest.raises(ValueError, match=r"no reader 'tf': there are auto, tf\.data, threads"):
         read_ahead.choose_reader("tf")
-
-
-def test_training_works_without_tensorflow(tmp_path):
-    """As `auto` does; `tf.data` is refused before the run folder is made."""
-    script = f"""
-import importlib.machinery, os, sys
-class NotInstalled(importlib.machinery.PathFinder):
-    @classmethod
-    def find_spec(cls, name, *rest):
-        return None if name in ("tensorflow", "keras") else super().find_spec(name, *rest)
-sys.meta_path[sys.meta_path.index(importlib.machinery.PathFinder)] = NotInstalled
-from t2i_jax import config as configs
-from t2i_jax.training import loop
-def train(*more):
-    few = ["data.name=shapes", "data.scenes=16", "text.encoder=none"]
-    few += ["train.steps=3", "train.batch_size=8", *more]
-    return loop.train(configs.load("{ROOT}/configs/fashion_vae.py:smoke", few), sys.argv[1])
-try:
-    train("train.reader=tf.data")
-except ValueError as error:
-    print(error)
-print(os.path.exists(sys.argv[1]))
-train()
-print(os.path.exists(sys.argv[1] + "/checkpoints/3"), "tensorflow" in sys.modules)
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", script, str(tmp_path / "run")],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    lines = done.stdout.splitlines()
-    assert lines[0].startswith("config.train.reader is 'tf.data', and TensorFlow is not installed")
-    assert lines[1] == "False" and lines[-1] == "True False"
