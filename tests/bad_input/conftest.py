@@ -13,6 +13,7 @@ from t2i_jax.runs.prepare import prepare_run
 from t2i_jax.training import parallel
 from t2i_jax.training.programs import make_programs
 from t2i_jax.training.start import begin
+from t2i_jax.training.trackers import open_trackers
 from t2i_jax.training.writers import Writers
 from tests.bad_input.command import OVERRIDES, SHAPES, run_command
 
@@ -27,7 +28,8 @@ def make_run(config, workdir):
     create = make_programs(prepared, place).create
     with prepared.lock, checkpoint.open_manager(workdir) as manager:
         state = place.take(begin(prepared, manager, create, place).state)
-        writers = Writers(workdir, 0, 4, 8)
+        trackers = open_trackers(config.train.trackers, workdir, 0, {})
+        writers = Writers(workdir, 0, 4, 8, trackers=trackers)
         for step in (3, 4):
             checkpoint.save(manager, state._replace(step=jnp.int32(step)), {"pending": []})
             checkpoint.wait(manager)

@@ -31,6 +31,7 @@ def test_the_columns_of_the_table():
         "classes missing",
         "GenEval",
         "under noise",
+        "own R@1",
         "R@5",
         "KID x 1000",
         "precision",
