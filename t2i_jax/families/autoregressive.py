@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
 
 from t2i_jax.core.family import Context, Family, Variables
 from t2i_jax.core.fields import Field
@@ -114,13 +115,13 @@ def make(config, axis_name=None) -> Family:
         nats, likeliest = parts[0].sum(0), parts[1].all(0)
         per_example, metrics = nats.mean(-1), {"token_accuracy": likeliest.mean(-1)}
         if writer:
-            count = math.ceil(captioning * len(codes)) if ctx.train else len(codes)
-            first = (codes, conditioning.text_of(ctx.batch), keys)
-            captioned = jax.tree.map(lambda x: x[:count], first)
+            rows = spread(len(codes), captioning if ctx.train else 1.0)
+            whole = (codes, conditioning.text_of(ctx.batch), keys)
+            captioned = jax.tree.map(lambda x: x[rows], whole)
             caption_loss, accuracy = writer.loss(model, ctx.frozen, *captioned)
             metrics |= {"caption_loss": caption_loss, "word_accuracy": accuracy}
-            weight = captioning * len(codes) / count
-            per_example = per_example.at[:count].add(weight * caption_loss)
+            weight = captioning * len(codes) / len(rows)
+            per_example = per_example.at[rows].add(weight * caption_loss)
         return per_example, (ctx.extra, metrics)
 
     abilities = {
@@ -142,6 +143,15 @@ def make(config, axis_name=None) -> Family:
         pretrained=conditioning.pretrained,
         encoding=encoding(stage, "codes", config),
     )
+
+
+def spread(count: int, share: float) -> Int[np.ndarray, "N"]:
+    """Return this share of 0 .. count - 1, rounded up, at equal distances.
+
+    So devices that each have a part of a batch have as much to do, and take the same rows of it, if
+    their parts can be divided so.
+    """
+    return np.floor(np.arange(math.ceil(share * count)) / share).astype(np.int64)
 
 
 def part_nats(

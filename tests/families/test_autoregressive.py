@@ -243,6 +243,20 @@ def test_resolution_must_divide(smoke):
         load_family(smoke("shapes", "data.resolution=30"))
 
 
+@pytest.mark.parametrize(
+    ("count", "share", "rows"),
+    [
+        (8, 0.25, [0, 4]),
+        (4, 0.25, [0]),  # half of the row above, on each of two devices: the same examples
+        (5, 1.0, [0, 1, 2, 3, 4]),
+        (10, 0.3, [0, 3, 6]),
+        (3, 0.1, [0]),
+    ],
+)
+def test_a_share_of_a_batch_is_spread_over_it(count, share, rows):
+    assert autoregressive.spread(count, share).tolist() == rows
+
+
 def test_one_model_draws_and_captions(tiny_batch, monkeypatch):
     """The loss is that of drawing plus the weighted one of captions. Both train one transformer.
 
@@ -292,7 +306,7 @@ def test_one_model_draws_and_captions(tiny_batch, monkeypatch):
     # In training, a quarter of the batch is captioned: these pictures have full weight.
     words, training = metrics["caption_loss"], ctx._replace(train=True)
     some, _ = jax.jit(lambda: both.losses["model"](params, training))()
-    weight = np.where(np.arange(len(keys)) < 0.25 * len(keys), 1.0, 0.0)
+    weight = np.isin(np.arange(len(keys)), [0, 4]).astype(float)
     np.testing.assert_allclose(some, losses + (weight - 0.25) * words, rtol=1e-4)
 
     codes = both.abilities["encode"](variables, batch)
