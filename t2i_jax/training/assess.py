@@ -38,43 +38,48 @@ def assess(session: Session, current, frozen, number: int, stop: list[str]) -> N
     ema, frozen_here = hosts.local_copy(jax.block_until_ready(used))
     if hosts.is_first() and not stop:
         watched = session.watchdog.inside(f"the evaluation of step {number}")
-        with session.writers.paused(), watched, end_early():
-            loss = evaluate(session, ema, frozen_here, number) if evaluating else None
+        with session.writers.paused(), watched, end_early() as whole:
+            loss = evaluate(session, ema, frozen_here, number, whole) if evaluating else None
             if scoring:
-                score(session, ema, number)
-            checkpoint.mark_evaluated(session.manager, number, loss)
+                score(session, ema, number, whole)
+            with whole():
+                checkpoint.mark_evaluated(session.manager, number, loss)
 
 
-def evaluate(session: Session, ema, frozen, number: int) -> float | None:
+def evaluate(session: Session, ema, frozen, number: int, whole: Callable) -> float | None:
     """Write the validation losses and a contact sheet.
 
     frozen: what training uses, on the devices.
+    whole: of `end_early`: files are written in one go.
     Returns the loss that ranks checkpoints, or None where a lower loss is not a better model.
     """
     p, writers = session.prepared, session.writers
     losses = validate(session.programs.measure, ema, frozen, p.validation, p.config)
-    writers.write(number, losses)
+    with whole():
+        writers.write(number, losses)
     if session.evaluators.grid:
         page = session.evaluators.grid(
             session.pipeline(ema), p.training.source, p.validation.source
         )
         path = p.workdir / "grids" / f"{number:07d}.png"
         path.parent.mkdir(exist_ok=True)
-        page.save(path)
-        writers.image("samples", number, np.asarray(page))
+        with whole():
+            page.save(path)
+            writers.image("samples", number, np.asarray(page))
     if not p.family.lower_loss_is_better:
         return None
     return sum(value for name, value in losses.items() if name.endswith("/loss"))
 
 
-def score(session: Session, ema, number: int) -> None:
-    """Write the scores of `Evaluators.score`."""
+def score(session: Session, ema, number: int, whole: Callable) -> None:
+    """Write the scores of `Evaluators.score`. whole: of `end_early`."""
     if not session.evaluators.score:
         return
     scores = session.evaluators.score(session.pipeline(ema), session.prepared.validation.source)
     if scores:
-        session.writers.write(number, scores)
-        session.writers.warn(number, session.prepared.family.warn(scores))
+        with whole():
+            session.writers.write(number, scores)
+            session.writers.warn(number, session.prepared.family.warn(scores))
 
 
 def validate(measure: Callable, ema, frozen, split: Split, config) -> dict[str, float]:

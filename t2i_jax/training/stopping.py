@@ -55,24 +55,42 @@ class _Ended(BaseException):
 
 
 @contextlib.contextmanager
-def end_early() -> Iterator[None]:
+def end_early() -> Iterator[Callable]:
     """End the `with` block as soon as a signal comes. `catch_signals` gets the signal too.
 
     For work that can be done again, such as an evaluation.
+
+    Yields a function: what is in `with whole():` is not ended in the middle, but after it. Whatever
+    other threads wait for has to be whole: an exception between two lines of a queue or of a lock
+    can leave them waiting for ever.
     """
     noting = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    is_whole = came = False
 
     def end(number, frame):
-        note = noting[number]
+        nonlocal came
+        came, note = True, noting[number]
         if callable(note):
             note(number, frame)
-        raise _Ended
+        if not is_whole:
+            raise _Ended
+
+    @contextlib.contextmanager
+    def whole() -> Iterator[None]:
+        nonlocal is_whole
+        is_whole = True
+        try:
+            yield
+        finally:
+            is_whole = False
+        if came:
+            raise _Ended
 
     try:
         try:
             for number in noting:
                 signal.signal(number, end)
-            yield
+            yield whole
         finally:
             for number, handler in noting.items():
                 signal.signal(number, handler)

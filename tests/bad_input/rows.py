@@ -46,7 +46,7 @@ COMMAND_LINES = [
     (f"{T} -c", "unknown argument '-c'"),
     (f"{T} --num=4", "unknown argument '--num=4'"),
     ("sample --workdir=r", "--prompt", "--from", "required"),
-    ("sample --prompt=a", "--workdir", "required"),
+    ("edit --image=x.png", "--workdir", "required"),
     ("sample --workdir=r --prompt", "--prompt", "expected one argument"),
     ("sample --workdir=r --prompt=a --prompts=f", "--prompts", "not allowed with", "--prompt"),
     ("sample --workdir=r --prompt=a --from=f", "--from", "not allowed with", "--prompt"),

@@ -88,8 +88,11 @@ def kill_when(workdir, condition, number=signal.SIGKILL):
     while not (met := condition()) and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.002)
     process.send_signal(number)
-    process.wait()
-    reader.join()
+    try:
+        process.wait(timeout=120)
+    finally:
+        process.kill()  # one that hangs would keep the tests for ever
+        reader.join()
     assert met, f"the run ended before its moment came: {lines[0].decode()[-2000:]}"
     return process.returncode, lines[0].decode()
 
