@@ -43,9 +43,11 @@ def test_console_script(package):
     assert name == "t2i-jax" and callable(getattr(importlib.import_module(module), function))
 
 
-def test_types_are_packaged(package):
-    assert package["package_data"] == {"t2i_jax": ["py.typed"]}
-    assert (ROOT / "t2i_jax" / "py.typed").is_file()
+def test_types_and_models_are_packaged(package):
+    patterns, folder = package["package_data"]["t2i_jax"], ROOT / "t2i_jax"
+    found = {path for pattern in patterns for path in folder.glob(pattern) if path.is_file()}
+    models = {path for path in (folder / "published").rglob("*") if path.is_file()}
+    assert found == {folder / "py.typed"} | models and models
     assert "t2i_jax.evaluation.measures" in package["packages"]
 
 
