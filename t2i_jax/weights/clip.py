@@ -158,7 +158,7 @@ def read(arrays: Mapping[str, np.ndarray], net: CLIP, source: str) -> Any:
 
     Raises ValueError if the arrays do not fit.
     """
-    return read_params(arrays, param_shapes(net), published, source, _is_constant)
+    return read_params(arrays, param_shapes(net), published, source, is_constant)
 
 
 def read_text(
@@ -176,8 +176,9 @@ def read_text(
         return name if known else f"text_model.{name}"
 
     arrays, shapes = renamed(arrays, full_name), text_param_shapes(tower)
-    return read_params(arrays, shapes, text_published, source, _is_constant, dtype)
+    return read_params(arrays, shapes, text_published, source, is_constant, dtype)
 
 
-def _is_constant(name: str) -> bool:
+def is_constant(name: str) -> bool:
+    """Return whether an array of a file holds no parameter of CLIP or SigLIP."""
     return name.endswith("embeddings.position_ids")  # 0, 1, 2, ..., in older files

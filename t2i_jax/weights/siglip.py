@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from t2i_jax.models.siglip import SigLIP, param_shapes
+from t2i_jax.weights.clip import ATTENTION, BLOCK, LEAVES, NORM_OUT, TOWERS, is_constant
 from t2i_jax.weights.config_json import read_fields
 from t2i_jax.weights.derived import DerivedArrays, Source
 from t2i_jax.weights.published import Path, Published, read_params
@@ -27,20 +28,11 @@ _ONLY = {
     "hidden_act": ("gelu_pytorch_tanh", "gelu_pytorch_tanh"),
     "layer_norm_eps": (1e-6, 1e-6),
 }
-TOWERS = {"image_tower": "vision_model", "text_tower": "text_model"}
 NAMES = {
     "embed": "embeddings.token_embedding",
     "patch_in": "embeddings.patch_embedding",
     "positions": "embeddings.position_embedding.weight",
     "head": "head",
-}
-NORM_OUT = {"image_tower": "post_layernorm", "text_tower": "final_layer_norm"}
-BLOCK = {
-    "attention_norm": "layer_norm1",
-    "mlp_norm": "layer_norm2",
-    "mlp_in": "mlp.fc1",
-    "mlp_out": "mlp.fc2",
-    "attention": "self_attn",
 }
 POOL = {
     "probe": "probe",
@@ -49,8 +41,6 @@ POOL = {
     "mlp_in": "mlp.fc1",
     "mlp_out": "mlp.fc2",
 }
-ATTENTION = {"query": "q_proj", "key": "k_proj", "value": "v_proj", "out": "out_proj"}
-LEAVES = {"kernel": ".weight", "scale": ".weight", "embedding": ".weight", "bias": ".bias"}
 POOLED = "vision_model.head.attention"
 
 
@@ -117,8 +107,4 @@ def read(arrays: Mapping[str, np.ndarray], net: SigLIP, source: str) -> Any:
     Raises ValueError if the arrays do not fit.
     """
     shapes = param_shapes(net)
-    return read_params(split_attention(arrays), shapes, published, source, _is_constant)
-
-
-def _is_constant(name: str) -> bool:
-    return name.endswith("embeddings.position_ids")  # 0, 1, 2, ..., in older files
+    return read_params(split_attention(arrays), shapes, published, source, is_constant)
