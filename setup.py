@@ -83,7 +83,7 @@ setup(
         ],
         "docs": ["mkdocs-material>=9.7,<10", "mkdocstrings[python]>=1.0,<2"],
         "parquet": ["pyarrow>=15"],  # for the data source of that name
-        "bench": ["torch==2.13.0"],
+        "bench": ["torch==2.13.0", "diffusers>=0.35,<1"],
         "wandb": ["wandb>=0.20"],
         "mlflow": ["mlflow>=3"],
         "ui": ["gradio>=6.30,<7"],  # brings fastapi and uvicorn

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from t2i_jax.benchmark import experiments, reference
+from t2i_jax.benchmark.ours import forward
 from t2i_jax.benchmark.ours import train as ours
+from t2i_jax.benchmark.twins import forward as twin_forward
 from t2i_jax.benchmark.twins import train as twins
 from t2i_jax.core.family import Context
 from t2i_jax.runs.prepare import prepare_run
@@ -89,3 +91,26 @@ def test_steps_of_a_twin(written):
     step = twins.make_step(twin, config, batch, compiled=False)
     losses, norms = np.moveaxis(np.array([step() for _ in range(40)]), -1, 0)
     assert (norms > 0).all() and losses[-10:, 0].mean() < losses[:10, 0].mean()
+
+
+@pytest.mark.parametrize("part", ["", "mid_block.attentions.0"])
+def test_the_unet_of_stable_diffusion(part, tmp_path):
+    """Outputs and the number of parameters are equal, and every weight matters."""
+    small = dict(channels=(64, 96), blocks=1, depths=(0, 2), middle_depth=2, heads=(2, 3))
+    config = experiments.published_unet(8, part, **small, text_width=24)
+    _, params = forward.write_reference(config, tmp_path)
+    told, arrays = reference.load(tmp_path)
+    twin, inputs, difference = twin_forward.make_twin("diffusers_unet", told, arrays)
+    assert difference < 2e-5 and np.std(arrays["output"]) > 0.1
+    count = sum(x.size for x in jax.tree.leaves(params))
+    assert sum(p.numel() for p in twin.parameters()) == count
+    twin.requires_grad_(True)
+    twin(**inputs, return_dict=False)[0].square().mean().backward()
+    assert not [name for name, p in twin.named_parameters() if not p.grad.abs().sum() > 0]
+
+    some = next(iter(arrays["params"]))
+    other = {name: x for name, x in arrays["params"].items() if name != some}
+    with pytest.raises(ValueError, match="diffusers has other parameters"):
+        twin_forward.make_twin("diffusers_unet", told, {**arrays, "params": other})
+    with pytest.raises(ValueError, match="another output than ours with the same weights"):
+        twin_forward.make_twin("diffusers_unet", told, {**arrays, "output": 1.1 * arrays["output"]})

@@ -66,7 +66,11 @@ def read_towers(folder: Path, towers: Mapping[str, Mapping], dtype: str) -> dict
 
 def read_tokenizer(folder: Path) -> Tokenizer:
     """Return CLIP's tokenizer in a folder, whose captions start and end with special tokens."""
-    tokenizer = clip_tokenizer.load(folder)
+    return with_ends(clip_tokenizer.load(folder))
+
+
+def with_ends(tokenizer: Tokenizer) -> Tokenizer:
+    """Return CLIP's tokenizer, which from now on puts START and END around each caption."""
     start, end = clip_tokenizer.START, clip_tokenizer.END
     tokenizer.post_processor = processors.TemplateProcessing(
         f"{start} $A {end}",

@@ -3,15 +3,17 @@
 Lower case, and a byte-level BPE whose words end in </w>, built with the `tokenizers` library.
 """
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
 import numpy as np
 from jaxtyping import Int
-from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 
 START, END = "<|startoftext|>", "<|endoftext|>"
+END_OF_WORD = "</w>"
 # English endings, runs of letters, single digits, runs of anything else that is not space.
 WORD_PATTERN = r"'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+"
 
@@ -37,11 +39,7 @@ def load(folder: str | Path) -> Tokenizer:
             raise ValueError(
                 f"the tokenizer in {folder} is not CLIP's: its vocabulary has no {token}"
             )
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    # A caption that contains the text of END must not end there.
-    tokenizer.encode_special_tokens = True
-    return tokenizer
+    return _finish(tokenizer)
 
 
 def encode(tokenizer: Tokenizer, captions: Sequence[str], length: int) -> Int[np.ndarray, "N L"]:
@@ -59,8 +57,49 @@ def encode(tokenizer: Tokenizer, captions: Sequence[str], length: int) -> Int[np
     return tokens
 
 
+def learn(captions: Sequence[str], vocab_size: int) -> Tokenizer:
+    """Return a tokenizer of this kind that is learned from captions. START and END are last.
+
+    vocab_size: of the tokenizer, at least 514: each byte in a word and at its end, START and END.
+    Raises ValueError if the captions have too few words for it.
+    """
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size - 2,
+        special_tokens=[f"{letter}{END_OF_WORD}" for letter in letters],
+        initial_alphabet=letters,
+        end_of_word_suffix=END_OF_WORD,
+        show_progress=False,
+    )
+    tokenizer = _with_words(models.BPE(end_of_word_suffix=END_OF_WORD))
+    tokenizer.train_from_iterator(captions, trainer)
+    learned = json.loads(tokenizer.to_str())["model"]
+    vocab = learned["vocab"]
+    if len(vocab) != vocab_size - 2:
+        raise ValueError(
+            f"these captions give {len(vocab) + 2} tokens, and not {vocab_size}: ask for fewer"
+        )
+    vocab |= {START: vocab_size - 2, END: vocab_size - 1}
+    merges = [tuple(merge) for merge in learned["merges"]]
+    return _finish(_with_words(models.BPE(vocab, merges, end_of_word_suffix=END_OF_WORD)))
+
+
+def _finish(tokenizer: Tokenizer) -> Tokenizer:
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    # A caption that contains the text of END must not end there.
+    tokenizer.encode_special_tokens = True
+    return tokenizer
+
+
 def _from_vocabulary(vocab: Path, merges: Path) -> Tokenizer:
-    tokenizer = Tokenizer(models.BPE.from_file(str(vocab), str(merges), end_of_word_suffix="</w>"))
+    suffix = {"end_of_word_suffix": END_OF_WORD}
+    return _with_words(models.BPE.from_file(str(vocab), str(merges), **suffix))
+
+
+def _with_words(model: models.BPE) -> Tokenizer:
+    """Return the tokenizer of a model that splits captions into words as CLIP does."""
+    tokenizer = Tokenizer(model)
     tokenizer.normalizer = normalizers.Sequence(
         [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
     )
