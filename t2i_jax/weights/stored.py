@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import ml_dtypes  # noqa: F401 (adds bfloat16 to numpy, so that safetensors can read it)
 import numpy as np
@@ -55,7 +56,8 @@ def write_file(
     path: of the file; what is there is replaced.
     Raises ValueError for a type of numbers that the format does not have.
     """
-    header, end = {"__metadata__": dict(metadata)} if metadata else {}, 0
+    header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
+    end = 0
     # Large numbers first, so that each array starts at a multiple of the size of its numbers.
     order = sorted(arrays, key=lambda name: (-arrays[name].itemsize, name))
     for name in order:

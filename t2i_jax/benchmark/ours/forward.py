@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from t2i_jax.benchmark import reference
@@ -75,7 +76,7 @@ def _whole(unet: sd_unet.UNet2DConditionModel, side: int) -> Network:
     """Return the whole U-Net, for one example. side: of its latents."""
     x, words = _normal(0, side, side, unet.in_channels), _normal(1, WORDS, unet.text_width)
     t = np.full(1, (TIMESTEP + 1) / sd_unet.TIMESTEPS, np.float32)
-    text = TextCondition(words, np.zeros((1, 1), np.float32), np.ones((1, WORDS), bool))
+    text = TextCondition(jnp.asarray(words), jnp.zeros((1, 1)), jnp.ones((1, WORDS), bool))
     timestep = np.full(1, TIMESTEP)
     told = {"sample": _theirs(x), "timestep": timestep, "encoder_hidden_states": words}
     return Network(unet, (x, t, text), told, weights.published(unet))
