@@ -65,7 +65,7 @@ def emoji(config):
     config.model = dict(
         in_channels=16,
         out_channels=16,
-        channels=(96, 192),
+        channels=(64, 128),
         blocks=1,
         depths=(1, 1),
         heads=(4, 4),

@@ -101,7 +101,7 @@ def test_the_unet_of_stable_diffusion(part, tmp_path):
     config = experiments.published_unet(8, part, **small, text_width=24)
     _, params = forward.write_reference(config, tmp_path)
     told, arrays = reference.load(tmp_path)
-    twin, inputs, difference = twin_forward.make_twin("diffusers_unet", told, arrays)
+    twin, inputs, difference = twin_forward.make_twin("diffusers_unet", told, dict(arrays))
     assert difference < 2e-5 and np.std(arrays["output"]) > 0.1
     count = sum(x.size for x in jax.tree.leaves(params))
     assert sum(p.numel() for p in twin.parameters()) == count

@@ -14,6 +14,7 @@ from t2i_jax.benchmark.rows import Row
 from t2i_jax.benchmark.side import Side
 from t2i_jax.core.compile_cache import keep_compiled_programs
 from t2i_jax.core.text import TextCondition
+from t2i_jax.core.trees import moved_to_device
 from t2i_jax.evaluation.flops import count_flops
 from t2i_jax.models import sd_unet
 from t2i_jax.models.variants import fields_of
@@ -62,9 +63,8 @@ def write_reference(config: Mapping[str, Any], folder) -> tuple[Network, Any]:
     make = {"": _whole, MIDDLE: _middle}[config["part"]]
     network = make(unet, config["side"])
     shapes = jax.eval_shape(network.net.init, jax.random.key(0), *network.inputs)
-    params = random_weights(shapes)
-    arrays = write_arrays(params["params"], network.published)
-    params = jax.device_put(params)
+    params = moved_to_device(random_weights(shapes))
+    arrays = write_arrays(params["params"], network.published)  # views: on a CPU, no second copy
     output: Any = jax.jit(network.net.apply)(params, *network.inputs)
     told = {"params": arrays, "inputs": network.told, "output": _theirs(output)}
     about = {"unet": weights.config_json(unet), "part": config["part"]}

@@ -31,11 +31,15 @@ def prepare(row, folder, how):
 def make_twin(name, config, arrays):
     """Return (the twin with our weights, its inputs, how far its output is from ours).
 
-    Convolutions have channels-last memory. name: a file of this folder.
+    Convolutions have channels-last memory.
+    name: a file of this folder.
+    config, arrays: of `reference.load`. The parameters are taken out of `arrays`, so that no two
+        copies of them are in memory.
     Raises ValueError if parameters or outputs differ.
     """
     module = importlib.import_module(f"t2i_jax.benchmark.twins.{name}")
-    net = module.make(config, as_tensors(arrays["params"])).to(memory_format=torch.channels_last)
+    net = module.make(config, as_tensors(arrays.pop("params")))
+    net.to(memory_format=torch.channels_last)
     inputs = {
         name: x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
         for name, x in as_tensors(arrays["inputs"]).items()
