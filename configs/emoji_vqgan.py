@@ -40,7 +40,8 @@ def smoke(config):
     """A tiny one that only shows that everything runs."""
     recipes.make_tiny(config)
     config.model.width = 8
-    config.quantizer.size = 16
+    if "size" in config.quantizer:
+        config.quantizer.size = 16
 
 
 VARIANTS = (latents, smoke)
