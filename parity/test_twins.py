@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import load_file, save_file
 
 from t2i_jax.benchmark import experiments, reference
 from t2i_jax.benchmark.ours import forward
@@ -100,8 +101,8 @@ def test_the_unet_of_stable_diffusion(part, tmp_path):
     small = dict(channels=(64, 96), blocks=1, depths=(0, 2), middle_depth=2, heads=(2, 3))
     config = experiments.published_unet(8, part, **small, text_width=24)
     _, params = forward.write_reference(config, tmp_path)
-    told, arrays = reference.load(tmp_path)
-    twin, inputs, difference = twin_forward.make_twin("diffusers_unet", told, dict(arrays))
+    about, arrays = reference.load(tmp_path)
+    twin, inputs, difference = twin_forward.make_twin("diffusers_unet", tmp_path)
     assert difference < 2e-5 and np.std(arrays["output"]) > 0.1
     count = sum(x.size for x in jax.tree.leaves(params))
     assert sum(p.numel() for p in twin.parameters()) == count
@@ -112,9 +113,11 @@ def test_the_unet_of_stable_diffusion(part, tmp_path):
             assert np.abs(other.numpy() - arrays["output"]).max() > 1e-4, name
             p.div_(1.1)
 
-    some = next(iter(arrays["params"]))
-    other = {name: x for name, x in arrays["params"].items() if name != some}
-    with pytest.raises(ValueError, match="diffusers has other parameters"):
-        twin_forward.make_twin("diffusers_unet", told, {**arrays, "params": other})
+    reference.save(tmp_path, about, {**arrays, "output": 1.1 * arrays["output"]})
     with pytest.raises(ValueError, match="another output than ours with the same weights"):
-        twin_forward.make_twin("diffusers_unet", told, {**arrays, "output": 1.1 * arrays["output"]})
+        twin_forward.make_twin("diffusers_unet", tmp_path)
+    weights = load_file(tmp_path / reference.WEIGHTS)
+    weights.popitem()
+    save_file(weights, tmp_path / reference.WEIGHTS)
+    with pytest.raises(ValueError, match="diffusers has other parameters"):
+        twin_forward.make_twin("diffusers_unet", tmp_path)

@@ -69,12 +69,16 @@ def read_autoencoder(workdir: str, config, source) -> dict:
 
 
 def random_tower(about, seed: int) -> Any:
-    """Return random parameters of a text encoder, whose tokens differ much from one another."""
+    """Return random parameters of a text encoder, whose tokens differ much from one another.
+
+    START and END, which come last, are zero: so what fills a caption up becomes the mean of its
+    words, and a U-Net that attends to all tokens alike is told the caption.
+    """
     tower, _, _ = make_tower(about)
     tokens = jnp.zeros((1, tower.length), jnp.int32)
     params: Any = jax.jit(tower.init)(jax.random.key(seed), tokens)["params"]
     embed = jax.random.normal(jax.random.key(seed + 1), params["embed"]["embedding"].shape)
-    return {**params, "embed": {"embedding": embed}}
+    return {**params, "embed": {"embedding": embed.at[-2:].set(0.0)}}
 
 
 def random_unet(config) -> Any:

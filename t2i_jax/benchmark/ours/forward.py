@@ -20,6 +20,7 @@ from t2i_jax.models import sd_unet
 from t2i_jax.models.variants import fields_of
 from t2i_jax.weights import sd_unet as weights
 from t2i_jax.weights.published import Published, write_arrays
+from t2i_jax.weights.stored import write_file
 
 WORDS, TIMESTEP = 77, 500
 MIDDLE, OURS = "mid_block.attentions.0", "middle_0_transformer"  # the transformer in the middle
@@ -55,7 +56,7 @@ def prepare(row: Row, folder, argument: str) -> Side:
 
 
 def write_reference(config: Mapping[str, Any], folder) -> tuple[Network, Any]:
-    """Write random weights, inputs and the output for them; return (network, variables).
+    """Write random weights (to reference.WEIGHTS), inputs and the output; return (network, variables).
 
     config: of `experiments.published_unet`.
     """
@@ -64,11 +65,10 @@ def write_reference(config: Mapping[str, Any], folder) -> tuple[Network, Any]:
     network = make(unet, config["side"])
     shapes = jax.eval_shape(network.net.init, jax.random.key(0), *network.inputs)
     params = moved_to_device(random_weights(shapes))
-    arrays = write_arrays(params["params"], network.published)  # views: on a CPU, no second copy
+    write_file(folder / reference.WEIGHTS, write_arrays(params["params"], network.published))
     output: Any = jax.jit(network.net.apply)(params, *network.inputs)
-    told = {"params": arrays, "inputs": network.told, "output": _theirs(output)}
     about = {"unet": weights.config_json(unet), "part": config["part"]}
-    reference.save(folder, about, told)
+    reference.save(folder, about, {"inputs": network.told, "output": _theirs(output)})
     return network, params
 
 

@@ -2,10 +2,11 @@
 
 import torch
 from diffusers import UNet2DConditionModel
+from safetensors.torch import load_file
 
 
-def make(config, params):
-    """Return the network with these parameters, {published name: tensor}.
+def make(config, file):
+    """Return the network with the parameters in a safetensors file, which stay in the file.
 
     config: {"unet": a config.json, "part": the name of a module, or "" for all of it}.
     Raises ValueError if parameters differ in name or shape.
@@ -14,7 +15,7 @@ def make(config, params):
         whole = UNet2DConditionModel.from_config(config["unet"])
     net = whole.get_submodule(config["part"])
     try:
-        net.load_state_dict(params, strict=True, assign=True)
+        net.load_state_dict(load_file(file), strict=True, assign=True)
     except RuntimeError as error:
         raise ValueError(f"diffusers has other parameters: {error}") from error
     return net.eval().requires_grad_(False)

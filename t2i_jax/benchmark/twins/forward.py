@@ -13,7 +13,7 @@ from t2i_jax.core.threads import num_cores
 def prepare(row, folder, how):
     """Return the side of one call of a twin. how: "eager" or "compiled"."""
     torch.set_num_threads(num_cores())
-    net, inputs, difference = make_twin(row.twin, *reference.load(folder))
+    net, inputs, difference = make_twin(row.twin, folder)
     call = torch.compile(net) if how == "compiled" else net
 
     def step():
@@ -28,18 +28,16 @@ def prepare(row, folder, how):
     return Side(step, make_product(), info)
 
 
-def make_twin(name, config, arrays):
+def make_twin(name, folder):
     """Return (the twin with our weights, its inputs, how far its output is from ours).
 
     Convolutions have channels-last memory.
-    name: a file of this folder.
-    config, arrays: of `reference.load`. The parameters are taken out of `arrays`, so that no two
-        copies of them are in memory.
+    name: a file of this folder. folder: what ours/forward.py wrote.
     Raises ValueError if parameters or outputs differ.
     """
     module = importlib.import_module(f"t2i_jax.benchmark.twins.{name}")
-    net = module.make(config, as_tensors(arrays.pop("params")))
-    net.to(memory_format=torch.channels_last)
+    config, arrays = reference.load(folder)
+    net = module.make(config, folder / reference.WEIGHTS).to(memory_format=torch.channels_last)
     inputs = {
         name: x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
         for name, x in as_tensors(arrays["inputs"]).items()
