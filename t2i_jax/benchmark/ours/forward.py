@@ -56,7 +56,7 @@ def prepare(row: Row, folder, argument: str) -> Side:
 
 
 def write_reference(config: Mapping[str, Any], folder) -> tuple[Network, Any]:
-    """Write random weights (to reference.WEIGHTS), inputs and the output; return (network, variables).
+    """Write random weights, inputs and the output for them; return (network, variables).
 
     config: of `experiments.published_unet`.
     """
