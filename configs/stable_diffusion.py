@@ -14,6 +14,15 @@ python main.py convert --workdir=runs/sd_mine --to=mine.safetensors
 
 from t2i_jax.config import base, recipes
 
+NOISE = {  # the noise levels of all versions
+    "_class_name": "DDIMScheduler",
+    "beta_schedule": "scaled_linear",
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "clip_sample": False,
+    "set_alpha_to_one": False,
+    "steps_offset": 1,
+}
 PAD = {"end": 49407, "zero": 0}  # tokens that fill a caption up
 
 
@@ -72,7 +81,8 @@ def emoji(config):
         text_width=128,
     )
     config.vae = dict(latent=16, width=64, multipliers=(1, 1, 1, 1), blocks=1, project=True)
-    config.diffusion = {"weighting": "min_snr"}
+    # Velocity: of noise alone the noise itself says little, and the caption would be learned late.
+    config.diffusion = {"scheduler": {**NOISE, "prediction_type": "v_prediction"}}
     config.first_stage.cache = True  # of the latents
     config.optim.update(recipes.EMOJI_OPTIM)
     config.ema_decay = 0.995
