@@ -6,6 +6,7 @@ added to a file in a bucket. The first process uploads that copy before each che
 so a run can always go on from what the bucket holds. The copy ends with its process.
 """
 
+import logging
 import os
 import shutil
 import tempfile
@@ -103,6 +104,8 @@ def _download(address: str) -> Path:
     os.environ.setdefault("EPATH_USE_TF", "false")  # else epath imports TensorFlow to read a bucket
     # What Orbax writes is not seen by the list of files that fsspec would keep.
     fsspec.config.conf.setdefault("gcs", {})["use_listings_cache"] = False
+    for name in ("gcsfs", "google.auth"):  # they print each attempt; what fails is raised
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     (data_dir() / "runs").mkdir(parents=True, exist_ok=True)
     parent = tempfile.TemporaryDirectory(dir=data_dir() / "runs")
     folder = Path(parent.name, address.removeprefix(PREFIX))
