@@ -13,6 +13,7 @@ from t2i_jax.core.importer import Imported
 from t2i_jax.core.registry import lookup, names_with
 from t2i_jax.families.load import load_family
 from t2i_jax.runs.adapters import read_adapter
+from t2i_jax.runs.bucket import local_folder, upload
 from t2i_jax.runs.exported import WEIGHTS
 from t2i_jax.runs.frozen import save_frozen, tree_hash, write_tree
 from t2i_jax.runs.lock import lock_folder
@@ -41,8 +42,9 @@ def convert_in(origin: str, workdir: str) -> None:
             f"{origin} is {what}: what can be converted is a folder with a model_index.json, as "
             "diffusers writes it"
         )
-    folder = empty_folder(workdir, "--workdir")
+    folder = empty_folder(local_folder(workdir), "--workdir")
     create_run(importer.read(), folder)
+    upload(folder)
 
 
 def create_run(model: Imported, workdir: Path) -> None:
