@@ -14,15 +14,6 @@ python main.py convert --workdir=runs/sd_mine --to=mine.safetensors
 
 from t2i_jax.config import base, recipes
 
-NOISE = {  # the noise levels of all versions
-    "_class_name": "DDIMScheduler",
-    "beta_schedule": "scaled_linear",
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
-    "clip_sample": False,
-    "set_alpha_to_one": False,
-    "steps_offset": 1,
-}
 PAD = {"end": 49407, "zero": 0}  # tokens that fill a caption up
 
 
@@ -67,6 +58,8 @@ def lora(config):
 
 def emoji(config):
     """A small one for emoji of 64 px, from the start (scripts/small_stable_diffusion.py)."""
+    from t2i_jax.families.stable_diffusion import SCHEDULER  # imports JAX
+
     config.data = {**recipes.EMOJI_DATA, "resolution": 64, "styles": ("twemoji",)}
     config.text.length = 16
     tower = dict(vocab_size=1024, length=16, end=1023, width=128, depth=1, heads=4, pad=1023)
@@ -82,7 +75,7 @@ def emoji(config):
     )
     config.vae = dict(latent=16, width=64, multipliers=(1, 1, 1, 1), blocks=1, project=True)
     # Velocity: of noise alone the noise itself says little, and the caption would be learned late.
-    config.diffusion = {"scheduler": {**NOISE, "prediction_type": "v_prediction"}}
+    config.diffusion = {"scheduler": {**SCHEDULER, "prediction_type": "v_prediction"}}
     config.first_stage.cache = True  # of the latents
     config.optim.update(recipes.EMOJI_OPTIM)
     config.ema_decay = 0.995
