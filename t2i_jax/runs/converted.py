@@ -36,7 +36,7 @@ def convert_in(origin: str, workdir: str) -> None:
         what = importer.what if importer else "no published model of a format that is known here"
         raise ValueError(
             f"{origin} is {what}: what can be converted is a folder with a model_index.json, as "
-            "diffusers writes it"
+            "diffusers writes it, or a model in one .safetensors file"
         )
     folder = empty_folder(workdir, "--workdir")
     create_run(importer.read(), folder)

@@ -17,6 +17,7 @@ from t2i_jax.models.variants import fields_of
 from t2i_jax.text.encoder import LENGTH
 
 FINAL, BEFORE_LAST = -1, -2  # of the hidden states: Stable Diffusion 1 and 2, and XL
+MOST_CHUNKS = 4  # of a prompt: 300 tokens
 
 
 def fields(config) -> dict[str, Field]:
@@ -27,7 +28,8 @@ def fields(config) -> dict[str, Field]:
         "token that fills a caption up}"
     )
     towers = {"text_encoder": {"variant": "ViT-L/14", "hidden": FINAL, "pad": 49407}}
-    return {"length": LENGTH, "towers": Field(towers, meaning)}
+    learned = "learned embeddings of new tokens, where it draws: FILE[:TOKEN],FILE[:TOKEN]"
+    return {"length": LENGTH, "towers": Field(towers, meaning), "add": Field("", learned)}
 
 
 def make(config) -> TextEncoder:
@@ -36,6 +38,10 @@ def make(config) -> TextEncoder:
     The sequence is that of all towers, channel by channel; the pooled vector is that of the last
     tower. A text of which no token is known (its mask is False) is encoded as zeros, as Stable
     Diffusion XL has it for the null text.
+
+    A text of several times `config.length` tokens is encoded in chunks of that length, as the
+    programs that users know do it. The sequences follow one another, and the pooled vector is that
+    of the first chunk. For its "weight" see `encode_towers`.
 
     A tower is described by its fields, or its variant, and by
         hidden: which hidden state conditions the network: -1 the last, normalised; -2 the one
@@ -46,21 +52,27 @@ def make(config) -> TextEncoder:
     towers = make_towers(config)
 
     def apply(params, frozen, text, keys=None):
-        tokens, mask = jnp.asarray(text["tokens"]), jnp.asarray(text["mask"])
-        sequence, pooled = encode_towers(towers, frozen, tokens, mask)
+        text = {name: jnp.asarray(text[name]) for name in text if name in TEXT_ARRAYS}
+        mask = text["mask"]
+        count, total = mask.shape
+        length = min(config.length, total)
+        chunks = {name: x.reshape(-1, length) for name, x in text.items()}
+        sequence, pooled = encode_towers(towers, frozen, **chunks)
         known = mask.any(axis=1)
-        sequence = sequence * known[:, None, None]
-        return TextCondition(sequence, pooled[-1] * known[:, None], mask)
+        sequence = sequence.reshape(count, total, -1) * known[:, None, None]
+        first = pooled[-1].reshape(count, total // length, -1)[:, 0]
+        return TextCondition(sequence, first * known[:, None], mask)
 
     def init(rng, length):
         width, pooled = widths_of(towers)
         zeros = jnp.zeros((1, length, width)), jnp.zeros((1, pooled[-1]))
         return {}, TextCondition(*zeros, jnp.ones((1, length), bool))
 
-    return TextEncoder(init, apply, no_tokenizer)
+    return TextEncoder(init, apply, no_tokenizer, chunks=MOST_CHUNKS)
 
 
 Tower = tuple[TextTower, int, int]
+TEXT_ARRAYS = ("tokens", "mask", "weight")
 
 
 def encode_towers(
@@ -68,19 +80,30 @@ def encode_towers(
     frozen: Any,
     tokens: Int[Array, "B L"],
     mask: Bool[Array, "B L"],
+    weight: Float[Array, "B L"] | None = None,
 ) -> tuple[Float[Array, "B L D"], list[Float[Array, "B E"]]]:
     """Return (the hidden states of all towers, channel by channel; the pooled vector of each).
 
     towers: those of `make_tower` by name.
     frozen: {name: the parameters of the tower}.
+    weight: by which the vector of each token is multiplied. All vectors of a text are then
+        multiplied by one number, so that their mean stays what it was, tower by tower.
     """
     sequences, pooled = [], []
     for name, (tower, hidden, pad) in towers.items():
         padded = jnp.where(mask, tokens, pad)
         states, vector = tower.apply({"params": frozen[name]}, padded)
-        sequences.append(states[hidden].astype(jnp.float32))
+        sequence = states[hidden].astype(jnp.float32)
+        if weight is not None:
+            weighted = sequence * weight[..., None]
+            sequence = weighted * (_mean(sequence) / _mean(weighted))
+        sequences.append(sequence)
         pooled.append(jnp.asarray(vector, jnp.float32))
     return jnp.concatenate(sequences, axis=-1), pooled
+
+
+def _mean(x):
+    return x.mean(axis=(1, 2), keepdims=True)
 
 
 def widths_of(towers: Mapping[str, Tower]) -> tuple[int, list[int]]:

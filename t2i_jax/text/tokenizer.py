@@ -124,9 +124,7 @@ def encode(
         raise ValueError(
             f"text.length is {length}; the tokens around a caption alone are {length - room}"
         )
-    for caption in captions:
-        if not caption.isascii() and any("\ud800" <= c <= "\udfff" for c in caption):
-            raise ValueError(f"{caption!r:.40} is no Unicode text: write it in UTF-8")
+    refuse_broken_text(captions)
     tokens = np.full((len(captions), length), PAD, np.int32)
     mask = np.zeros((len(captions), length), bool)
     num_cut = 0
@@ -140,6 +138,13 @@ def encode(
         ids = tokenizer.post_process(encoding).ids
         tokens[i, : len(ids)], mask[i, : len(ids)] = ids, True
     return {"tokens": tokens, "mask": mask}, num_cut
+
+
+def refuse_broken_text(captions: Sequence[str]) -> None:
+    """Raise ValueError for a caption that is no Unicode text, with which the library would fail."""
+    for caption in captions:
+        if not caption.isascii() and any("\ud800" <= c <= "\udfff" for c in caption):
+            raise ValueError(f"{caption!r:.40} is no Unicode text: write it in UTF-8")
 
 
 def decode(tokenizer: Tokenizer, tokens: Int[AnyArray, "N L"]) -> list[str]:
