@@ -31,12 +31,13 @@ def file(model, tmp_path, monkeypatch):
     return write(model, "SD1", tmp_path, monkeypatch)
 
 
-def write(model, variant, folder, monkeypatch, **more):
+def write(model, variant, folder, monkeypatch):
+    """A file of a model with one text encoder, whose sizes then stand for those of `variant`."""
     nets = {"unet": make_net(model.config), "vae": make_autoencoder(model.config)}
     ((name, (tower, _)),) = names.ENCODERS[variant].items()
     nets[name] = make_towers(model.config.text)["text_encoder"][0]
-    frozen = model.frozen
-    params = {"unet": model.params["model"]["net"], "vae": frozen["first_stage"]}
+    params, _, frozen = getattr(model, "variables", None) or (model.params, {}, model.frozen)
+    params = {"unet": params["model"]["net"], "vae": frozen["first_stage"]}
     params[name] = frozen["text"]["text_encoder"]
 
     def fields(net):
@@ -48,7 +49,7 @@ def write(model, variant, folder, monkeypatch, **more):
     monkeypatch.setattr(clip, "TEXT_VARIANTS", {tower: fields(nets[name])})
     monkeypatch.setattr(clip_tokenizer, "of_package", lambda: model.tokenizer)
     path = folder / "model.safetensors"
-    arrays = {**original_arrays(variant, nets, params), **more}
+    arrays = original_arrays(variant, nets, params)
     save_file({name: np.ascontiguousarray(x) for name, x in arrays.items()}, path)
     return path
 
