@@ -10,6 +10,8 @@ An adapter (LoRA) in place of all weights: configs/stable_diffusion.py:lora, or 
 
 python main.py sample --workdir=runs/sd_mine --prompt="a cat" --num=4
 python main.py convert --workdir=runs/sd_mine --to=mine.safetensors
+
+The vectors of a new token alone (textual inversion): configs/stable_diffusion.py:inversion.
 """
 
 from t2i_jax.config import base, recipes
@@ -56,6 +58,13 @@ def lora(config):
     config.optim.update(learning_rate=1e-4, weight_decay=0.0)
 
 
+def inversion(config):
+    """The vectors of one new token, <mine>, which stands in the captions; all weights stay."""
+    config.text.update(learn="<mine>", start="object")
+    config.lora = {"rank": 4, "paths": "/learned$"}
+    config.optim.update(learning_rate=1e-3, weight_decay=0.0)
+
+
 def smoke(config):
     """A tiny one that only shows that everything runs."""
     recipes.make_tiny(config)
@@ -71,4 +80,4 @@ def smoke(config):
     config.sample = {"steps": 3}
 
 
-VARIANTS = (sd2, sdxl, lora, smoke)
+VARIANTS = (sd2, sdxl, lora, inversion, smoke)

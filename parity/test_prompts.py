@@ -4,9 +4,12 @@ The formula is that of AUTOMATIC1111's web UI, and of the community pipeline
 lpw_stable_diffusion of diffusers for prompts of one chunk.
 """
 
+import jax
 import numpy as np
 import pytest
 import torch
+from ml_collections import ConfigDict
+from PIL import Image
 from safetensors.numpy import save_file
 
 import t2i_jax
@@ -21,6 +24,10 @@ from parity.test_stable_diffusion import (
     stable_diffusion_xl,
     their_pictures,
 )
+from t2i_jax.config.defaults import complete
+from t2i_jax.runs.converted import convert_in, convert_out
+from t2i_jax.runs.run_folder import config_of, read_run
+from t2i_jax.training.loop import train
 
 # Prompts, and the same in parts with weights. The first has one chunk, the second two.
 PROMPTS = {
@@ -122,3 +129,38 @@ def test_learned_embeddings(vectors, tmp_path):
     check_pictures(found, expected, f"a token of {vectors} vectors")
     plain = our_pictures(t2i_jax.load(tmp_path / "model"), noise, **given)
     assert np.abs(plain / 255 - expected).mean() > 2 / 255
+
+
+def test_a_token_that_is_trained(tmp_path):
+    """Training changes its vectors alone; diffusers draws the same with the file of them."""
+    (tmp_path / "tokenizer").mkdir()
+    pipe = stable_diffusion(tmp_path / "tokenizer")
+    pipe.save_pretrained(tmp_path / "model")
+    base, workdir = tmp_path / "base", tmp_path / "run"
+    convert_in(str(tmp_path / "model"), str(base))
+    for split in ("train", "validation", "test"):
+        folder = tmp_path / "pictures" / split
+        folder.mkdir(parents=True)
+        Image.fromarray(np.full((32, 32, 3), 200, np.uint8)).save(folder / "a.png")
+        (folder / "a.txt").write_text("a <mine> circle")
+    config = config_of(read_run(base)).to_dict()
+    config["data"] = {"name": "folder", "path": str(tmp_path / "pictures"), "resolution": 32}
+    config = ConfigDict(complete(config)[0])
+    config.init_from, config.lora.rank, config.lora.paths = str(base), 4, "learned"
+    config.text.update(learn="<mine>", vectors=2, start="red circle")
+    config.optim.update(name="adamw", learning_rate=0.1, weight_decay=0.0)
+    config.train.update(steps=4, batch_size=8, eval_every=0, reader="threads")
+    train(config, workdir)
+    ours, before = t2i_jax.load(workdir), t2i_jax.load(base)
+    nets = (each.variables.params["model"]["net"] for each in (ours, before))
+    jax.tree.map(np.testing.assert_array_equal, *nets)
+    (learned,) = jax.tree.leaves(ours.variables.params["model"]["text"])
+    assert learned.shape == (2, 24) and (np.abs(learned) > 0.01).any(1).all()
+    convert_out(str(workdir), "last", str(tmp_path / "mine.safetensors"))
+    pipe.load_textual_inversion(str(tmp_path / "mine.safetensors"))
+    told, noise = ["a <mine>, blue", "naïve <mine> art"], noise_of(32, 32)
+    given = dict(prompts=told, negative_prompt=told[0])
+    expected = their_pictures(pipe, noise, told[0], told)
+    check_pictures(our_pictures(ours, noise, **given), expected, "a trained token")
+    added = t2i_jax.load(base, overrides=[f"text.add={tmp_path}/mine.safetensors"])
+    check_pictures(our_pictures(added, noise, **given), expected, "a trained token, added")

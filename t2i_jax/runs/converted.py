@@ -11,6 +11,7 @@ from t2i_jax.core.registry import lookup, names_with
 from t2i_jax.families.load import load_family
 from t2i_jax.runs.adapters import read_adapter
 from t2i_jax.runs.checkpoint import save_ema
+from t2i_jax.runs.embeddings import learned_vectors
 from t2i_jax.runs.frozen import save_frozen
 from t2i_jax.runs.lock import lock_folder
 from t2i_jax.runs.model_card import write_card
@@ -21,6 +22,7 @@ from t2i_jax.runs.run_folder import (
     read_variables,
     settings_hash,
 )
+from t2i_jax.weights.textual_inversion import write as write_embedding
 
 ELSEWHERE = "trained elsewhere"  # in place of the hash of the training data
 
@@ -65,7 +67,7 @@ def convert_out(workdir: str, checkpoint: str | int, target: str) -> None:
     """Write the model of a run to the folder `target`, in the format of its family's importer.
 
     A target that ends in ".safetensors" is a file, which gets the adapter of the run alone
-    (convert/lora_file.py).
+    (convert/lora_file.py), or the token that it learned (weights/textual_inversion.py).
     Raises ValueError if there is no such format, and FileExistsError if the folder is not empty, or
     the file is there.
     """
@@ -84,6 +86,10 @@ def convert_out(workdir: str, checkpoint: str | int, target: str) -> None:
             f"{workdir} is of family {config.family!r}: no other program reads it (main.py export "
             "writes it to share it)"
         )
+    if config.text.get("learn"):
+        raise ValueError(
+            f"{workdir} learned {config.text.learn!r}: write that to a file, --to=X.safetensors"
+        )
     folder = empty_folder(target, "--to")
     params, _, frozen = read_variables(workdir, checkpoint)
     model = Imported(config, params, frozen, read_tokenizer(workdir, run))
@@ -95,4 +101,13 @@ def _adapter_out(workdir: str, checkpoint: str | int, config, target: Path) -> N
         raise FileExistsError(f"{target} is there already: name another --to")
     adapter = read_adapter(workdir, config, checkpoint)
     make_folder(target.parent)
+    if config.text.get("learn"):
+        if adapter.parts["params"]["model"].keys() != {"text"}:
+            raise ValueError(
+                f"{workdir} has an adapter besides the learned {config.text.learn!r}: there is no "
+                "file for both"
+            )
+        params, _, frozen = read_variables(workdir, checkpoint)
+        write_embedding(target, config.text.learn, learned_vectors(config, params, frozen))
+        return
     write_lora(adapter.parts, adapter.scale, config, target)

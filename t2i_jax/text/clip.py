@@ -28,8 +28,15 @@ def fields(config) -> dict[str, Field]:
         "token that fills a caption up}"
     )
     towers = {"text_encoder": {"variant": "ViT-L/14", "hidden": FINAL, "pad": 49407}}
-    learned = "learned embeddings of new tokens, where it draws: FILE[:TOKEN],FILE[:TOKEN]"
-    return {"length": LENGTH, "towers": Field(towers, meaning), "add": Field("", learned)}
+    added = "learned embeddings of new tokens, where it draws: FILE[:TOKEN],FILE[:TOKEN]"
+    return {
+        "length": LENGTH,
+        "towers": Field(towers, meaning),
+        "add": Field("", added),
+        "learn": Field("", "a new token, whose vectors an adapter learns: lora.paths=learned"),
+        "vectors": Field(1, "of the new token", 1, 64),
+        "start": Field("object", "what the new token means before it is learned"),
+    }
 
 
 def make(config) -> TextEncoder:
@@ -42,6 +49,9 @@ def make(config) -> TextEncoder:
     A text of several times `config.length` tokens is encoded in chunks of that length, as the
     programs that users know do it. The sequences follow one another, and the pooled vector is that
     of the first chunk. For its "weight" see `encode_towers`.
+
+    With `config.learn`, the last `config.vectors` rows of each tower's table of tokens are those of
+    a new token (runs/embeddings.py). What is added to them is the parameter "learned" of the tower.
 
     A tower is described by its fields, or its variant, and by
         hidden: which hidden state conditions the network: -1 the last, normalised; -2 the one
@@ -57,7 +67,7 @@ def make(config) -> TextEncoder:
         count, total = mask.shape
         length = min(config.length, total)
         chunks = {name: x.reshape(-1, length) for name, x in text.items()}
-        sequence, pooled = encode_towers(towers, frozen, **chunks)
+        sequence, pooled = encode_towers(towers, with_learned(frozen, params), **chunks)
         known = mask.any(axis=1)
         sequence = sequence.reshape(count, total, -1) * known[:, None, None]
         first = pooled[-1].reshape(count, total // length, -1)[:, 0]
@@ -66,7 +76,12 @@ def make(config) -> TextEncoder:
     def init(rng, length):
         width, pooled = widths_of(towers)
         zeros = jnp.zeros((1, length, width)), jnp.zeros((1, pooled[-1]))
-        return {}, TextCondition(*zeros, jnp.ones((1, length), bool))
+        params = {
+            name: {"learned": jnp.zeros((config.vectors, tower.width))}
+            for name, (tower, _, _) in towers.items()
+            if config.get("learn")
+        }
+        return params, TextCondition(*zeros, jnp.ones((1, length), bool))
 
     return TextEncoder(init, apply, no_tokenizer, chunks=MOST_CHUNKS)
 
@@ -102,6 +117,19 @@ def encode_towers(
     return jnp.concatenate(sequences, axis=-1), pooled
 
 
+def with_learned(frozen: Mapping, params: Mapping) -> dict[str, Any]:
+    """Return the towers' parameters, with what was learned added to the last rows of tokens.
+
+    params: {tower: {"learned": [vectors, D]}}, or {} if nothing was.
+    """
+    towers = {**frozen}
+    for name, own in params.items():
+        table, rows = jnp.asarray(frozen[name]["embed"]["embedding"]), own["learned"]
+        table = table.at[-len(rows) :].add(rows.astype(table.dtype))
+        towers[name] = {**frozen[name], "embed": {"embedding": table}}
+    return towers
+
+
 def _mean(x):
     return x.mean(axis=(1, 2), keepdims=True)
 
@@ -122,7 +150,12 @@ def no_tokenizer(captions):
 
 def make_towers(config) -> dict[str, Tower]:
     """Return the towers of `config.towers`, in order, by name. config: `config.text`."""
-    return {name: make_tower(about) for name, about in config.towers.items()}
+    more = config.vectors if config.get("learn") else 0
+    towers = {name: make_tower(about) for name, about in config.towers.items()}
+    return {
+        name: (tower.clone(vocab_size=tower.vocab_size + more), hidden, pad)
+        for name, (tower, hidden, pad) in towers.items()
+    }
 
 
 def make_tower(config: Mapping[str, Any]) -> Tower:

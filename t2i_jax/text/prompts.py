@@ -1,7 +1,6 @@
 """Prompts as tokens: as captions in training, or of CLIP longer ones, and with weights."""
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -65,18 +64,6 @@ def most_tokens(config: Any) -> int:
     return config.length * make_encoder(config).chunks
 
 
-def written_out(tokenizer: Any, prompt: str) -> str:
-    """Return a prompt with "TOKEN TOKEN_1 TOKEN_2" for each added TOKEN that has these successors.
-
-    These are the names of the vectors of a learned embedding (runs/embeddings.py).
-    """
-    added = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
-    for token in sorted(name for name in added if f"{name}_1" in added):
-        names = [token, *(f"{token}_{i}" for i in range(1, len(added)) if f"{token}_{i}" in added)]
-        prompt = re.sub(rf"{re.escape(token)}(?!_\d)", lambda _, n=names: " ".join(n), prompt)
-    return prompt
-
-
 def encode_chunks(
     tokenizer: Any, prompts: Sequence[str], length: int, most: int, emphasis: bool
 ) -> tuple[dict[str, np.ndarray], int]:
@@ -93,9 +80,9 @@ def encode_chunks(
     found: list[list[tuple[int, float]]] = []
     for prompt in prompts:
         parts = parse(prompt) if emphasis else [(prompt, 1.0)]
-        parts = [(written_out(tokenizer, text), weight) for text, weight in parts]
         tokenizers.refuse_broken_text([prompt])
-        encodings = tokenizer.encode_batch([text for text, _ in parts], add_special_tokens=False)
+        texts = tokenizers.written_out(tokenizer, [text for text, _ in parts])
+        encodings = tokenizer.encode_batch(texts, add_special_tokens=False)
         tokens = [
             (token, weight)
             for encoding, (_, weight) in zip(encodings, parts, strict=True)

@@ -9,7 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+from safetensors.numpy import save_file
 
+from t2i_jax.core.files import atomic_path
 from t2i_jax.weights.stored import PICKLES, open_file
 
 OF_FILE = "emb_params"  # an array whose token is the name of its file
@@ -47,3 +49,16 @@ def read(path: str | Path, widths: Mapping[str, int]) -> tuple[str, dict[str, np
     if len({len(x) for x in found.values()}) > 1:
         raise ValueError(f"{path} is damaged: its encoders have different numbers of vectors")
     return token, found
+
+
+def write(path: Path, token: str, vectors: Mapping[str, np.ndarray]) -> None:
+    """Write a file that `read` reads: of one text encoder in diffusers' format, of two in XL's.
+
+    vectors: {text encoder: float32 [vectors, D]}.
+    """
+    if len(vectors) == 1:
+        arrays = {token: next(iter(vectors.values()))}
+    else:
+        arrays = {name: vectors[encoder] for name, encoder in OF_XL.items()}
+    with atomic_path(path) as part:
+        save_file({name: np.ascontiguousarray(x) for name, x in arrays.items()}, part)

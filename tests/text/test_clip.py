@@ -83,6 +83,27 @@ def test_weights_multiply_and_the_mean_stays():
     np.testing.assert_array_equal(found.pooled, plain.pooled)
 
 
+def test_what_is_learned_is_added_to_the_last_rows_of_tokens():
+    config = ConfigDict({"encoder": "clip", "length": 6, "towers": {"one": TOWER}})
+    config.update(learn="<it>", vectors=2)
+    encoder = clip.make(config)
+    net = clip.make_towers(config)["one"][0]
+    assert net.vocab_size == TOWER["vocab_size"] + 2
+    frozen = {"one": random_params(text_param_shapes(net), 0)}
+    params, _ = encoder.init(jax.random.key(0), 6)
+    assert jax.tree.map(np.shape, params) == {"one": {"learned": (2, 16)}}
+    learned = {"one": {"learned": np.random.default_rng(1).normal(size=(2, 16))}}
+    table = frozen["one"]["embed"]["embedding"].copy()
+    table[-2:] += learned["one"]["learned"]
+    text = {**TEXT, "tokens": np.where(TOKENS == 4, 21, TOKENS)}
+    found = encoder.apply(learned, frozen, text).sequence
+    expected = encoder.apply({}, {"one": {**frozen["one"], "embed": {"embedding": table}}}, text)
+    np.testing.assert_allclose(found, expected.sequence, atol=1e-6)
+    plain = encoder.apply(params, frozen, text).sequence
+    assert np.abs(found - plain)[0, 2:].max(-1).min() > 0.1
+    np.testing.assert_allclose(found[0, :2], plain[0, :2], atol=1e-6)
+
+
 def test_nothing_is_trained_from_scratch():
     with pytest.raises(ValueError, match="convert them to a run"):
         clip.make(ConfigDict({"towers": {}})).make_tokenizer(["a"])
