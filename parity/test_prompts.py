@@ -25,6 +25,7 @@ from parity.test_stable_diffusion import (
     their_pictures,
 )
 from t2i_jax.config.defaults import complete
+from t2i_jax.pipeline import run_ability
 from t2i_jax.runs.converted import convert_in, convert_out
 from t2i_jax.runs.run_folder import config_of, read_run
 from t2i_jax.training.loop import train
@@ -106,7 +107,11 @@ def test_weights_and_chunks(model, tmp_path):
     given = dict(prompts=list(PROMPTS), negative_prompt=NEGATIVE, width=32, height=32)
     found = our_pictures(ours, noise, emphasis=True, **given)
     check_pictures(found, expected, f"Stable Diffusion {model}, weights and chunks")
-    plain = our_pictures(ours, noise, **given)
+    before = run_ability._cache_size()  # new prompts of as many chunks compile nothing
+    given["prompts"] = ["(one)", "many more words than one chunk has tokens for"]
+    other = our_pictures(ours, noise, emphasis=True, **given)
+    assert np.abs(other - found.astype(int)).mean() > 2 and run_ability._cache_size() == before
+    plain = our_pictures(ours, noise, **{**given, "prompts": list(PROMPTS)})
     assert np.abs(plain / 255 - expected).mean() > 2 / 255  # brackets as text
 
 

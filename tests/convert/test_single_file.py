@@ -67,11 +67,12 @@ def test_a_file_is_the_model_that_it_was_written_of(model, file):
     assert found.config.diffusion.scheduler["prediction_type"] == "epsilon"
 
 
-def test_it_loads(file):
-    pipe = t2i_jax.load(file, overrides=["sample.width=32", "sample.height=32"])
-    assert pipe.settings({})["width"] == 32 and pipe.settings({})["height"] == 32
-    (weight, *_) = jax.tree.leaves(t2i_jax.load(file, dtype="bfloat16").variables.params)
-    assert weight.dtype == "bfloat16"
+def test_half_precision(file):
+    found = find_importer(file).read("bfloat16")
+    assert {str(x.dtype) for x in jax.tree.leaves(found.params)} == {"bfloat16"}
+    assert found.config.model.dtype == found.config.vae.dtype == "bfloat16"
+    with pytest.raises(ValueError, match="dtype is 'int8': it can be float32"):
+        find_importer(file).read("int8")
 
 
 @pytest.mark.parametrize(

@@ -14,12 +14,10 @@ CONFIG = configs.load(f"{ROOT}/configs/stable_diffusion.py:smoke", ())
 
 
 def test_tiles_are_near_to_the_whole_picture():
-    """Norms and attention look at a tile instead of the whole. Random weights, and noise."""
+    """Norms and attention look at a tile instead of the whole. Random weights and latents."""
     params = random_params(param_shapes(make_autoencoder(CONFIG)), 1)
-    image = np.random.default_rng(0).integers(0, 256, (1, 96, 96, 3)).astype(np.uint8)
+    z = np.random.default_rng(0).normal(size=(1, 48, 48, 4)).astype(np.float32)
     whole, tiled = (make_latents(CONFIG, 96, 96, tile=tile) for tile in (0, 32))
-    z, same = (np.asarray(jax.jit(each.encode)(params, image)) for each in (whole, tiled))
-    assert 0 < np.abs(same - z).mean() < 0.1 * z.std()
     drawn, again = (np.asarray(jax.jit(each.decode)(params, z), int) for each in (whole, tiled))
     assert 0 < np.abs(again - drawn).mean() < 0.2 * drawn.std()
     # No seam: the difference between neighbours is not larger where tiles meet.
