@@ -41,6 +41,7 @@ setup(
     entry_points={"console_scripts": ["t2i-jax = t2i_jax.cli:run"]},
     install_requires=[
         "absl-py>=2.1",
+        "etils[epath]>=1.9",
         "flax>=0.12,<0.13",
         "jax>=0.10,<0.12",
         "jaxtyping>=0.3.2",
@@ -84,6 +85,7 @@ setup(
         "docs": ["mkdocs-material>=9.7,<10", "mkdocstrings[python]>=1.0,<2"],
         "parquet": ["pyarrow>=15"],  # for the data source of that name
         "bench": ["torch==2.13.0"],
+        "gcs": ["gcsfs>=2025.2", "google-cloud-storage>=3"],  # run folders in a bucket
         "wandb": ["wandb>=0.20"],
         "mlflow": ["mlflow>=3"],
         "ui": ["gradio>=6.30,<7"],  # brings fastapi and uvicorn

@@ -7,7 +7,6 @@ import base64
 import concurrent.futures
 import io
 import json
-import socket
 import threading
 import time
 import urllib.error
@@ -28,7 +27,7 @@ from t2i_jax.serve.app import is_loopback, make_app
 from t2i_jax.serve.controls import make_control
 from t2i_jax.serve.page import split_editor
 from t2i_jax.serve.worker import Busy, Worker
-from tests.conftest import ROOT, write_untrained_run
+from tests.conftest import ROOT, free_port, write_untrained_run
 
 PROMPT = "a red circle"
 PASSWORD = "sésame"
@@ -38,9 +37,7 @@ class Server:
     """The application on a free port of this machine."""
 
     def __init__(self, pipe, password=""):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = free_port()
         app = make_app(pipe, "tiny", password)
         self.url = f"http://127.0.0.1:{port}"
         self.server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="warning"))

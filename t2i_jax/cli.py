@@ -25,10 +25,10 @@ import importlib.util
 import os
 import signal
 import sys
-import threading
 import warnings
 from collections.abc import Sequence
 
+from t2i_jax.core import ctrl_c
 from t2i_jax.core.arguments import MAX_NUM, MAX_SEED
 from t2i_jax.core.command_line import Parser, filled, minutes, whole
 from t2i_jax.core.registry import did_you_mean
@@ -238,11 +238,14 @@ def main(argv: list[str]) -> None:
     try:
         from t2i_jax import commands  # once the arguments are checked: JAX takes a second to import
 
-        if signal.getsignal(signal.SIGINT) is leave_at_once:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+        if signal.getsignal(signal.SIGINT) is ctrl_c.leave_at_once:
+            signal.signal(signal.SIGINT, ctrl_c.interrupt)
         try:
             getattr(commands, args.command)(args, overrides)
-        except (*commands.UserError, MemoryError) as error:
+        except Exception as error:
+            ctrl_c.raise_lost()
+            if not isinstance(error, (*commands.UserError, MemoryError)):
+                raise
             if lacks_memory(error):
                 sys.exit(
                     f"{args.command}: there is not enough memory ({first_line(error)}): a smaller "
@@ -253,7 +256,7 @@ def main(argv: list[str]) -> None:
             print(f"{args.command}: {one_line(error)}", file=sys.stderr)
             sys.exit(getattr(error, "exit_code", 1))
     except KeyboardInterrupt:
-        say_stopped(args.command)
+        ctrl_c.say_stopped(args.command)
         sys.exit(130)
     finally:
         warnings.formatwarning = before
@@ -330,8 +333,8 @@ def run() -> None:
     # Tracing a step makes millions of small objects, and JAX adds work of its own to each search
     # for garbage among them: search less often than Python would.
     gc.set_threshold(200_000, 20, 20)
-    sys.unraisablehook = press_again
-    signal.signal(signal.SIGINT, leave_at_once)
+    sys.unraisablehook = ctrl_c.press_again
+    signal.signal(signal.SIGINT, ctrl_c.leave_at_once)
     try:
         main(sys.argv[1:])
     except SystemExit as end:
@@ -343,25 +346,6 @@ def run() -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(int(end.code))
-
-
-def leave_at_once(*_) -> None:
-    """Answer Ctrl-C while JAX is imported: an exception would crash its C++ code."""
-    say_stopped(sys.argv[1] if sys.argv[1:] else "main.py")
-    os._exit(128 + signal.SIGINT)
-
-
-def say_stopped(command: str) -> None:
-    """Print that Ctrl-C stopped `command`. A terminal shows "^C" first: begin a new line there."""
-    before = "\n" if sys.stderr.isatty() else ""
-    print(f"{before}{command}: stopped by Ctrl-C", file=sys.stderr, flush=True)
-
-
-def press_again(unraisable) -> None:
-    """Send Ctrl-C once more if Python lost it: what a callback of its garbage collector raises."""
-    if unraisable.exc_type is not KeyboardInterrupt:
-        return sys.__unraisablehook__(unraisable)
-    threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
 
 
 def runs_on_cpu() -> bool:

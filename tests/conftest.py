@@ -3,6 +3,7 @@
 import gc
 import os
 import re
+import socket
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
@@ -50,6 +51,13 @@ def flags_for(devices: int) -> str:
     """Return XLA_FLAGS of a process of its own, with so many devices."""
     name = "--xla_force_host_platform_device_count="
     return re.sub(rf"{name}\d+", f"{name}{devices}", os.environ["XLA_FLAGS"])
+
+
+def free_port() -> int:
+    """Return a port of this machine that nobody listens on."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
 
 
 def last_values(overrides) -> list[str]:

@@ -107,6 +107,30 @@ cli.run()
     assert (done.returncode, done.stderr) == (130, "")
 
 
+@pytest.mark.parametrize("lose", ["pass", "raise RuntimeError('from C++')"])
+def test_ctrl_c_that_a_library_loses_stops_the_command(lose):
+    """A callback of XLA's C++ code loses it: the next steps are told, and other errors mean it."""
+    script = f"""
+import signal, sys
+from t2i_jax import cli, commands
+from t2i_jax.training.stopping import catch_signals
+def train(args, overrides):
+    try:
+        signal.raise_signal(signal.SIGINT)
+    except KeyboardInterrupt:
+        {lose}
+    catch_signals()
+commands.train = train
+sys.argv = ["main.py", "train", "--config=c", "--workdir=w"]
+cli.run()
+"""
+    environment = {"PATH": "/usr/bin", "PYTHONPATH": str(ROOT), "GLIBC_TUNABLES": ""}
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, env=environment, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (130, "train: stopped by Ctrl-C\n")
+
+
 def test_an_unknown_ability_or_command_lists_those_there_are(capsys):
     with pytest.raises(SystemExit) as stop:
         cli.main(["paint", "--workdir=x"])

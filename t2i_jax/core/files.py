@@ -8,6 +8,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from etils import epath
+
 
 def data_dir() -> Path:
     """Return the folder of prepared data: $T2I_JAX_DATA, or ~/.cache/t2i_jax."""
@@ -58,7 +60,7 @@ def complete_files(folder: Path) -> Iterator[Path]:
             file.replace(folder / file.name)
 
 
-def read_json(path: Path) -> dict:
+def read_json(path: Path | epath.Path) -> dict:
     """Read a JSON object. Raises ValueError, naming the file, if it is damaged."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -106,7 +108,7 @@ def make_folder(path) -> Path:
     return path
 
 
-def write_atomically(path: Path, text: str) -> None:
+def write_atomically(path: Path | epath.Path, text: str) -> None:
     """Write a text file under a temporary name, then rename it: `path` is never half written."""
     temporary = path.with_suffix(".tmp")
     with name_file(path):

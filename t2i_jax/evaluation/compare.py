@@ -16,6 +16,7 @@ from t2i_jax.evaluation.evaluate import evaluate, read_report, warn_of_other_dat
 from t2i_jax.evaluation.measure import load_measures
 from t2i_jax.evaluation.report.entry import read_entry
 from t2i_jax.evaluation.report.write import write_report
+from t2i_jax.runs.bucket import local_folder
 from t2i_jax.runs.run_folder import CHANGEABLE, config_of, read_run, refuse_trained_settings
 from t2i_jax.training.loop import train
 
@@ -53,7 +54,7 @@ def compare(
     for name, chosen in plan["subjects"].items():
         print(f"\n=== {name} ({chosen['subject']})", flush=True)
         if chosen["steps"] is None:
-            workdir = Path(chosen["subject"])
+            workdir = local_folder(chosen["subject"])
             pipe = pipeline.load(workdir, overrides=overrides_for_runs(subjects, overrides))
             warn_of_other_data(pipe, workdir)
         else:
@@ -204,7 +205,7 @@ def train_subject(out: Path, name: str, chosen: dict, overrides) -> Path:
 
 
 def _is_run(subject) -> bool:
-    return (Path(subject) / "run.json").is_file()
+    return (local_folder(subject) / "run.json").is_file()
 
 
 def _config_of(subject, overrides) -> Any:

@@ -24,6 +24,7 @@ from t2i_jax.evaluation.contact_sheet import contact_sheet
 from t2i_jax.evaluation.draw import for_display, make_pictures
 from t2i_jax.evaluation.measure import Trial, check_names, load_measures, take
 from t2i_jax.pipeline import Pipeline
+from t2i_jax.runs.bucket import local_folder, upload
 from t2i_jax.runs.model_card import write_card
 from t2i_jax.runs.run_folder import config_of, is_run, read_run
 
@@ -52,7 +53,8 @@ def evaluate(
     under "not_measured". Raises ValueError for an unknown measure.
     """
     check_names(measures)
-    folder = check_folder(Path(workdir) / "evaluation" / split)
+    here = local_folder(workdir)
+    folder = check_folder(here / "evaluation" / split)
     read_report(folder)  # before anything is drawn for it
     source = load_source(pipe.config.data, split)
     measures = measures or usual_measures(pipe, source)
@@ -69,7 +71,8 @@ def evaluate(
             report["not_measured"][name] = str(error)
     write_report(report, trial, folder)
     if is_run(workdir):
-        write_card(workdir, pipe.config, pipe.family.abilities, scores_of(workdir))
+        write_card(here, pipe.config, pipe.family.abilities, scores_of(here))
+    upload(here)
     return report
 
 
@@ -158,8 +161,8 @@ def warn_of_other_data(pipe: Pipeline, workdir) -> None:
 
 def summary(report: dict, workdir) -> str:
     """Return some lines for a person: the scores, what was not measured, and where the rest is."""
-    folder = Path(workdir) / "evaluation" / report["setting"]["split"]
-    where = f"pictures in {folder / 'grid.png'}, all numbers in {folder / 'metrics.json'}"
+    folder = f"{workdir}/evaluation/{report['setting']['split']}"
+    where = f"pictures in {folder}/grid.png, all numbers in {folder}/metrics.json"
     return f"{_scores(report)}\n{where}".strip()
 
 

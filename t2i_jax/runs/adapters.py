@@ -48,7 +48,7 @@ def with_adapters(variables: Variables, config) -> Variables:
     params, extra = variables.params, variables.extra
     frozen: Any = variables.frozen
     for path, weight in named_adapters(config.lora.add):
-        if not Path(path).exists():
+        if not (is_run(path) or Path(path).exists()):
             raise FileNotFoundError(f"lora.add: there is no file or run {path}")
         parts, scale = read_adapter(path, config)
         try:

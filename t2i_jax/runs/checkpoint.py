@@ -6,7 +6,6 @@ import functools
 import json
 import os
 import re
-import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -15,11 +14,13 @@ from typing import Any, NamedTuple
 import jax
 import orbax.checkpoint as ocp
 from absl import logging
+from etils import epath
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from t2i_jax.core import hosts
 from t2i_jax.core.files import fingerprint, read_json, write_atomically
 from t2i_jax.core.state import TrainState, checksum, is_finite
+from t2i_jax.runs.bucket import checkpoint_folder, is_complete
 
 # In the folder of a checkpoint whose evaluation is complete: {"loss": its validation loss or null}.
 EVALUATION = "evaluation.json"
@@ -48,7 +49,7 @@ class Restored(NamedTuple):
 class KeepBest(NamedTuple):
     """Keeps the checkpoint of the lowest validation loss: a PreservationPolicy of Orbax."""
 
-    folder: Path
+    folder: Path | epath.Path
 
     def should_preserve(self, checkpoints, *, context) -> list[bool]:
         """Return, for each of the checkpoints, whether it stays."""
@@ -63,7 +64,7 @@ def open_manager(workdir) -> Iterator[ocp.CheckpointManager]:
     The last two checkpoints and the one of the lowest validation loss are kept.
     """
     _quiet()
-    keep = [preservation_policy.LatestN(2), KeepBest(_folder(workdir))]
+    keep = [preservation_policy.LatestN(2), KeepBest(checkpoint_folder(workdir))]
     options = ocp.CheckpointManagerOptions(
         preservation_policy=preservation_policy.AnyPreservationPolicy(keep),
         cleanup_tmp_directories=True,
@@ -125,7 +126,7 @@ def mark_evaluated(manager: ocp.CheckpointManager, step: int, loss: float | None
     """
     if step in manager.all_steps():
         wait(manager)
-        path = Path(manager.directory) / str(step) / EVALUATION
+        path = manager.directory / str(step) / EVALUATION
         _write(lambda: write_atomically(path, json.dumps(_seal({"loss": loss}))))
 
 
@@ -172,7 +173,7 @@ def restore(
             continue
         for broken in steps[: steps.index(step)]:
             _set_aside(manager, broken)
-        evaluated = read_evaluation(Path(manager.directory) / str(step)) is not None
+        evaluated = read_evaluation(manager.directory / str(step)) is not None
         return Restored(state, notes, step, passed_over, evaluated)
     if steps:
         raise RuntimeError(
@@ -188,7 +189,7 @@ def restore_ema(workdir, which: str | int = "last") -> tuple[dict, int]:
     Raises FileNotFoundError if the run has no checkpoint, or not that one, ValueError if it is
     damaged.
     """
-    if not _folder(workdir).is_dir():
+    if not checkpoint_folder(workdir).is_dir():
         raise FileNotFoundError(
             f"{workdir} has no checkpoints: train there first, or name the folder of a run"
         )
@@ -197,7 +198,7 @@ def restore_ema(workdir, which: str | int = "last") -> tuple[dict, int]:
     handlers = {"ema": ocp.StandardCheckpointHandler(), "notes": ocp.JsonCheckpointHandler()}
     with _open(workdir, options=options, item_handlers=handlers) as manager:
         steps = manager.all_steps()
-        named = {"last": manager.latest_step(), "best": _best(_folder(workdir), steps)}
+        named = {"last": manager.latest_step(), "best": _best(checkpoint_folder(workdir), steps)}
         step = next((s for s in steps if str(s) == str(named.get(str(which), which))), None)
         if step is None:
             known = ", ".join(map(str, steps)) or "none"
@@ -207,8 +208,8 @@ def restore_ema(workdir, which: str | int = "last") -> tuple[dict, int]:
         except Exception as error:  # whatever a damaged file makes the libraries below raise
             known = ", ".join(map(str, steps))
             raise ValueError(
-                f"{_folder(workdir) / str(step)} is damaged ({_first_line(error)}): choose another "
-                f"checkpoint; there are {known}"
+                f"{checkpoint_folder(workdir) / str(step)} is damaged ({_first_line(error)}): "
+                f"choose another checkpoint; there are {known}"
             ) from error
 
 
@@ -225,7 +226,7 @@ def _read_ema(manager: ocp.CheckpointManager, step: int) -> dict:
     return restored.ema
 
 
-def read_evaluation(folder: Path) -> dict | None:
+def read_evaluation(folder: Path | epath.Path) -> dict | None:
     """Return {"loss": number or None} of a checkpoint's folder, or None if it is not evaluated.
 
     An evaluation that cannot be read counts as none.
@@ -238,7 +239,7 @@ def read_evaluation(folder: Path) -> dict | None:
     return None
 
 
-def _best(folder: Path, steps: Sequence[int]) -> int | None:
+def _best(folder: Path | epath.Path, steps: Sequence[int]) -> int | None:
     """Return the step of the lowest validation loss, or None if no checkpoint has one."""
     found = {step: (read_evaluation(folder / str(step)) or {}).get("loss") for step in steps}
     losses = {step: loss for step, loss in found.items() if loss is not None}
@@ -267,11 +268,11 @@ def _differs(sums: dict, item: str, tree) -> bool:
 
 def last_complete_step(workdir) -> int | None:
     """Return the step of the newest complete checkpoint on disk, or None if there is none."""
-    if not _folder(workdir).is_dir():
+    folder = checkpoint_folder(workdir)
+    if not folder.is_dir():
         return None
-    # Orbax writes under another name and renames. Opening its manager would need all processes.
-    folders = (path for path in _folder(workdir).iterdir() if path.is_dir())
-    return max((int(path.name) for path in folders if path.name.isdecimal()), default=None)
+    # Opening Orbax's manager would need all processes.
+    return max((int(path.name) for path in folder.iterdir() if is_complete(path)), default=None)
 
 
 def _open(workdir, **settings) -> ocp.CheckpointManager:
@@ -280,9 +281,10 @@ def _open(workdir, **settings) -> ocp.CheckpointManager:
     Raises ValueError, naming the file, for a damaged loss in a checkpoint before 0.2: Orbax reads
     them all.
     """
-    for path in _folder(workdir).glob("*/metrics/metrics"):
+    folder = checkpoint_folder(workdir)
+    for path in folder.glob("*/metrics/metrics"):
         read_json(path)
-    return ocp.CheckpointManager(_folder(workdir), **settings)
+    return ocp.CheckpointManager(folder, **settings)
 
 
 @functools.cache
@@ -309,10 +311,6 @@ def _write(action: Callable) -> None:
         raise SaveError(os.strerror(int(code[1])) if code else _first_line(error)) from error
 
 
-def _folder(workdir) -> Path:
-    return Path(workdir).resolve() / "checkpoints"
-
-
 def _plain(state: TrainState) -> dict:
     """The state with its key as plain numbers, and without the averages, an item of their own."""
     rng = state.rng
@@ -332,8 +330,8 @@ def _first_line(error: Exception) -> str:
 def _set_aside(manager: ocp.CheckpointManager, step: int) -> None:
     target = manager.directory.parent / "broken" / str(step)
     if hosts.is_first():
-        shutil.rmtree(target, ignore_errors=True)
+        target.rmtree(missing_ok=True)
         target.parent.mkdir(exist_ok=True)
-        shutil.move(manager.directory / str(step), target)
+        (manager.directory / str(step)).rename(target)
     hosts.wait(f"broken {step}")
     manager.reload()

@@ -10,6 +10,7 @@ from t2i_jax.core.importer import Imported
 from t2i_jax.core.registry import lookup, names_with
 from t2i_jax.families.load import load_family
 from t2i_jax.runs.adapters import read_adapter
+from t2i_jax.runs.bucket import local_folder, upload
 from t2i_jax.runs.checkpoint import save_ema
 from t2i_jax.runs.embeddings import learned_vectors
 from t2i_jax.runs.frozen import save_frozen
@@ -40,8 +41,9 @@ def convert_in(origin: str, workdir: str) -> None:
             f"{origin} is {what}: what can be converted is a folder with a model_index.json, as "
             "diffusers writes it, or a model in one .safetensors file"
         )
-    folder = empty_folder(workdir, "--workdir")
+    folder = empty_folder(local_folder(workdir), "--workdir")
     create_run(importer.read(), folder)
+    upload(folder)
 
 
 def create_run(model: Imported, workdir: Path) -> None:

@@ -20,6 +20,7 @@ from t2i_jax.data import augmentation, buckets
 from t2i_jax.data.load import load_source
 from t2i_jax.families.load import load_family, load_trained
 from t2i_jax.runs import encoding_cache
+from t2i_jax.runs.bucket import local_folder, upload
 from t2i_jax.runs.checkpoint import last_complete_step
 from t2i_jax.runs.columns import tokenise
 from t2i_jax.runs.embeddings import with_new_token
@@ -90,7 +91,7 @@ def prepare_run(
     folder holds a run of another config, data or tokenizer (naming each difference), and if another
     process trains there.
     """
-    workdir = check_folder(workdir)
+    workdir = check_folder(local_folder(workdir))
     check_folder(workdir / "checkpoints")
     config = resolve(config, workdir)
     family = load_trained(config)
@@ -115,6 +116,7 @@ def prepare_run(
     lock = lock_folder(workdir)
     try:
         tokenizer, frozen = open_run(config, workdir, family, training)
+        upload(workdir)  # other processes read it
         for_drawing = with_reranker(frozen, config, tokenizer)
         columns, cut = tokenise(training, tokenizer, config.text, variants)
         held_out = tokenise(validation, tokenizer, config.text)[0]
@@ -228,7 +230,7 @@ def open_run(config, workdir: Path, family: Family, training: Source) -> tuple[A
     if importer:
         importer.check(config)
     if config.init_from and not importer:
-        origin = Path(config.init_from)
+        origin = config.init_from
         run = read_run(origin)
         refuse_other_frozen_settings(config_of(run), config, family.frozen_depends_on)
         tokenizer = read_tokenizer(origin, run)
@@ -244,7 +246,7 @@ def open_run(config, workdir: Path, family: Family, training: Source) -> tuple[A
     return tokenizer, frozen
 
 
-def _frozen_of(origin: Path, run: dict, config) -> Frozen:
+def _frozen_of(origin: str, run: dict, config) -> Frozen:
     """Return the frozen parts of the run `origin`; for an adapter, also its weights as the base.
 
     Raises ValueError, naming the first that differ, if these are not the weights of this model.

@@ -1,12 +1,10 @@
 """The weights of the run that ranks candidates (families/reranking.py), read beside a run's own."""
 
-from pathlib import Path
-
 import jax
 import numpy as np
 
 from t2i_jax.core.family import Frozen
-from t2i_jax.runs.run_folder import read_variables
+from t2i_jax.runs.run_folder import locate, read_variables
 from t2i_jax.text import tokenizer as tokenizers
 
 
@@ -18,7 +16,7 @@ def with_reranker(frozen: Frozen, config, tokenizer) -> Frozen:
     run = config.reranker.run
     if not run:
         return frozen
-    if tokenizer.to_str() != tokenizers.load(Path(run) / "tokenizer.json").to_str():
+    if tokenizer.to_str() != tokenizers.load(locate(run) / "tokenizer.json").to_str():
         raise ValueError(
             f"reranker.run: {run} reads other tokens than this model: train both on one data set "
             "and config.text"

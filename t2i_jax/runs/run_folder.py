@@ -1,7 +1,7 @@
 """What lies in a run's folder: run.json, tokenizer.json, frozen/, and its weights.
 
 Wherever a folder is asked for, "NAME" is also the model t2i_jax/published/NAME, which comes with
-the project.
+the project, and "gs://BUCKET/NAME" a folder in a bucket (runs/bucket.py).
 """
 
 import json
@@ -15,6 +15,7 @@ from t2i_jax.core.files import file_hash, fingerprint
 from t2i_jax.core.settings import flatten
 from t2i_jax.families.lora import merged
 from t2i_jax.runs import checkpoint
+from t2i_jax.runs.bucket import local_folder
 from t2i_jax.runs.exported import read_exported, write_exported
 from t2i_jax.runs.frozen import load_frozen, tree_hash
 from t2i_jax.text import tokenizer as tokenizers
@@ -34,10 +35,11 @@ CHANGEABLE = (
 
 
 def locate(workdir) -> Path:
-    """Return the folder of a run: `workdir`, or that of the published model of this name."""
-    inside = PUBLISHED / Path(workdir).name
-    is_name = str(workdir) == inside.name and not (Path(workdir) / "run.json").is_file()
-    return inside if is_name and (inside / "run.json").is_file() else Path(workdir)
+    """Return the folder of a run on this machine: `workdir`, or that of a published model."""
+    folder = local_folder(workdir)
+    inside = PUBLISHED / folder.name
+    is_name = str(workdir) == inside.name and not (folder / "run.json").is_file()
+    return inside if is_name and (inside / "run.json").is_file() else folder
 
 
 def published_names() -> list[str]:

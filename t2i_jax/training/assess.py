@@ -8,6 +8,7 @@ import numpy as np
 from t2i_jax.core import hosts
 from t2i_jax.data import loader
 from t2i_jax.runs import checkpoint
+from t2i_jax.runs.bucket import upload
 from t2i_jax.runs.prepare import Split
 from t2i_jax.training.session import Session
 from t2i_jax.training.stopping import end_early
@@ -43,6 +44,7 @@ def assess(session: Session, current, frozen, number: int, stop: list[str]) -> N
             if scoring:
                 score(session, ema, number, whole)
             with whole():
+                upload(session.prepared.workdir)
                 checkpoint.mark_evaluated(session.manager, number, loss)
 
 

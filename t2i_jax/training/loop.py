@@ -5,7 +5,6 @@ import functools
 import json
 import math
 from collections.abc import Generator
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -14,6 +13,7 @@ from t2i_jax.core import hosts
 from t2i_jax.data import loader
 from t2i_jax.pipeline import Pipeline
 from t2i_jax.runs import checkpoint
+from t2i_jax.runs.bucket import upload
 from t2i_jax.runs.prepare import Prepared, prepare_run
 from t2i_jax.training import parallel
 from t2i_jax.training.assess import assess, due
@@ -36,7 +36,7 @@ def train(config, workdir, evaluators: Evaluators = NO_EVALUATORS) -> Pipeline:
     holds a run of another config, data or tokenizer. Raises Stopped on SIGTERM or Ctrl-C (after
     saving), for a loss that is not finite, and when the disk is full.
     """
-    workdir, place = Path(workdir), parallel.make(config.parallel)
+    place = parallel.make(config.parallel)
     if config.train.matmul_precision != "default":
         jax.config.update("jax_default_matmul_precision", config.train.matmul_precision)
     text = json.dumps(config.to_dict(), sort_keys=True)
@@ -45,7 +45,7 @@ def train(config, workdir, evaluators: Evaluators = NO_EVALUATORS) -> Pipeline:
     prepared = hosts.first_then_others(lambda: prepare_run(config, workdir, check))
     hosts.refuse_differences({"the training data": prepared.training.source.fingerprint})
     report_data(prepared)
-    with prepared.lock, checkpoint.open_manager(workdir) as manager:
+    with prepared.lock, checkpoint.open_manager(prepared.workdir) as manager:
         programs = make_programs(prepared, place)
         if place.axis_name is None:  # under pmap, the first step compiles
             compiled = compile_sizes(programs, prepared, place)
@@ -70,7 +70,7 @@ def train(config, workdir, evaluators: Evaluators = NO_EVALUATORS) -> Pipeline:
                         begun = go_back(spike, begun.left_out, manager, start)
         except OSError as error:
             hosts.end_if_another_died(error)
-            good = checkpoint.last_complete_step(workdir)
+            good = checkpoint.last_complete_step(prepared.workdir)
             raise Stopped(
                 f"{workdir} could not be written ({error}); the last good checkpoint is of step "
                 f"{good}"
@@ -162,6 +162,7 @@ def save(session: Session, current, pending: list[dict], notes: dict, number: in
         if not session.programs.is_finite(whole):
             raise diverged(f"a weight is not finite after step {number}", session.manager)
         session.writers.flush()
+        upload(session.prepared.workdir)
         checkpoint.save(session.manager, whole, {"pending": pending, **notes})
 
 

@@ -4,6 +4,8 @@ import contextlib
 import signal
 from collections.abc import Callable, Iterator
 
+from t2i_jax.core import ctrl_c
+
 
 class Stopped(RuntimeError):
     """Training ended early; the message says why and what to do.
@@ -26,8 +28,9 @@ def catch_signals() -> tuple[list[str], Callable[[], None]]:
 
     Returns (a list that gets the name of each signal, a function that restores the former
     handlers). The first signal asks the loop to save and stop, the second warns, the third stops at
-    once.
+    once. Raises KeyboardInterrupt if Ctrl-C came before and was lost.
     """
+    ctrl_c.raise_lost()
     stop: list[str] = []
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
 

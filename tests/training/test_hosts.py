@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import socket
 import subprocess
 import sys
 
@@ -16,7 +15,7 @@ from jax.experimental import multihost_utils
 from t2i_jax.core import hosts
 from t2i_jax.runs import checkpoint
 from t2i_jax.training import parallel
-from tests.conftest import ROOT, flags_for
+from tests.conftest import ROOT, flags_for, free_port
 
 TRAIN = (
     "train",
@@ -125,12 +124,6 @@ def processes(commands, devices: int) -> list[tuple[int, str]]:
     ]
     outputs = [process.communicate(timeout=300)[0] for process in running]
     return [(process.returncode, out) for process, out in zip(running, outputs, strict=True)]
-
-
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 def train(workdir, *more, others=()):
