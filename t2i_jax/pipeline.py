@@ -25,7 +25,7 @@ from t2i_jax.data.pictures import read_masks, read_picture
 from t2i_jax.data.provenance import with_metadata
 from t2i_jax.families.captioning import check_caption_settings
 from t2i_jax.families.load import load_family
-from t2i_jax.runs.adapters import with_adapters
+from t2i_jax.runs.adapters import add_adapters, with_adapters
 from t2i_jax.runs.drawn import Drawn, padded_size
 from t2i_jax.runs.drawn_picture import MAX_BATCH, read_drawn
 from t2i_jax.runs.embeddings import with_embeddings
@@ -275,6 +275,11 @@ class Pipeline:
             raise ValueError(f"{path}, by its metadata: {error}") from error
         image = with_metadata(Image.fromarray(drawn[row]), told)
         return image, np.array_equal(before, np.asarray(image))
+
+    def with_lora(self, adapters: str) -> "Pipeline":
+        """Return this model with adapters added, named as in `lora.add`. It compiles nothing."""
+        config, variables, weights = add_adapters(self.config, self.variables, adapters)
+        return dataclasses.replace(self, config=config, variables=variables, weights=weights)
 
     def _reconstruct(self, pictures: np.ndarray, prompts: Sequence[str] | str) -> np.ndarray:
         captions = texts("prompts", prompts)
