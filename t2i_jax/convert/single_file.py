@@ -21,14 +21,19 @@ from t2i_jax.text.clip import BEFORE_LAST, FINAL
 from t2i_jax.weights.single_file import kind, parts
 from t2i_jax.weights.stored import PICKLES, open_file
 
-BETAS = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
-SCHEDULERS = {
-    "SD1": {"_class_name": "PNDMScheduler", **BETAS, "skip_prk_steps": True, "steps_offset": 1},
-    "SD2": {"_class_name": "DDIMScheduler", **BETAS, "clip_sample": False, "steps_offset": 1},
-    "SDXL": {"_class_name": "EulerDiscreteScheduler", **BETAS, "steps_offset": 1},
+ALL = {
+    "beta_schedule": "scaled_linear",
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "set_alpha_to_one": False,
+    "steps_offset": 1,
+    "timestep_spacing": "leading",
 }
-for each in SCHEDULERS.values():
-    each |= {"timestep_spacing": "leading", "set_alpha_to_one": False}
+SCHEDULERS = {
+    "SD1": {"_class_name": "PNDMScheduler", **ALL, "skip_prk_steps": True},
+    "SD2": {"_class_name": "DDIMScheduler", **ALL, "clip_sample": False},
+    "SDXL": {"_class_name": "EulerDiscreteScheduler", **ALL},
+}
 SIDES = {"SD1": 64, "SD2": 96, "SDXL": 128}  # of the latents
 GUIDANCE = {"SD1": 7.5, "SD2": 7.5, "SDXL": 5.0}
 # The steps of training of the one file of version 2 that predicts noise and says how old it is.

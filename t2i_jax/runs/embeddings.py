@@ -46,7 +46,8 @@ def with_embeddings(config: Any, tokenizer: Any, frozen: Any) -> tuple[Any, Any,
 def with_new_token(config: Any, tokenizer: Any, frozen: Any) -> tuple[Any, Any]:
     """Return (tokenizer, frozen) with the token `config.text.learn`, which means `text.start` yet.
 
-    Raises ValueError for a token that the model knows already, and for an empty start.
+    Raises ValueError for a token that the model knows already, for an empty start, and for a model
+    that has learned a token before.
     """
     settings, tokenizer = config.text, _copy(tokenizer)
     words = tokenizer.encode(settings.start, add_special_tokens=False).ids
@@ -56,6 +57,13 @@ def with_new_token(config: Any, tokenizer: Any, frozen: Any) -> tuple[Any, Any]:
     tables = {name: frozen["text"][name]["embed"]["embedding"] for name in settings.towers}
     vectors = {name: np.asarray(table)[rows] for name, table in tables.items()}
     text = _with_token(tokenizer, frozen["text"], settings.learn, vectors)
+    for name, (tower, _, _) in make_towers(settings).items():
+        if len(text[name]["embed"]["embedding"]) != tower.vocab_size:
+            raise ValueError(
+                "text.learn: the tokenizer of this model has not as many tokens as its text "
+                "encoder, so it cannot learn one; if it learned one already, start from the model "
+                "before"
+            )
     return tokenizer, {**frozen, "text": text}
 
 

@@ -119,6 +119,9 @@ def test_a_token_that_is_to_be_learned(tokenizer, tmp_path):
     with pytest.raises(ValueError, match="this run learned '<it>' itself"):
         config.text.add = f"{tmp_path}/it.safetensors"
         with_embeddings(config, found, grown)
+    with pytest.raises(ValueError, match="if it learned one already, start from the model before"):
+        config.text.learn = "<more>"
+        with_new_token(config, found, grown)
     with pytest.raises(ValueError, match="start is empty"):
         config.text.start = " "
         with_new_token(config, tokenizer, frozen)
