@@ -90,7 +90,7 @@ def encode_chunks(
         ]
         cut += len(tokens) > most * room
         found.append(tokens[: most * room])
-    counts = [max(1, math.ceil(len(tokens) / room)) for tokens in found]
+    counts = [max(1, math.ceil(len(tokens) / max(room, 1))) for tokens in found]
     chunks = math.lcm(*counts)
     shape = (len(found), chunks, length)
     text = {
