@@ -10,6 +10,8 @@ An adapter (LoRA) in place of all weights: configs/stable_diffusion.py:lora, or 
 
 python main.py sample --workdir=runs/sd_mine --prompt="a cat" --num=4
 python main.py convert --workdir=runs/sd_mine --to=mine.safetensors
+
+The vectors of a new token alone (textual inversion): configs/stable_diffusion.py:inversion.
 """
 
 from t2i_jax.config import base, recipes
@@ -83,6 +85,13 @@ def emoji(config):
     config.train.update(steps=700, batch_size=32, eval_every=350, save_every=350, grid=16)
 
 
+def inversion(config):
+    """The vectors of one new token, <mine>, which stands in the captions; all weights stay."""
+    config.text.update(learn="<mine>", start="object")
+    config.lora = {"rank": 4, "paths": "/learned$"}
+    config.optim.update(learning_rate=1e-3, weight_decay=0.0)
+
+
 def smoke(config):
     """A tiny one that only shows that everything runs."""
     recipes.make_tiny(config)
@@ -98,4 +107,4 @@ def smoke(config):
     config.sample = {"steps": 3}
 
 
-VARIANTS = (sd2, sdxl, lora, emoji, smoke)
+VARIANTS = (sd2, sdxl, lora, inversion, emoji, smoke)

@@ -11,6 +11,7 @@ from diffusers import AutoencoderKL as Theirs
 from parity.agreement import arrays_of, check_close, check_names, check_written, random_model
 from t2i_jax.models.autoencoder_kl import VARIANTS, AutoencoderKL, param_shapes
 from t2i_jax.models.quantize import kl
+from t2i_jax.models.tiles import in_tiles
 from t2i_jax.weights import autoencoder_kl as weights
 
 BLOCKS = dict(down_block_types=["DownEncoderBlock2D"], up_block_types=["UpDecoderBlock2D"])
@@ -99,3 +100,41 @@ def test_every_published_array_has_a_place(name):
     assert net == AutoencoderKL(**weights.fields(dict(model.config)))
     count = check_names(param_shapes(net), weights.published(net), model)
     assert count == (83_653_863 if net.latent == 4 else 83_819_683)
+
+
+def test_tiles():
+    """As diffusers' tiles, but for two things that are done there in another way.
+
+    Where four tiles meet, it blends one of them twice. And its last tile is not a whole one: it
+    ends at the border, and the tile before it is blended into it.
+    """
+    model = random_model(Theirs, **config_of("4 channels"))
+    net = AutoencoderKL(**weights.fields(json.loads(model.to_json_string())))
+    variables = {"params": weights.read(arrays_of(model), net, "the model")}
+    tile, overlap, cell, side = 12, 3, 4, 30  # tiles from 0, 9 and 18 on
+    model.enable_tiling()
+    model.tile_latent_min_size, model.tile_sample_min_size = tile, tile * cell
+    r = np.random.default_rng(0)
+    z = r.normal(size=(2, side, side, 4)).astype(np.float32)
+    x = r.uniform(-1, 1, (2, side * cell, side * cell, 3)).astype(np.float32)
+    with torch.no_grad():
+        pictures = model.decode(torch.tensor(z).permute(0, 3, 1, 2)).sample
+        mean = model.encode(torch.tensor(x).permute(0, 3, 1, 2)).latent_dist.mean
+    shared = np.array([9 <= i < 12 or 18 <= i < 21 for i in range(27)])
+    alone = ~(shared[:, None] & shared)
+
+    def check(found, expected, scale, what):
+        kept, found = expected.permute(0, 2, 3, 1)[:, : 27 * scale, : 27 * scale], np.asarray(found)
+        where = alone.repeat(scale, 0).repeat(scale, 1)
+        check_close(found[:, : 27 * scale, : 27 * scale][:, where], kept[:, where], what)
+
+    def decode(z):
+        return net.apply(variables, z, method=AutoencoderKL.decode)
+
+    def encode(x):
+        return net.apply(variables, x, method=AutoencoderKL.encode)[0]
+
+    found = jax.jit(lambda z: in_tiles(decode, z, tile, overlap, outer=cell))(z)
+    check(found, pictures, cell, "decoded tiles")
+    found = jax.jit(lambda x: in_tiles(encode, x, tile, overlap, inner=cell))(x)
+    check(found, mean, 1, "encoded tiles")

@@ -68,15 +68,24 @@ def test_diffusers_draws_with_what_we_write(saved, model, name, pattern, tmp_pat
     check_pictures(our_pictures(ours, noise), expected, f"{model}, {name}, {pattern}")
 
 
-@pytest.mark.parametrize("kohya", [False, True])
-def test_we_draw_with_what_peft_writes(saved, kohya, tmp_path):
+@pytest.mark.parametrize(("kohya", "dora"), [(False, False), (True, False), (False, True)])
+def test_we_draw_with_what_peft_writes(saved, kohya, dora, tmp_path):
     theirs, noise = DiffusionPipeline.from_pretrained(saved["SD1"]), noise_of(32, 32)
     torch.manual_seed(0)
     names = {"unet": ["to_q", "to_v", "to_out.0", "conv1", "proj_in"], "text": ["q_proj", "fc1"]}
     for model, layers in ((theirs.unet, names["unet"]), (theirs.text_encoder, names["text"])):
         model.add_adapter(
-            LoraConfig(r=RANK, lora_alpha=RANK, init_lora_weights=False, target_modules=layers)
+            LoraConfig(
+                r=RANK,
+                lora_alpha=RANK,
+                init_lora_weights=False,
+                target_modules=layers,
+                use_dora=dora,
+            )
         )
+        for name, value in model.named_parameters():
+            if "magnitude" in name:
+                value.data.mul_(torch.rand_like(value) + 0.5)
     expected = their_pictures(theirs, noise)
     StableDiffusionPipeline.save_lora_weights(
         tmp_path,
@@ -88,7 +97,9 @@ def test_we_draw_with_what_peft_writes(saved, kohya, tmp_path):
     if kohya:
         path = with_kohyas_names(path, tmp_path / "other.safetensors")
     ours = t2i_jax.load(saved["SD1"], overrides=[f"lora.add={path}"])
-    check_pictures(our_pictures(ours, noise), expected, f"written by peft, kohya: {kohya}")
+    check_pictures(
+        our_pictures(ours, noise), expected, f"written by peft, kohya: {kohya}, DoRA: {dora}"
+    )
     plain = our_pictures(t2i_jax.load(saved["SD1"]), noise)
     assert np.abs(plain / 255.0 - expected).mean() > 2 / 255
 

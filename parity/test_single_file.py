@@ -6,13 +6,24 @@ Whole files are read in tests/weights/test_single_file.py.
 import numpy as np
 import pytest
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
 from diffusers.loaders import single_file_utils as theirs
 
-from t2i_jax.models import autoencoder_kl, sd_unet
+import t2i_jax
+from parity.test_stable_diffusion import (
+    check_pictures,
+    noise_of,
+    our_pictures,
+    stable_diffusion,
+    their_pictures,
+)
+from t2i_jax.convert.diffusers_parts import with_special_tokens
+from t2i_jax.models import autoencoder_kl, clip, sd_unet
+from t2i_jax.text import clip_tokenizer
 from t2i_jax.weights import autoencoder_kl as autoencoder_weights
 from t2i_jax.weights import sd_unet as unet_weights
 from t2i_jax.weights import single_file
+from tests.convert.test_single_file import write
 from tests.weights.original_names import autoencoder_names, open_clip_names, unet_names
 
 
@@ -76,3 +87,25 @@ def test_arrays_of_open_clip(variant):
     assert ("text_projection.weight" in found) == (variant == "SDXL")
     depth = {int(n.split(".")[3]) for n in found if ".layers." in n}
     assert max(depth) == (22 if variant == "SD2" else 23)
+
+
+def test_a_whole_file(tmp_path, monkeypatch):
+    """Both draw the same from one file; diffusers is told the sizes and the tokenizer."""
+    (tmp_path / "tokenizer").mkdir()
+    pipe = stable_diffusion(tmp_path / "tokenizer")
+    pipe.save_pretrained(tmp_path / "model")
+    with monkeypatch.context() as patch:
+        path = write(t2i_jax.load(tmp_path / "model"), "SD1", tmp_path, patch)
+        ours = t2i_jax.load(path, overrides=["sample.width=32", "sample.height=32"])
+    told = dict(config=str(tmp_path / "model"), local_files_only=True, safety_checker=None)
+    again = StableDiffusionPipeline.from_single_file(str(path), **told)
+    noise = noise_of(32, 32)
+    check_pictures(our_pictures(ours, noise), their_pictures(again, noise), "one file")
+
+
+def test_the_vocabulary_of_the_package(archives):
+    """The tokens of a caption as all CLIP programs have them."""
+    clip_tokenizer.prepare(archives)
+    tokenizer = with_special_tokens(clip_tokenizer.of_package())
+    assert tokenizer.get_vocab_size() == clip.TEXT_VARIANTS["ViT-L/14"]["vocab_size"]
+    assert tokenizer.encode("a photo of a cat").ids == [49406, 320, 1125, 539, 320, 2368, 49407]

@@ -10,12 +10,18 @@ from diffusers import (
     AutoencoderKL,
     DiffusionPipeline,
     StableDiffusionImg2ImgPipeline,
+    StableDiffusionInpaintPipeline,
     StableDiffusionPipeline,
+    StableDiffusionXLInpaintPipeline,
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
 from diffusers import schedulers as theirs
 from diffusers.pipelines.stable_diffusion import pipeline_stable_diffusion_img2img as img2img
+from diffusers.pipelines.stable_diffusion import pipeline_stable_diffusion_inpaint as inpaint
+from diffusers.pipelines.stable_diffusion_xl import (
+    pipeline_stable_diffusion_xl_inpaint as inpaint_xl,
+)
 from safetensors.numpy import load_file
 from transformers import (
     CLIPTextConfig,
@@ -114,7 +120,7 @@ def stable_diffusion(folder, pad=END, scheduler="PNDM", text=(), **fields):
     )
 
 
-def stable_diffusion_xl(folder, zeros=True):
+def stable_diffusion_xl(folder, zeros=True, **fields):
     first, tokenizer = text_encoder(folder)
     wide = dict(hidden_size=32, projection_dim=20, hidden_act="gelu", num_hidden_layers=3)
     second, tokenizer_2 = text_encoder(folder, CLIPTextModelWithProjection, **wide)
@@ -126,6 +132,7 @@ def stable_diffusion_xl(folder, zeros=True):
         addition_embed_type="text_time",
         addition_time_embed_dim=8,
         projection_class_embeddings_input_dim=20 + 6 * 8,
+        **fields,
     )
     return StableDiffusionXLPipeline(
         vae=vae(),
@@ -144,12 +151,12 @@ def noise_of(width, height):
     return np.random.default_rng(0).normal(size=(2, height // 2, width // 2, 4)).astype(np.float32)
 
 
-def their_pictures(pipe, noise, negative=NEGATIVE, **settings):
+def their_pictures(pipe, noise, negative=NEGATIVE, prompts=PROMPTS, **settings):
     pipe.set_progress_bar_config(disable=True)
     latents = torch.tensor(noise).permute(0, 3, 1, 2)
     negative = None if negative is None else [negative] * len(PROMPTS)
     return pipe(
-        PROMPTS,
+        prompts,
         negative_prompt=negative,
         latents=latents,
         num_inference_steps=STEPS,
@@ -159,12 +166,12 @@ def their_pictures(pipe, noise, negative=NEGATIVE, **settings):
     ).images
 
 
-def our_pictures(pipe, noise, ability="sample", more=(), **given):
+def our_pictures(pipe, noise, ability="sample", more=(), prompts=PROMPTS, **given):
     given = {"steps": STEPS, "guidance": GUIDANCE, "negative_prompt": NEGATIVE, **given}
     given = {name: value for name, value in given.items() if name in pipe.settings({}, ability)}
     settings = pipe.settings(given, ability)
     traced, static = pipe._split_static(settings)
-    inputs = {"text": pipe._text(PROMPTS), "noise": noise, **pipe._texts(settings, len(PROMPTS))}
+    inputs = {**pipe._texts(prompts, settings), "noise": noise}
     inputs, keys = {**inputs, **dict(more)}, jax.random.split(jax.random.key(0), 2)
     draw = pipe.family.abilities[ability]
     return np.asarray(run_ability(draw, pipe.variables, inputs, keys, traced, static))
@@ -330,3 +337,50 @@ def test_edit(saved, scheduler, monkeypatch):
     name = {"DDIM": "ddim", "Euler": "euler"}[scheduler]
     found = our_pictures(ours, noise, "edit", {"image": images}, strength=0.7, sampler=name)
     check_pictures(found, expected, f"edit, {scheduler}")
+
+
+@pytest.mark.parametrize("model", ["1", "XL"])
+def test_inpainting_with_a_network_for_it(model, tmp_path, monkeypatch):
+    """Nine channels: the latents, the mask, and the latents of what is not masked."""
+    (tmp_path / "tokenizer").mkdir()
+    if model == "1":
+        pipe = stable_diffusion(tmp_path / "tokenizer", scheduler="DDIM", in_channels=9)
+        theirs_too, module = StableDiffusionInpaintPipeline(**pipe.components), inpaint
+    else:
+        pipe = stable_diffusion_xl(tmp_path / "tokenizer", in_channels=9)
+        parts = {k: v for k, v in pipe.components.items() if k != "image_encoder"}
+        theirs_too, module = StableDiffusionXLInpaintPipeline(**parts), inpaint_xl
+    theirs_too.set_progress_bar_config(disable=True)
+    theirs_too.save_pretrained(tmp_path / "model")
+    ours, noise = t2i_jax.load(tmp_path / "model"), noise_of(32, 32)
+    images = np.random.default_rng(1).integers(0, 256, (2, 4, 4, 3)).astype(np.uint8)
+    images = images.repeat(8, 1).repeat(8, 2)
+    mask = np.zeros((2, 32, 32), bool)
+    mask[:, 4:20, 8:] = True
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "retrieve_latents", lambda out, **_: out.latent_dist.mode())
+        expected = theirs_too(
+            PROMPTS,
+            image=torch.tensor(images / 255.0, dtype=torch.float32).permute(0, 3, 1, 2),
+            mask_image=torch.tensor(mask[:, None], dtype=torch.float32),
+            negative_prompt=[NEGATIVE] * 2,
+            strength=1.0,
+            latents=torch.tensor(noise).permute(0, 3, 1, 2),
+            num_inference_steps=STEPS,
+            guidance_scale=GUIDANCE,
+            height=32,
+            width=32,
+            output_type="np",
+        ).images
+    inputs = {"image": images, "mask": mask}
+    found = our_pictures(ours, noise, "inpaint", inputs, strength=1.0)
+    np.testing.assert_array_equal(found[~mask], images[~mask])
+    expected = np.where(mask[..., None], expected, images / 255.0)  # theirs draws all pixels
+    check_pictures(found, expected, f"inpainting, Stable Diffusion {model}")
+    other = our_pictures(ours, noise, "inpaint", {**inputs, "image": images[::-1]}, strength=1.0)
+    assert np.abs(other[mask] / 255 - expected[mask]).mean() > 2 / 255  # it sees what is around
+    assert our_pictures(ours, noise).std() > 20  # everything is hidden
+    written = tmp_path / "written"
+    model = Imported(ours.config, ours.variables.params, ours.variables.frozen, ours.tokenizer)
+    diffusers_out.write(model, written)
+    assert type(DiffusionPipeline.from_pretrained(written)) is type(theirs_too)

@@ -24,7 +24,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from t2i_jax import config as configs
-from t2i_jax.convert.diffusers_parts import with_ends
+from t2i_jax.convert.diffusers_parts import with_special_tokens
 from t2i_jax.core.importer import Imported
 from t2i_jax.core.text import TextCondition
 from t2i_jax.core.trees import require_fit
@@ -101,7 +101,7 @@ def main() -> None:
     config = configs.load(args.config, [])
     source = load_source(config.data, "train")
     about = config.text.towers["text_encoder"]
-    tokenizer = with_ends(clip_tokenizer.learn(source.captions, about["vocab_size"]))
+    tokenizer = with_special_tokens(clip_tokenizer.learn(source.captions, about["vocab_size"]))
     null, _ = tokenizers.encode(tokenizer, [""], config.text.length)
     frozen = {
         "first_stage": read_autoencoder(args.autoencoder, config, source),

@@ -70,7 +70,8 @@ def add_training(command) -> None:
     what = sub.add_mutually_exclusive_group(required=True)
     what.add_argument("--data", help="the source: shapes, emoji, folder, fashion_mnist, tfds")
     what.add_argument(
-        "--weights", help="efficientnet_lite0 (for evaluate) or minilm (a text encoder)"
+        "--weights",
+        help="efficientnet_lite0 (for evaluate), minilm (a text encoder), clip_tokenizer",
     )
     sub.add_argument("--archives", help="a folder of archives fetched by other means")
     help = "side of the pictures in pixels (32)"
@@ -88,7 +89,7 @@ def add_training(command) -> None:
     sub = command("convert", "make a run of a published Stable Diffusion, or the reverse")
     add_run(sub)
     what = sub.add_mutually_exclusive_group(required=True)
-    help = "a folder with a model_index.json: make the run --workdir of it"
+    help = "a folder with a model_index.json, or X.safetensors: make the run --workdir of it"
     what.add_argument("--from", dest="origin", metavar="FOLDER", help=help)
     help = "write the run --workdir to this folder, for diffusers, or its adapter to X.safetensors"
     what.add_argument("--to", metavar="FOLDER", help=help)

@@ -25,9 +25,10 @@ from t2i_jax.data.pictures import read_masks, read_picture
 from t2i_jax.data.provenance import with_metadata
 from t2i_jax.families.captioning import check_caption_settings
 from t2i_jax.families.load import load_family
-from t2i_jax.runs.adapters import with_adapters
+from t2i_jax.runs.adapters import add_adapters, with_adapters
 from t2i_jax.runs.drawn import Drawn, padded_size
 from t2i_jax.runs.drawn_picture import MAX_BATCH, read_drawn
+from t2i_jax.runs.embeddings import with_embeddings
 from t2i_jax.runs.frozen import tree_hash
 from t2i_jax.runs.prepare import resolve
 from t2i_jax.runs.published import read_published
@@ -41,6 +42,7 @@ from t2i_jax.runs.run_folder import (
     refuse_trained_settings,
 )
 from t2i_jax.text import tokenizer as tokenizers
+from t2i_jax.text.prompts import encode_prompts, most_tokens, prompt_inputs
 
 BATCH = MAX_BATCH  # examples computed at once
 MAX_STEPS = 1024  # of a way from one picture to another
@@ -125,7 +127,7 @@ class Pipeline:
         inputs = {key: np.repeat(value, num, axis=0) for key, value in inputs.items()}
         self.warn_if_cut(texts("prompt", prompt))
         prompts = [prompt] * len(inputs["image"])
-        inputs |= {"text": self._text(prompts), **self._texts(settings, len(prompts))}
+        inputs |= self._texts(prompts, settings)
         drawn = np.concatenate(list(self._run(ability, inputs, settings, seed)))
         told = {"prompt": prompt, "seed": seed, "settings": settings, "ability": name}
         return Drawn(self._with_metadata(drawn, [told] * len(drawn)), prompts)
@@ -223,18 +225,18 @@ class Pipeline:
         """
         settings = self.settings(settings)
         traced, static = self._split_static(settings)
-        inputs = {"text": self._text(captions), **self._texts(settings, len(captions))}
+        inputs = self._texts(captions, settings)
         ability = get_ability(self.family, "sample")
         return np.asarray(
             run_ability(ability, self.variables, inputs, keys_at(seed, index), traced, static)
         )
 
     def warn_if_cut(self, prompts: Sequence[str]) -> None:
-        """Warn, once for all of them, of prompts with more than `text.length` tokens."""
-        length = self.config.text.length
-        if cut := tokenizers.encode(self.tokenizer, prompts, length)[1]:
+        """Warn, once for all of them, of prompts with more tokens than are read."""
+        if cut := encode_prompts(self.tokenizer, prompts, self.config.text)[1]:
             have = "has" if cut == 1 else "have"
-            message = f"{cut} of the prompts {have} more than {length} tokens: cut"
+            most = most_tokens(self.config.text)
+            message = f"{cut} of the prompts {have} more than {most} tokens: cut"
             warnings.warn(message, stacklevel=4)
 
     def settings(self, given: dict, ability: str = "sample") -> dict:
@@ -274,6 +276,11 @@ class Pipeline:
         image = with_metadata(Image.fromarray(drawn[row]), told)
         return image, np.array_equal(before, np.asarray(image))
 
+    def with_lora(self, adapters: str) -> "Pipeline":
+        """Return this model with adapters added, named as in `lora.add`. It compiles nothing."""
+        config, variables, weights = add_adapters(self.config, self.variables, adapters)
+        return dataclasses.replace(self, config=config, variables=variables, weights=weights)
+
     def _reconstruct(self, pictures: np.ndarray, prompts: Sequence[str] | str) -> np.ndarray:
         captions = texts("prompts", prompts)
         captions = captions * len(pictures) if isinstance(prompts, str) else captions
@@ -307,17 +314,14 @@ class Pipeline:
         return jax.eval_shape(lambda v, x: ability(v, x, None), self.variables, inputs)
 
     def _text(self, captions: Sequence[str]) -> dict:
-        text, _ = tokenizers.encode(self.tokenizer, captions, self.config.text.length)
-        return {self.config.text.encoder: text}
+        return encode_prompts(self.tokenizer, captions, self.config.text)[0]
 
-    def _texts(self, settings: dict, count: int) -> dict:
-        """The settings that are captions, as inputs of `count` examples."""
-        told = {name: settings[name] for name in self.family.texts if name in settings}
-        if not told:
-            return {}
-        ((encoder, null),) = self.variables.frozen["null_text"].items()
-        empty = {encoder: {key: np.stack([null[key]] * count) for key in ("tokens", "mask")}}
-        return {name: self._text([x] * count) if x else empty for name, x in told.items()}
+    def _texts(self, captions: Sequence[str], settings: dict) -> dict:
+        """The captions, and the settings that are captions, as inputs of an ability."""
+        null = self.variables.frozen.get("null_text", {})
+        given = {name: settings[name] for name in self.family.texts if name in settings}
+        emphasis = settings.get("emphasis", False)
+        return prompt_inputs(self.tokenizer, captions, given, null, self.config.text, emphasis)
 
     def _read(self, images, purpose: str) -> np.ndarray:
         """Pictures as uint8 [N, R, R, 3]."""
@@ -383,12 +387,12 @@ def load(
     configs.override(config, overrides)
     configs.refuse_wrong_values(config)
     config = resolve(config, workdir)
+    variables, tokenizer = read_variables(workdir, checkpoint), read_tokenizer(workdir, run)
+    config, tokenizer, frozen = with_embeddings(config, tokenizer, variables.frozen)
     family = load_family(config)
-    variables = read_variables(workdir, checkpoint)
     shapes = parameter_shapes(config, family)
     require_fit(variables.params, shapes, f"the weights in {workdir} do not fit its run.json")
-    tokenizer = read_tokenizer(workdir, run)
-    variables = with_adapters(variables, config)
+    variables = with_adapters(variables._replace(frozen=frozen), config)
     frozen = with_reranker(variables.frozen, config, tokenizer)
     weights = tree_hash(variables.params)
     params, frozen = moved_to_device(variables.params), jax.tree.map(jnp.asarray, frozen)

@@ -53,8 +53,10 @@ TWO = Kind({"text_encoder": "tokenizer", "text_encoder_2": "tokenizer_2"}, BEFOR
 KINDS = {
     "StableDiffusionPipeline": ONE,
     "StableDiffusionImg2ImgPipeline": ONE,
+    "StableDiffusionInpaintPipeline": ONE,
     "StableDiffusionXLPipeline": TWO,
     "StableDiffusionXLImg2ImgPipeline": TWO,
+    "StableDiffusionXLInpaintPipeline": TWO,
 }
 
 
@@ -107,28 +109,66 @@ def read(folder: Path, dtype: str = "float32") -> Imported:
     vae = autoencoder_kl.AutoencoderKL(**autoencoder_weights.fields(vae_json))
     towers, tokenizer, length = describe_towers(folder, kind.encoders, kind.hidden, dtype)
     sides = unet_json.get("sample_size") or 64
-    sides = (sides, sides) if isinstance(sides, int) else sides
-    cell = 2 ** (len(vae.multipliers) - 1)
+    about = Description(
+        unet=unet,
+        vae=vae,
+        towers=towers,
+        length=length,
+        scheduler=scheduler,
+        guidance=kind.guidance,
+        sides=(sides, sides) if isinstance(sides, int) else tuple(sides),
+        zeros=index.get("force_zeros_for_empty_prompt", False),
+    )
+    arrays = {
+        "unet": read_arrays(folder / "unet", OF_DIFFUSERS, unet_weights.read, unet, dtype),
+        "vae": read_arrays(folder / "vae", OF_DIFFUSERS, autoencoder_weights.read, vae, dtype),
+        **read_towers(folder, towers, dtype),
+    }
+    return assemble(about, arrays, tokenizer, dtype)
+
+
+class Description(NamedTuple):
+    """A Stable Diffusion 1, 2 or XL, without its arrays.
+
+    towers: `config.text.towers`.
+    length: tokens of a caption.
+    scheduler: a scheduler_config.json.
+    guidance: the default.
+    sides: of the latents of a picture.
+    zeros: whether the null text is encoded as zeros.
+    """
+
+    unet: sd_unet.UNet2DConditionModel
+    vae: autoencoder_kl.AutoencoderKL
+    towers: Mapping[str, Mapping[str, Any]]
+    length: int
+    scheduler: Mapping[str, Any]
+    guidance: float
+    sides: tuple[int, int]
+    zeros: bool
+
+
+def assemble(
+    about: Description, arrays: Mapping[str, Any], tokenizer: Tokenizer, dtype: str
+) -> Imported:
+    """Return the model. arrays: the parameters of "unet", "vae" and each tower."""
+    cell = 2 ** (len(about.vae.multipliers) - 1)
+    height, width = (side * cell for side in about.sides)
     config = run_config(
         "stable_diffusion",
-        text={"encoder": "clip", "length": length, "towers": towers},
-        model={**plain(unet), "dtype": dtype},
-        vae={**plain(vae), "dtype": dtype},
-        diffusion={"scheduler": scheduler},
-        sample={"guidance": kind.guidance, "height": sides[0] * cell, "width": sides[1] * cell},
-        data={"name": "folder", "resolution": min(sides) * cell},
+        text={"encoder": "clip", "length": about.length, "towers": about.towers},
+        model={**plain(about.unet), "dtype": dtype},
+        vae={**plain(about.vae), "dtype": dtype},
+        diffusion={"scheduler": about.scheduler},
+        sample={"guidance": about.guidance, "height": height, "width": width},
+        data={"name": "folder", "resolution": min(height, width)},
     )
-    net = read_arrays(folder / "unet", OF_DIFFUSERS, unet_weights.read, unet, dtype)
     frozen = {
-        "first_stage": read_arrays(
-            folder / "vae", OF_DIFFUSERS, autoencoder_weights.read, vae, dtype
-        ),
-        "text": read_towers(folder, towers, dtype),
-        "null_text": {
-            "clip": _null_text(tokenizer, length, index.get("force_zeros_for_empty_prompt", False))
-        },
+        "first_stage": arrays["vae"],
+        "text": {name: arrays[name] for name in about.towers},
+        "null_text": {"clip": _null_text(tokenizer, about.length, about.zeros)},
     }
-    return Imported(config, {"model": {"text": {}, "net": net}}, frozen, tokenizer)
+    return Imported(config, {"model": {"text": {}, "net": arrays["unet"]}}, frozen, tokenizer)
 
 
 def _null_text(tokenizer: Tokenizer, length: int, zeros: bool) -> dict[str, np.ndarray]:

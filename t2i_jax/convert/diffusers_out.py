@@ -22,6 +22,7 @@ from t2i_jax.weights.stored import write_file
 
 PYTORCH = {"format": "pt"}  # what transformers wants to be written in a file
 ABSENT = [None, None]
+VERSION = "0.6.0"  # of diffusers, which asks for it of pipelines that inpaint
 
 
 def families() -> tuple[str, ...]:
@@ -36,6 +37,7 @@ def write(model: Imported, folder: Path) -> None:
     scheduler = config.diffusion.scheduler.to_dict()
     null_text = model.frozen["null_text"][config.text.encoder]
     index = {
+        "_diffusers_version": VERSION,
         "unet": ["diffusers", "UNet2DConditionModel"],
         "vae": ["diffusers", "AutoencoderKL"],
         "scheduler": ["diffusers", scheduler["_class_name"]],
@@ -49,15 +51,16 @@ def write(model: Imported, folder: Path) -> None:
     write_vae(folder / "vae", vae, config.data.resolution, model.frozen["first_stage"])
     write_json(folder / "scheduler" / "scheduler_config.json", scheduler)
     index |= write_towers(folder, config, model.frozen["text"], model.tokenizer)
+    inpaint = "Inpaint" if net.in_channels != net.out_channels else ""
     if net.added_width:
         zeros = not bool(null_text["mask"].any())
         index |= {
-            "_class_name": "StableDiffusionXLPipeline",
+            "_class_name": f"StableDiffusionXL{inpaint}Pipeline",
             "force_zeros_for_empty_prompt": zeros,
         }
     else:
         index |= {
-            "_class_name": "StableDiffusionPipeline",
+            "_class_name": f"StableDiffusion{inpaint}Pipeline",
             "safety_checker": ABSENT,
             "requires_safety_checker": False,
         }

@@ -41,17 +41,17 @@ def describe_towers(
     for each in tokenizers.values():
         if each.get_vocab() != tokenizer.get_vocab():
             raise ValueError(f"the tokenizers in {folder} have different vocabularies")
-    kept = {} if dtype == "float32" else {"dtype": dtype}  # as runs of float32 have been stored
+    pads = {name: padding_of(folder / t, tokenizer) for name, t in encoders.items()}
     described = {
-        name: {
-            **plain(tower),
-            **kept,
-            "hidden": hidden,
-            "pad": padding_of(folder / encoders[name], tokenizer),
-        }
-        for name, tower in towers.items()
+        name: describe_tower(tower, hidden, pads[name], dtype) for name, tower in towers.items()
     }
     return described, tokenizer, min(tower.length for tower in towers.values())
+
+
+def describe_tower(tower: TextTower, hidden: int, pad: int, dtype: str) -> dict[str, Any]:
+    """Return an entry of `config.text.towers`. pad: the token that fills a caption up."""
+    kept = {} if dtype == "float32" else {"dtype": dtype}  # as runs of float32 have been stored
+    return {**plain(tower), **kept, "hidden": hidden, "pad": pad}
 
 
 def read_towers(folder: Path, towers: Mapping[str, Mapping], dtype: str) -> dict[str, Any]:
@@ -66,11 +66,11 @@ def read_towers(folder: Path, towers: Mapping[str, Mapping], dtype: str) -> dict
 
 def read_tokenizer(folder: Path) -> Tokenizer:
     """Return CLIP's tokenizer in a folder, whose captions start and end with special tokens."""
-    return with_ends(clip_tokenizer.load(folder))
+    return with_special_tokens(clip_tokenizer.load(folder))
 
 
-def with_ends(tokenizer: Tokenizer) -> Tokenizer:
-    """Return CLIP's tokenizer, which from now on puts START and END around each caption."""
+def with_special_tokens(tokenizer: Tokenizer) -> Tokenizer:
+    """Return CLIP's tokenizer so changed that captions start and end with special tokens."""
     start, end = clip_tokenizer.START, clip_tokenizer.END
     tokenizer.post_processor = processors.TemplateProcessing(
         f"{start} $A {end}",

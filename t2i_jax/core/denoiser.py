@@ -28,6 +28,9 @@ class Denoiser(NamedTuple):
         c)` and `to_noise(...)` of that file turn it into the clean example and the noise.
     draw_times: (keys [B]) -> times [B] for training.
     latents: how pictures become examples, and back.
+    see: of a network for inpainting, whose input is also a mask and what is around it: (frozen
+        first stage, the inputs of an ability) -> the Denoiser whose `predict` is given these. Where
+        the inputs have no mask, everything is to be drawn. None for other networks.
     """
 
     init: Callable[..., dict[str, Any]]
@@ -37,3 +40,4 @@ class Denoiser(NamedTuple):
     kind: str
     draw_times: Callable[..., Any]
     latents: Latents
+    see: Callable[..., Any] | None = None

@@ -1,13 +1,13 @@
 """Conversions of pictures on the device: uint8 and [-1, 1], grey and colour."""
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Float32, UInt8
+from jaxtyping import Array, Float, Float32, Num, UInt8
 
 from t2i_jax.core.types import AnyArray
 
 
-def to_unit(image: UInt8[AnyArray, "*shape"]) -> Float32[Array, "*shape"]:
-    """Return uint8 pictures as float32 in [-1, 1]."""
+def to_unit(image: Num[AnyArray, "*shape"]) -> Float32[Array, "*shape"]:
+    """Return pictures of levels from 0 to 255 as float32 in [-1, 1]."""
     return jnp.asarray(image).astype(jnp.float32) / 127.5 - 1.0
 
 

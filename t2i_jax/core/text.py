@@ -49,6 +49,9 @@ class TextEncoder(NamedTuple):
         step. `text` is then that of a whole data set, [N, ...]. Each new entry is an array, or any
         object such that x[indices] is an array of those rows. An encoder that is trained computes
         nothing beforehand and returns `text` itself.
+    chunks: the most chunks of `text.length` tokens that a prompt has where a model draws
+        (text/prompts.py). An encoder that reads more than one also takes a text of weights,
+        "weight" float32 [B, L], which its sequence is multiplied by.
     """
 
     init: Callable
@@ -58,3 +61,4 @@ class TextEncoder(NamedTuple):
     make_frozen: Callable = dict
     pretrained: Callable = lambda params: params
     precompute: Callable = lambda text: text
+    chunks: int = 1

@@ -1,5 +1,6 @@
 """What every family that is conditioned on text does alike: encode, drop, null, guidance."""
 
+import math
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -74,8 +75,7 @@ def make_conditioning(config) -> Conditioning:
         return frozen["null_text"][name]
 
     def with_null(text, frozen):
-        empty = null_like(text, null(frozen))
-        return jax.tree.map(lambda a, b: jnp.concatenate([a, b]), text, empty)
+        return join(text, null_like(text, null(frozen)))
 
     def of_inputs(inputs, frozen, count):
         if "text" in inputs:
@@ -112,8 +112,32 @@ def drop_captions(text: Mapping, null: Mapping, keys: Key[Array, "B"], rate: flo
 
 
 def null_like(text: Mapping, null: Mapping) -> Mapping:
-    """Return the null text repeated to the shape of `text`, {name: [B, ...]}."""
-    return {name: jnp.broadcast_to(null[name], x.shape) for name, x in text.items()}
+    """Return the null text for each text of `text`, {name: [B, ...]}, of the names in both."""
+    return {
+        name: jnp.broadcast_to(null[name], (len(x), *jnp.shape(null[name])))
+        for name, x in text.items()
+        if name in null
+    }
+
+
+def join(text: Mapping, other: Mapping) -> Mapping:
+    """Return B texts, then B others: {name: [2 B, ...]}.
+
+    Prompts in chunks (text/prompts.py) may have different lengths: both are repeated until they
+    are equally long. Where only one has weights, those of the other are 1.
+    """
+    lengths = [jnp.shape(each["mask"])[1] for each in (text, other)]
+
+    def filled(each: Mapping, length: int) -> Mapping:
+        if "weight" in {*text, *other}:
+            each = {"weight": jnp.ones(jnp.shape(each["mask"])), **each}
+        repeats = math.lcm(*lengths) // length
+        if repeats == 1:
+            return each
+        return {name: jnp.concatenate([x] * repeats, axis=1) for name, x in each.items()}
+
+    one, two = (filled(*pair) for pair in zip((text, other), lengths, strict=True))
+    return {name: jnp.concatenate([one[name], two[name]]) for name in one if name in two}
 
 
 def guide(predictions: Float[Array, "twice_B *rest"], scale) -> Float[Array, "B *rest"]:

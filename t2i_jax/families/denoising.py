@@ -13,7 +13,7 @@ from t2i_jax.core.random import split_keys
 from t2i_jax.core.text import TextCondition
 from t2i_jax.diffusion.guidance import combine, scale_at
 from t2i_jax.diffusion.parameterizations import to_noise, to_x0
-from t2i_jax.families.conditioning import Conditioning, guidance_field
+from t2i_jax.families.conditioning import Conditioning, guidance_field, join
 
 NEGATIVE = "negative_prompt"  # the name of a setting, and of an ability's input
 GUIDANCE_FIELDS = {
@@ -74,17 +74,19 @@ def unit_noise(plan: Plan, inputs: Mapping, keys) -> Any:
 
 def predict_of(plan: Plan, conditioning: Conditioning, variables: Variables, inputs) -> Callable:
     """Return predict(x, t) -> (x0, noise) for the captions of an ability's inputs."""
-    model, frozen = variables.params["model"], variables.frozen
+    model, frozen, denoiser = variables.params["model"], variables.frozen, plan.denoiser
+    if denoiser.see:
+        denoiser = denoiser.see(frozen["first_stage"], inputs)
     if plan.guidance is None:
-        condition = plan.denoiser.encode_text(model, frozen, conditioning.text_of(inputs))
-        return plain_predict(plan.denoiser, model, condition)
-    both = conditioning.with_null(conditioning.text_of(inputs), frozen)
+        condition = denoiser.encode_text(model, frozen, conditioning.text_of(inputs))
+        return plain_predict(denoiser, model, condition)
+    text = conditioning.text_of(inputs)
     if NEGATIVE in inputs:
-        count = len(both["mask"]) // 2
-        negative = conditioning.text_of({"text": inputs[NEGATIVE]})
-        both = {name: jnp.concatenate([both[name][:count], x]) for name, x in negative.items()}
-    condition = plan.denoiser.encode_text(model, frozen, both)  # once for all steps
-    return guided_predict(plan.denoiser, model, condition, **plan.guidance)
+        both = join(text, conditioning.text_of({"text": inputs[NEGATIVE]}))
+    else:
+        both = conditioning.with_null(text, frozen)
+    condition = denoiser.encode_text(model, frozen, both)  # once for all steps
+    return guided_predict(denoiser, model, condition, **plan.guidance)
 
 
 def plain_predict(denoiser: Denoiser, params, condition: TextCondition) -> Callable:

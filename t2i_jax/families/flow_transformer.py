@@ -94,11 +94,11 @@ def make(config, axis_name=None) -> Family:
     of_flux, patch = isinstance(net, FluxTransformer), patch_of(net)
     trained = make_denoiser(config, side, side)
 
-    def make_plan(*, sampler, steps, width, height, **guidance):
+    def make_plan(*, sampler, steps, width, height, tile, **guidance):
         about = published if sampler == PUBLISHED else with_sampler(published, sampler)
         scheduler = read_scheduler(about, even=of_flux)
         told = guidance.pop("guidance", None) if of_flux else None
-        denoiser = make_denoiser(config, height, width, told)
+        denoiser = make_denoiser(config, height, width, told, tile)
         rows, columns, _ = denoiser.latents.shape
         times = scheduler.times(steps, (rows // patch) * (columns // patch))
         solve = functools.partial(make_sampler(scheduler.sampler), **scheduler.options)
@@ -108,15 +108,16 @@ def make(config, axis_name=None) -> Family:
     return make_family(config, trained, conditioning, make_plan, section, settings)
 
 
-def make_denoiser(config, height: int, width: int, guidance: Any = None) -> Denoiser:
+def make_denoiser(config, height: int, width: int, guidance: Any = None, tile: int = 0) -> Denoiser:
     """Return the denoiser of pictures of this size, in pixels.
 
     guidance: what a network that has this input is told; None for 1, as in training.
+    tile: of the autoencoder, see `make_latents`.
     Raises ValueError, naming the nearest, for a side that is not made of whole patches.
     """
     conditioning, net = make_conditioning(config), make_net(config)
     section = read_section(config, "diffusion", DIFFUSION_FIELDS)
-    latents = make_latents(config, height, width, patch_of(net))
+    latents = make_latents(config, height, width, patch_of(net), tile)
     check_sizes(config, patch_of(net))
     scheduler = read_scheduler({**section["scheduler"]})
     told = isinstance(net, FluxTransformer) and net.guidance

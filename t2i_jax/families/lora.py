@@ -10,6 +10,9 @@ For a convolution the update is one to `rank` channels, and a 1 x 1 convolution 
 
 An adapter is a tree like the parameters, in which {"down", "up"} stands in the place of each
 matched kernel, and all others are left out. Whoever draws merges it into the weights.
+
+Adapters of files may have a "magnitude" [outputs] too (DoRA, arXiv 2402.09353, equation 5): the
+length of what goes to each output, which the sum above is scaled to.
 """
 
 import math
@@ -97,6 +100,10 @@ def merge(params: Any, adapter: Any, scale: Any) -> Any:
                 f"{[*shape]} in the adapter"
             )
         update = jnp.tensordot(down, up, 1)
+        if (magnitude := factors.get((*path, "magnitude"))) is not None:
+            summed = kernel + update
+            lengths = jnp.sqrt((summed**2).sum(axis=tuple(range(summed.ndim - 1))))
+            update = summed * (magnitude / lengths) - kernel
         whole[path] = (kernel + scale * update).astype(kernel.dtype)
     return unflatten_dict(whole)
 

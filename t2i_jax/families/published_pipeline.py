@@ -47,7 +47,7 @@ def make_family(
             **redrawing.make_redrawing(make_plan, conditioning),
         },
         settings={"sample": settings, **redrawing.redrawing_settings(config, settings)},
-        static=("sampler", "steps", "width", "height", "candidates", "strength"),
+        static=("sampler", "steps", "width", "height", "tile", "candidates", "strength"),
         texts=(NEGATIVE,) if NEGATIVE in settings else (),
         make_frozen=denoiser.latents.fit,
         pretrained=conditioning.pretrained,

@@ -85,9 +85,11 @@ def _redraw(plan, conditioning, variables, inputs, keys, strength, mask=None):
     predict = predict_of(plan, conditioning, variables, inputs)
     if mask is not None:
         cells = in_cells(mask, latents.shape[:2])[..., None]
+        sees = plan.denoiser.see is not None  # and need not be held to what is known
         if first == 0:  # nothing of what is hidden
-            x = jnp.where(cells, plan.noise_scale * noise, x)
-        predict = keep_known(predict, known, cells, schedule)
+            x = jnp.where(cells | sees, plan.noise_scale * noise, x)
+        if not sees:
+            predict = keep_known(predict, known, cells, schedule)
     return latents.decode(stage, plan.sampler(predict, x, times, schedule, step_keys))
 
 

@@ -42,6 +42,8 @@ SCHEDULER = {
     "set_alpha_to_one": False,
     "steps_offset": 1,
 }
+GREY = 127.5  # level of what is hidden from a network for inpainting
+EMPHASIS = "emphasis"  # the name of a setting: see text/emphasis.py
 DIFFUSION_FIELDS = {
     "scheduler": Field(SCHEDULER, "noise levels, prediction and sampler: a scheduler_config.json"),
     **LOSS_FIELDS,
@@ -71,6 +73,7 @@ def sample_fields(config) -> dict[str, Field]:
         **GUIDANCE_FIELDS,
         "guidance": GUIDANCE_FIELDS["guidance"]._replace(default=7.5),
         **side_fields(config),
+        EMPHASIS: Field(False, "brackets in prompts are weights: (more), [less], (word:1.3)"),
         "candidates": CANDIDATES_FIELD,
     }
 
@@ -86,27 +89,29 @@ def make(config, axis_name=None) -> Family:
     side = config.data.resolution
     trained = make_denoiser(config, side, side)
 
-    def make_plan(*, sampler, steps, width, height, **guidance):
+    def make_plan(*, sampler, steps, width, height, tile, emphasis, **guidance):
+        del emphasis  # a text that was read with it has weights
         about = published if sampler == PUBLISHED else with_sampler(published, sampler)
         scheduler = read_scheduler(about)
         times = scheduler.times(steps)
         with jax.ensure_compile_time_eval():
             noise_scale = scheduler.noise_scale(times)
         solve = functools.partial(make_sampler(scheduler.sampler), **scheduler.options)
-        denoiser = as_told(make_denoiser(config, height, width), scheduler)
+        denoiser = as_told(make_denoiser(config, height, width, tile), scheduler)
         return Plan(denoiser, solve, jnp.asarray(times), noise_scale, guidance)
 
     settings = read_section(config, "sample", sample_fields(config))
     return make_family(config, trained, conditioning, make_plan, section, settings)
 
 
-def make_denoiser(config, height: int, width: int) -> Denoiser:
+def make_denoiser(config, height: int, width: int, tile: int = 0) -> Denoiser:
     """Return the denoiser of pictures of this size, in pixels.
 
+    tile: of the autoencoder, see `make_latents`.
     Raises ValueError, naming the nearest, for a side that is not a multiple of a latent's.
     """
     conditioning, net = make_conditioning(config), make_net(config)
-    latents = make_latents(config, height, width)
+    latents = make_latents(config, height, width, tile=tile)
     check_sizes(config)
     about = {**read_section(config, "diffusion", DIFFUSION_FIELDS)["scheduler"]}
     scheduler, timesteps = read_scheduler(about), about.get("num_train_timesteps", 1000)
@@ -130,16 +135,29 @@ def make_denoiser(config, height: int, width: int) -> Denoiser:
     def encode_text(params, frozen, text, keys=None):
         return conditioning.encode(params["text"], frozen, text, keys)
 
-    def predict(params, x_t, t, condition, keys=None):
+    def predict(params, x_t, t, condition, keys=None, seen=None):
+        if seen is not None:  # of B examples, or of one for all; guidance has 2 B
+            seen = jnp.tile(seen, (len(x_t) // len(seen), 1, 1, 1))
+            x_t = jnp.concatenate([x_t, seen], axis=-1)
         return net.apply({"params": params["net"]}, x_t, t, with_size(condition, x_t))
+
+    def see(stage, inputs):
+        mask = jnp.asarray(inputs.get("mask", jnp.ones((1, height, width), bool)))
+        image = jnp.asarray(inputs.get("image", jnp.zeros((1, height, width, 3))), jnp.float32)
+        around = latents.encode(stage, jnp.where(mask[..., None], GREY, image))
+        cells = redrawing.in_cells(mask, latents.shape[:2])[..., None]
+        cells = jnp.broadcast_to(cells, (len(around), *cells.shape[1:]))
+        seen = jnp.concatenate([cells.astype(around.dtype), around], axis=-1)
+        return denoiser._replace(predict=functools.partial(predict, seen=seen), see=None)
 
     def draw_times(keys):
         u = jax.vmap(jax.random.uniform)(keys)
         return (jnp.floor(u * timesteps) + 1.0) / timesteps
 
-    return Denoiser(
+    denoiser = Denoiser(
         init, encode_text, predict, scheduler.schedule, scheduler.kind, draw_times, latents
     )
+    return denoiser if net.in_channels == net.out_channels else denoiser._replace(see=see)
 
 
 def as_told(denoiser: Denoiser, scheduler: Scheduler) -> Denoiser:
@@ -149,7 +167,13 @@ def as_told(denoiser: Denoiser, scheduler: Scheduler) -> Denoiser:
         told = (scheduler.timestep(t) + 1.0) / sd_unet.TIMESTEPS
         return denoiser.predict(params, x_t, told, condition, keys)
 
-    return denoiser._replace(predict=predict, schedule=scheduler.schedule, kind=scheduler.kind)
+    see = denoiser.see
+    return denoiser._replace(
+        predict=predict,
+        schedule=scheduler.schedule,
+        kind=scheduler.kind,
+        see=see and (lambda *args: as_told(see(*args), scheduler)),
+    )
 
 
 def make_net(config) -> sd_unet.UNet2DConditionModel:

@@ -6,8 +6,10 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from t2i_jax import config as configs
 from t2i_jax.core.family import Variables
 from t2i_jax.families.lora import merge
+from t2i_jax.runs.frozen import tree_hash
 from t2i_jax.runs.run_folder import config_of, is_run, read_ema, read_run
 
 
@@ -59,6 +61,18 @@ def with_adapters(variables: Variables, config) -> Variables:
         except ValueError as error:
             raise ValueError(f"lora.add: {path}: {error}") from error
     return Variables(params, extra, frozen)
+
+
+def add_adapters(config: Any, variables: Variables, adapters: str) -> tuple[Any, Variables, str]:
+    """Return (config, variables, the hash of the weights) with further adapters.
+
+    adapters: in the form of `config.lora.add`. Raises as `with_adapters` does.
+    """
+    config, before = configs.copy(config), config.lora.add
+    config.lora.add = adapters
+    variables = with_adapters(variables, config)
+    config.lora.add = ",".join(filter(None, (before, adapters)))
+    return config.lock(), variables, tree_hash(jax.tree.map(np.asarray, variables.params))
 
 
 def named_adapters(text: str) -> list[tuple[str, float]]:

@@ -14,6 +14,7 @@ from t2i_jax.core.registry import lookup, names_with
 from t2i_jax.families.load import load_family
 from t2i_jax.runs.adapters import read_adapter
 from t2i_jax.runs.bucket import local_folder, upload
+from t2i_jax.runs.embeddings import learned_vectors
 from t2i_jax.runs.exported import WEIGHTS
 from t2i_jax.runs.frozen import save_frozen, tree_hash, write_tree
 from t2i_jax.runs.lock import lock_folder
@@ -25,6 +26,7 @@ from t2i_jax.runs.run_folder import (
     read_variables,
     settings_hash,
 )
+from t2i_jax.weights.textual_inversion import write as write_embedding
 
 ELSEWHERE = "trained elsewhere"  # in place of the hash of the training data
 
@@ -40,7 +42,7 @@ def convert_in(origin: str, workdir: str) -> None:
         what = importer.what if importer else "no published model of a format that is known here"
         raise ValueError(
             f"{origin} is {what}: what can be converted is a folder with a model_index.json, as "
-            "diffusers writes it"
+            "diffusers writes it, or a model in one .safetensors file"
         )
     folder = empty_folder(local_folder(workdir), "--workdir")
     create_run(importer.read(), folder)
@@ -73,7 +75,7 @@ def convert_out(workdir: str, checkpoint: str | int, target: str) -> None:
     """Write the model of a run to the folder `target`, in the format of its family's importer.
 
     A target that ends in ".safetensors" is a file, which gets the adapter of the run alone
-    (convert/lora_file.py).
+    (convert/lora_file.py), or the token that it learned (weights/textual_inversion.py).
     Raises ValueError if there is no such format, and FileExistsError if the folder is not empty, or
     the file is there.
     """
@@ -92,6 +94,10 @@ def convert_out(workdir: str, checkpoint: str | int, target: str) -> None:
             f"{workdir} is of family {config.family!r}: no other program reads it (main.py export "
             "writes it to share it)"
         )
+    if config.text.get("learn"):
+        raise ValueError(
+            f"{workdir} learned {config.text.learn!r}: write that to a file, --to=X.safetensors"
+        )
     folder = empty_folder(target, "--to")
     params, _, frozen = read_variables(workdir, checkpoint)
     model = Imported(config, params, frozen, read_tokenizer(workdir, run))
@@ -103,4 +109,13 @@ def _adapter_out(workdir: str, checkpoint: str | int, config, target: Path) -> N
         raise FileExistsError(f"{target} is there already: name another --to")
     adapter = read_adapter(workdir, config, checkpoint)
     make_folder(target.parent)
+    if config.text.get("learn"):
+        if adapter.parts["params"]["model"].keys() != {"text"}:
+            raise ValueError(
+                f"{workdir} has an adapter besides the learned {config.text.learn!r}: there is no "
+                "file for both"
+            )
+        params, _, frozen = read_variables(workdir, checkpoint)
+        write_embedding(target, config.text.learn, learned_vectors(config, params, frozen))
+        return
     write_lora(adapter.parts, adapter.scale, config, target)

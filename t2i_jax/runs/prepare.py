@@ -23,6 +23,7 @@ from t2i_jax.runs import encoding_cache
 from t2i_jax.runs.bucket import local_folder, upload
 from t2i_jax.runs.checkpoint import last_complete_step
 from t2i_jax.runs.columns import tokenise
+from t2i_jax.runs.embeddings import with_new_token
 from t2i_jax.runs.frozen import save_frozen, tree_hash
 from t2i_jax.runs.lock import lock_folder
 from t2i_jax.runs.model_card import write_card
@@ -160,6 +161,13 @@ def _check_origin(config) -> None:
             f"lora.add is {config.lora.add!r}: it is for drawing; training starts from one run, "
             "init_from"
         )
+    if config.text.get("add"):
+        raise ValueError(f"text.add is {config.text.add!r}: it is for drawing")
+    if config.text.get("learn") and not config.lora.rank:
+        raise ValueError(
+            f"text.learn is {config.text.learn!r}, and lora.rank is 0: an adapter learns it, such "
+            "as lora.rank=4 with lora.paths=learned"
+        )
     importer = find_importer(config.init_from)
     if config.lora.rank and (importer or not config.init_from):
         raise ValueError(
@@ -227,6 +235,8 @@ def open_run(config, workdir: Path, family: Family, training: Source) -> tuple[A
         refuse_other_frozen_settings(config_of(run), config, family.frozen_depends_on)
         tokenizer = read_tokenizer(origin, run)
         frozen = _frozen_of(origin, run, config)
+        if config.text.get("learn"):
+            tokenizer, frozen = with_new_token(config, tokenizer, frozen)
     else:
         encoder = make_encoder(config.text)
         tokenizer = importer.tokenizer() if importer else encoder.make_tokenizer(training.captions)
@@ -246,6 +256,9 @@ def _frozen_of(origin: str, run: dict, config) -> Frozen:
         return cast(Frozen, {name: part for name, part in frozen.items() if name != "base"})
     params, _, frozen = read_variables(origin)
     shapes = parameter_shapes(config, load_family(config))
+    if config.text.get("learn"):  # nothing yet
+        learned = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes["model"]["text"])
+        params = {"model": {**params["model"], "text": learned}}
     require_fit(params, shapes, f"the weights of init_from = {origin} do not fit this model")
     return cast(Frozen, {**frozen, "base": jax.tree.map(np.asarray, params)})
 

@@ -30,7 +30,7 @@ FREE = (
 # What can be set when a trained run is used: how it draws and is measured, and where its data is.
 CHANGEABLE = (
     *("sample.", "edit.", "inpaint.", "caption.", "evaluate.", "reranker."),
-    *("data.path", "lora.add"),
+    *("data.path", "lora.add", "text.add"),
 )
 
 

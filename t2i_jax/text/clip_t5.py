@@ -19,8 +19,9 @@ T5 = "t5"  # the name of its parameters, beside those of the towers
 def fields(config) -> dict[str, Field]:
     """Return the fields of `config.text` for clip_t5."""
     meaning = "which vectors the network attends to: CLIP's, then T5's; or T5's alone"
+    of_clip = clip.fields(config)
     return {
-        **clip.fields(config),
+        "towers": of_clip["towers"],
         "length": LENGTH._replace(meaning="tokens of CLIP and of T5 together"),
         "t5": Field({"variant": "v1.1-XXL"}, "fields of T5Encoder, or a variant"),
         "sequence": Field("both", meaning, choices=("both", "t5")),

@@ -8,6 +8,7 @@ the rest.
 """
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -124,14 +125,13 @@ def encode(
         raise ValueError(
             f"text.length is {length}; the tokens around a caption alone are {length - room}"
         )
-    for caption in captions:
-        if not caption.isascii() and any("\ud800" <= c <= "\udfff" for c in caption):
-            raise ValueError(f"{caption!r:.40} is no Unicode text: write it in UTF-8")
+    refuse_broken_text(captions)
     tokens = np.full((len(captions), length), PAD, np.int32)
     mask = np.zeros((len(captions), length), bool)
     num_cut = 0
+    captions = written_out(tokenizer, captions)
     try:
-        encodings = tokenizer.encode_batch(list(captions), add_special_tokens=False)
+        encodings = tokenizer.encode_batch(captions, add_special_tokens=False)
     except Exception as error:  # the library raises no other kind
         raise _unknown_class(tokenizer, captions) or error from None
     for i, encoding in enumerate(encodings):
@@ -140,6 +140,26 @@ def encode(
         ids = tokenizer.post_process(encoding).ids
         tokens[i, : len(ids)], mask[i, : len(ids)] = ids, True
     return {"tokens": tokens, "mask": mask}, num_cut
+
+
+def written_out(tokenizer: Tokenizer, captions: Sequence[str]) -> list[str]:
+    """Return captions with "TOKEN TOKEN_1 TOKEN_2" for each added TOKEN that has such successors.
+
+    These are the names of the vectors of a learned embedding (runs/embeddings.py).
+    """
+    added = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
+    for token in sorted(name for name in added if f"{name}_1" in added):
+        names = [token, *(f"{token}_{i}" for i in range(1, len(added)) if f"{token}_{i}" in added)]
+        alone, whole = re.compile(rf"{re.escape(token)}(?!_\d)"), " ".join(names)
+        captions = [alone.sub(lambda _, whole=whole: whole, caption) for caption in captions]
+    return list(captions)
+
+
+def refuse_broken_text(captions: Sequence[str]) -> None:
+    """Raise ValueError for a caption that is no Unicode text, with which the library would fail."""
+    for caption in captions:
+        if not caption.isascii() and any("\ud800" <= c <= "\udfff" for c in caption):
+            raise ValueError(f"{caption!r:.40} is no Unicode text: write it in UTF-8")
 
 
 def decode(tokenizer: Tokenizer, tokens: Int[AnyArray, "N L"]) -> list[str]:

@@ -4,7 +4,8 @@
     kohya       lora_unet_mid_block_attentions_0_proj_in.lora_down.weight, ...lora_up.weight, .alpha
 
 The arrays of a layer are those of a layer to `rank` channels and of one from there. Their product
-is added to the weight, alpha / rank times; alpha is the rank where a file does not say.
+is added to the weight, alpha / rank times; alpha is the rank where a file does not say. Files of
+DoRA also have the magnitude of each output: lora_magnitude_vector, or dora_scale.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,7 +20,8 @@ from t2i_jax.weights.published import LAYOUTS, Path, Published
 # Ends of names: those that diffusers and kohya write, and two that diffusers wrote before.
 DOWN = ("lora_A.weight", "lora_down.weight", "lora.down.weight", "lora_linear_layer.down.weight")
 UP = ("lora_B.weight", "lora_up.weight", "lora.up.weight", "lora_linear_layer.up.weight")
-PARTS = {"down": DOWN, "up": UP, "alpha": ("alpha",)}
+MAGNITUDE = ("lora_magnitude_vector.weight", "lora_magnitude_vector", "dora_scale")
+PARTS = {"down": DOWN, "up": UP, "alpha": ("alpha",), "magnitude": MAGNITUDE}
 
 
 class Layer(NamedTuple):
@@ -95,6 +97,16 @@ def read(arrays: Mapping[str, np.ndarray], layers: list[Layer], source: str) -> 
         scale = float(arrays[parts["alpha"]]) / len(down) if "alpha" in parts else 1.0
         factors[*layer.path, "down"] = LAYOUTS[layer.layout].to_ours(down)
         factors[*layer.path, "up"] = LAYOUTS[_up_layout(layer)].to_ours(up) * np.float32(scale)
+        if "magnitude" in parts:
+            name, outputs = parts["magnitude"], layer.shape[-1]
+            magnitude = np.asarray(arrays[name], np.float32)
+            of_inputs = name.endswith("dora_scale") and len(magnitude) != outputs
+            if magnitude.size != outputs or of_inputs:
+                raise ValueError(
+                    f"{source} is of another model: {name} is {[*magnitude.shape]}, not one number "
+                    f"for each of {outputs} outputs"
+                )
+            factors[*layer.path, "magnitude"] = magnitude.reshape(outputs)
     return unflatten_dict(factors)
 
 

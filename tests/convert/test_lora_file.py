@@ -117,7 +117,8 @@ def test_stable_diffusion_xl_has_two_text_encoders_and_the_original_names():
     ("change", "message"),
     [
         (lambda a: a | {"unet.other.lora_A.weight": np.ones((2, 3))}, r"1 arrays \(unet\.other"),
-        (lambda a: a | {"unet.conv_in.dora_scale": np.ones(3)}, "conv_in.dora_scale.* none of its"),
+        (lambda a: a | {"unet.conv_in.dora_scale": np.ones(3)}, r"dora_scale is \[3\], not .* 32"),
+        (lambda a: a | {"unet.conv_in.hada_w1_a": np.ones(3)}, "conv_in.hada_w1_a.* none of its"),
         (lambda a: dict(list(a.items())[:1]), "damaged: .* have no counterpart"),
         (
             lambda a: {k: x[:, :3] if "conv_in.lora_A" in k else x for k, x in a.items()},

@@ -142,3 +142,15 @@ def test_the_losses_of_a_family_train_its_adapter_alone():
     )
     _, (_, metrics) = trained.losses["one"](adapter, ctx)
     np.testing.assert_allclose(metrics["ema"][0], whole[0, 0], rtol=1e-5)
+
+
+def test_a_magnitude_is_the_length_of_what_goes_to_each_output():
+    """DoRA: at weight 1 the columns have these lengths and the direction of the sum; at 0, none."""
+    kernel, down, up = random(3, 3, 4, 5), random(3, 3, 4, 2), random(2, 5)
+    factors = {"down": down, "up": up, "magnitude": np.arange(1.0, 6.0)}
+    found = np.asarray(merge({"a": kernel}, {"a": factors}, 1.0)["a"])
+    np.testing.assert_allclose(np.sqrt((found**2).sum((0, 1, 2))), np.arange(1, 6), rtol=1e-5)
+    ratio = found / (kernel + down @ up)
+    np.testing.assert_allclose(ratio, ratio[:1, :1, :1] + 0 * ratio, rtol=1e-3)
+    same = merge({"a": kernel}, {"a": factors}, 0.0)["a"]
+    np.testing.assert_allclose(same, kernel, rtol=1e-6)

@@ -18,14 +18,17 @@ from t2i_jax.families.denoising import Plan
 from t2i_jax.families.redrawing import in_cells, make_redrawing
 
 TRUE = 0.5  # the denoiser's x0
-VARIABLES = Variables({"model": {}}, {}, {})
+VARIABLES = Variables({"model": {}}, {}, {"first_stage": {}})
 MASK = np.zeros((3, 8, 8), bool)
 MASK[:, 2:5, 3:] = True
 IMAGE = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3)).astype(np.uint8)
 
 
-def ability(name, sampler, schedule="cosine"):
-    """edit or inpaint of a denoiser that says TRUE everywhere; latents are 1/100 of the picture."""
+def ability(name, sampler, schedule="cosine", see=None):
+    """edit or inpaint of a denoiser that says TRUE everywhere; latents are 1/100 of the picture.
+
+    see: (denoiser, inputs) -> the denoiser of a network that sees the mask.
+    """
     latents = Latents(
         (8, 8, 3),
         lambda frozen, image: jnp.asarray(image, jnp.float32) / 100.0,
@@ -41,6 +44,9 @@ def ability(name, sampler, schedule="cosine"):
         draw_times=lambda keys: keys,
         latents=latents,
     )
+    if see:
+        told = denoiser
+        denoiser = told._replace(see=lambda stage, inputs: see(told, inputs))
     text = {"mask": jnp.ones((2 * len(IMAGE), 1), bool)}
     names = Conditioning._fields
     conditioning = Conditioning(**dict.fromkeys(names, lambda *_: text))
@@ -53,10 +59,10 @@ def ability(name, sampler, schedule="cosine"):
     return make_redrawing(make_plan, conditioning)[name]
 
 
-def run(name, sampler="ddim", **settings):
+def run(name, sampler="ddim", see=None, **settings):
     keys = jax.random.split(jax.random.key(0), len(IMAGE))
     inputs = {"image": IMAGE, "mask": MASK, "text": None}
-    function = functools.partial(ability(name, sampler), **settings)
+    function = functools.partial(ability(name, sampler, see=see), **settings)
     return np.asarray(jax.jit(function)(VARIABLES, inputs, keys))
 
 
@@ -83,3 +89,13 @@ def test_a_cell_is_drawn_if_one_of_its_pixels_is():
     mask = np.zeros((1, 4, 6), bool)
     mask[0, 3, 2] = True
     np.testing.assert_array_equal(in_cells(mask, (2, 3))[0], [[False] * 3, [False, True, False]])
+
+
+def test_a_network_for_inpainting_is_given_the_inputs():
+    def see(denoiser, inputs):
+        share = inputs["mask"].mean()
+        return denoiser._replace(predict=lambda params, x, t, condition: jnp.full(x.shape, share))
+
+    drawn = run("inpaint", see=see, strength=1.0, steps=2)
+    np.testing.assert_array_equal(drawn[~MASK], IMAGE[~MASK])
+    np.testing.assert_allclose(drawn[MASK], 100 * MASK.mean(), atol=0.02)

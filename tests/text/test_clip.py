@@ -22,7 +22,7 @@ def encode(text, **towers):
     params, example = encoder.init(jax.random.key(0), 6)
     found = encoder.apply(params, frozen, text)
     shapes = [[x.shape[1:] for x in each[:3]] for each in (example, found)]
-    assert params == {} and shapes[0] == shapes[1]
+    assert params == {} and (shapes[0] == shapes[1] or text["mask"].shape[1] > 6)
     return found
 
 
@@ -53,6 +53,55 @@ def test_a_text_without_tokens_is_zeros():
     found = encode(none, one=TOWER)
     assert not found.sequence[1].any() and not found.pooled[1].any()
     assert np.abs(found.sequence[0]).min(0).any() and found.pooled[0].any()
+
+
+def test_chunks_are_encoded_one_by_one():
+    """The sequences follow one another; the pooled vector is that of the first."""
+    both = {name: np.concatenate([x[:1], x[1:]], axis=1) for name, x in TEXT.items()}
+    found, alone = encode(both, one=TOWER), encode(TEXT, one=TOWER)
+    np.testing.assert_allclose(found.sequence[0], np.concatenate(alone.sequence), atol=1e-6)
+    np.testing.assert_allclose(found.pooled[0], alone.pooled[0], atol=1e-6)
+    np.testing.assert_array_equal(found.mask, both["mask"])
+
+
+def test_weights_multiply_and_the_mean_stays():
+    weight = np.ones((2, 6), np.float32)
+    wide = {**TOWER, "width": 24, "hidden": -2}
+    plain = encode(TEXT, one=TOWER, two=wide)
+    same = encode({**TEXT, "weight": weight}, one=TOWER, two=wide)
+    np.testing.assert_allclose(same.sequence, plain.sequence, rtol=1e-6)
+    weight[0, 1:3] = 1.5, -0.5
+    found = encode({**TEXT, "weight": weight}, one=TOWER, two=wide)
+    np.testing.assert_allclose(found.sequence[1], plain.sequence[1], rtol=1e-6)
+    for own in (np.s_[:16], np.s_[16:]):  # tower by tower
+        before, after = (np.asarray(x.sequence[0, :, own]) for x in (plain, found))
+        assert after.mean() == pytest.approx(before.mean(), rel=1e-4)
+        ratio = after / before
+        np.testing.assert_allclose(
+            ratio / ratio[0, 0], weight[0][:, None] * np.ones(16 if own.stop else 24), rtol=1e-5
+        )
+    np.testing.assert_array_equal(found.pooled, plain.pooled)
+
+
+def test_what_is_learned_is_added_to_the_last_rows_of_tokens():
+    config = ConfigDict({"encoder": "clip", "length": 6, "towers": {"one": TOWER}})
+    config.update(learn="<it>", vectors=2)
+    encoder = clip.make(config)
+    net = clip.make_towers(config)["one"][0]
+    assert net.vocab_size == TOWER["vocab_size"] + 2
+    frozen = {"one": random_params(text_param_shapes(net), 0)}
+    params, _ = encoder.init(jax.random.key(0), 6)
+    assert jax.tree.map(np.shape, params) == {"one": {"learned": (2, 16)}}
+    learned = {"one": {"learned": np.random.default_rng(1).normal(size=(2, 16))}}
+    table = frozen["one"]["embed"]["embedding"].copy()
+    table[-2:] += learned["one"]["learned"]
+    text = {**TEXT, "tokens": np.where(TOKENS == 4, 21, TOKENS)}
+    found = encoder.apply(learned, frozen, text).sequence
+    expected = encoder.apply({}, {"one": {**frozen["one"], "embed": {"embedding": table}}}, text)
+    np.testing.assert_allclose(found, expected.sequence, atol=1e-6)
+    plain = encoder.apply(params, frozen, text).sequence
+    assert np.abs(found - plain)[0, 2:].max(-1).min() > 0.1
+    np.testing.assert_allclose(found[0, :2], plain[0, :2], atol=1e-6)
 
 
 def test_nothing_is_trained_from_scratch():

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from t2i_jax.families.conditioning import drop_captions, null_like
+from t2i_jax.families.conditioning import drop_captions, join, null_like
 from t2i_jax.text.encoder import masked_mean
 
 NULL = {
@@ -45,3 +45,24 @@ def test_masked_mean():
 def test_null_like():
     text = {"tokens": jnp.full((5, 3), 7), "mask": jnp.ones((5, 3), bool)}
     np.testing.assert_array_equal(null_like(text, NULL)["tokens"], np.tile([1, 0, 0], (5, 1)))
+    weighted = {**text, "weight": jnp.ones((5, 3))}
+    assert null_like(weighted, NULL).keys() == {"tokens", "mask"}
+
+
+def test_texts_of_different_lengths_are_repeated_until_they_are_equally_long():
+    one = {"tokens": jnp.array([[1, 2]]), "mask": jnp.array([[True, False]])}
+    two = {"tokens": jnp.array([[3, 4, 5]]), "mask": jnp.ones((1, 3), bool)}
+    both = join(one, two)
+    np.testing.assert_array_equal(both["tokens"], [[1, 2, 1, 2, 1, 2], [3, 4, 5, 3, 4, 5]])
+    np.testing.assert_array_equal(both["mask"], [[1, 0, 1, 0, 1, 0], [1] * 6])
+
+
+def test_texts_without_weights_get_1():
+    one = {"tokens": jnp.array([[1, 2]]), "mask": jnp.ones((1, 2), bool)}
+    weighted = {**one, "weight": jnp.array([[1.0, 1.5]])}
+    for pair, expected in (
+        ((one, weighted), [[1, 1], [1, 1.5]]),
+        ((weighted, one), [[1, 1.5], [1, 1]]),
+    ):
+        np.testing.assert_array_equal(join(*pair)["weight"], expected)
+    assert "weight" not in join(one, one)

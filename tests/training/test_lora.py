@@ -146,12 +146,16 @@ def test_adapters_are_added_when_drawing(base, trained, tmp_path):
         added(f"{workdir}:0").variables.params,
         plain.variables.params,
     )
+    later = plain.with_lora(f"{workdir}:0.5").with_lora(f"{workdir}:0.5")
+    assert later.config.lora.add == f"{workdir}:0.5,{workdir}:0.5" and plain.config.lora.add == ""
     twice = added(f"{workdir}:0.25", f"{workdir}:0.75")
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5),
-        twice.variables.params,
-        pipe.variables.params,
-    )
+    for each in (twice, later):
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5),
+            each.variables.params,
+            pipe.variables.params,
+        )
+    assert plain.with_lora(str(workdir)).weights == pipe.weights
     for named, error, message in (
         (base, ValueError, "is a whole model"),
         (tmp_path / "none", FileNotFoundError, "lora.add: there is no file or run"),

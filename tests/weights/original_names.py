@@ -1,7 +1,12 @@
 """Names of arrays in the original files of Stable Diffusion, as those programs build their modules.
 
-Each function returns the names without the prefix of a whole file.
+Each function of names returns them without the prefix of a whole file.
 """
+
+import numpy as np
+
+from t2i_jax.weights import autoencoder_kl, clip, sd_unet, single_file
+from t2i_jax.weights.published import write_arrays
 
 
 def both(*layers):
@@ -88,3 +93,47 @@ def open_clip_names(depth):
         layers = ["attn.out_proj", "ln_1", "ln_2", "mlp.c_fc", "mlp.c_proj"]
         names += both(*(f"{at}.{x}" for x in layers))
     return names
+
+
+def original_arrays(variant, nets, params):
+    """Our parameters as the arrays of a whole file.
+
+    variant: of single_file.ENCODERS. nets, params: of "unet", "vae" and each text encoder.
+    """
+    arrays = {}
+
+    def put(prefix, names, sources_of, written):
+        """Add arrays whose sources are split, transposed or squeezed to what is `written`."""
+        sources = sources_of({f"{prefix}{name}": name for name in names})
+        for name, (stored, _) in sources.items():
+            array = written.pop(name)
+            if stored.endswith("text_projection"):
+                array = array.T
+            elif ".attn_1." in stored and array.ndim == 2:
+                array = array[:, :, None, None]
+            earlier = [arrays[stored]] if "in_proj" in stored and stored in arrays else []
+            arrays[stored] = np.concatenate([*earlier, array])
+        assert not written
+
+    put(
+        single_file.UNET,
+        unet_names(nets["unet"]),
+        single_file.unet_sources,
+        write_arrays(params["unet"], sd_unet.published(nets["unet"])),
+    )
+    put(
+        single_file.AUTOENCODER,
+        autoencoder_names(nets["vae"]),
+        single_file.autoencoder_sources,
+        write_arrays(params["vae"], autoencoder_kl.published(nets["vae"])),
+    )
+    for name, (_, prefix) in single_file.ENCODERS[variant].items():
+        net, written = nets[name], write_arrays(params[name], clip.text_published)
+        if prefix.endswith(single_file.CLIP_L):
+            arrays |= {f"{prefix}{key}": array for key, array in written.items()}
+            ids = f"{prefix}text_model.embeddings.position_ids"
+            arrays[ids] = np.arange(net.length)[None]
+        else:
+            put(prefix, open_clip_names(net.depth), single_file.open_clip_sources, written)
+            arrays[f"{prefix}logit_scale"] = np.ones(())
+    return arrays

@@ -8,12 +8,8 @@ import numpy as np
 import pytest
 
 from t2i_jax.models import autoencoder_kl, clip, sd_unet
-from t2i_jax.weights import autoencoder_kl as autoencoder_weights
-from t2i_jax.weights import clip as clip_weights
-from t2i_jax.weights import sd_unet as unet_weights
 from t2i_jax.weights import single_file
-from t2i_jax.weights.published import write_arrays
-from tests.weights.original_names import autoencoder_names, open_clip_names, unet_names
+from tests.weights.original_names import original_arrays
 
 UNET = dict(channels=(8, 16), blocks=2, depths=(1, 0), middle_depth=1, heads=(1, 2), text_width=6)
 UNETS = {
@@ -53,44 +49,12 @@ def original_file(variant, in_channels=4):
         "unet": random_like(sd_unet.param_shapes(unet), 0),
         "vae": random_like(autoencoder_kl.param_shapes(vae), 1),
     }
-    arrays = {name: np.ones(2) for name in REST}
-
-    def put(prefix, names, sources_of, written):
-        """Add arrays whose sources are split, transposed or squeezed to what is `written`."""
-        sources = sources_of({f"{prefix}{name}": name for name in names})
-        for name, (stored, _) in sources.items():
-            array = written.pop(name)
-            if stored.endswith("text_projection"):
-                array = array.T
-            elif ".attn_1." in stored and array.ndim == 2:
-                array = array[:, :, None, None]
-            earlier = [arrays[stored]] if "in_proj" in stored and stored in arrays else []
-            arrays[stored] = np.concatenate([*earlier, array])
-        assert not written
-
-    put(
-        single_file.UNET,
-        unet_names(unet),
-        single_file.unet_sources,
-        write_arrays(params["unet"], unet_weights.published(unet)),
-    )
-    put(
-        single_file.AUTOENCODER,
-        autoencoder_names(vae),
-        single_file.autoencoder_sources,
-        write_arrays(params["vae"], autoencoder_weights.published(vae)),
-    )
-    for i, (name, (tower, prefix)) in enumerate(single_file.ENCODERS[variant].items()):
-        net = clip.TextTower(**TOWERS[tower])
-        params[name] = random_like(clip.text_param_shapes(net), 2 + i)
-        written = write_arrays(params[name], clip_weights.text_published)
-        if prefix.endswith(single_file.CLIP_L):
-            arrays |= {f"{prefix}{key}": array for key, array in written.items()}
-            arrays[f"{prefix}text_model.embeddings.position_ids"] = np.arange(8)[None]
-        else:
-            put(prefix, open_clip_names(TEXT["depth"]), single_file.open_clip_sources, written)
-            arrays[f"{prefix}logit_scale"] = np.ones(())
-    return arrays, params
+    nets = {"unet": unet, "vae": vae}
+    for i, (name, (tower, _)) in enumerate(single_file.ENCODERS[variant].items()):
+        nets[name] = clip.TextTower(**TOWERS[tower])
+        params[name] = random_like(clip.text_param_shapes(nets[name]), 2 + i)
+    rest = {name: np.ones(2) for name in REST}
+    return {**rest, **original_arrays(variant, nets, params)}, params
 
 
 @pytest.mark.parametrize("variant", UNETS)
