@@ -84,7 +84,7 @@ setup(
         ],
         "docs": ["mkdocs-material>=9.7,<10", "mkdocstrings[python]>=1.0,<2"],
         "parquet": ["pyarrow>=15"],  # for the data source of that name
-        "bench": ["torch==2.13.0"],
+        "bench": ["torch==2.13.0", "diffusers>=0.35,<1"],
         "gcs": ["gcsfs>=2025.2", "google-cloud-storage>=3"],  # run folders in a bucket
         "wandb": ["wandb>=0.20"],
         "mlflow": ["mlflow>=3"],

@@ -6,6 +6,8 @@ python main.py train --config=configs/emoji_vqgan.py --workdir=runs/emoji_vqgan
 Then a model that draws its codes:
 python main.py train --config=configs/emoji.py \
     --config.first_stage.run=runs/emoji_vqgan --workdir=runs/emoji_on_vqgan
+
+`latents` is the autoencoder of a small Stable Diffusion (scripts/small_stable_diffusion.py).
 """
 
 from t2i_jax.config import base, recipes
@@ -26,11 +28,20 @@ def get_config():
     return config
 
 
+def latents(config):
+    """An autoencoder of latent diffusion: 8 x 8 latents of a picture of 64 px, from 32 px ones."""
+    config.model = {"width": 64, "multipliers": (1, 1, 1, 1), "blocks": 1, "project": True}
+    config.quantizer = {"kind": "kl", "dim": 16}
+    config.vqgan.quantizer = 1e-6
+    config.train.update(steps=250, eval_every=125, save_every=125)
+
+
 def smoke(config):
     """A tiny one that only shows that everything runs."""
     recipes.make_tiny(config)
     config.model.width = 8
-    config.quantizer.size = 16
+    if "size" in config.quantizer:
+        config.quantizer.size = 16
 
 
-VARIANTS = (smoke,)
+VARIANTS = (latents, smoke)

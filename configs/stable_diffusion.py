@@ -58,6 +58,33 @@ def lora(config):
     config.optim.update(learning_rate=1e-4, weight_decay=0.0)
 
 
+def emoji(config):
+    """A small one for emoji of 64 px, from the start (scripts/small_stable_diffusion.py)."""
+    from t2i_jax.families.stable_diffusion import SCHEDULER  # imports JAX
+
+    config.data = {**recipes.EMOJI_DATA, "resolution": 64, "styles": ("twemoji",)}
+    config.text.length = 16
+    tower = dict(vocab_size=1024, length=16, end=1023, width=128, depth=1, heads=4, pad=1023)
+    config.text.towers = {"text_encoder": tower}
+    config.model = dict(
+        in_channels=16,
+        out_channels=16,
+        channels=(64, 128),
+        blocks=1,
+        depths=(1, 1),
+        heads=(4, 4),
+        text_width=128,
+    )
+    config.vae = dict(latent=16, width=64, multipliers=(1, 1, 1, 1), blocks=1, project=True)
+    # Velocity: of noise alone the noise itself says little, and the caption would be learned late.
+    config.diffusion = {"scheduler": {**SCHEDULER, "prediction_type": "v_prediction"}}
+    config.first_stage.cache = True  # of the latents
+    config.optim.update(recipes.EMOJI_OPTIM)
+    config.ema_decay = 0.995
+    config.sample = {"guidance": 3.0}
+    config.train.update(steps=700, batch_size=32, eval_every=350, save_every=350, grid=16)
+
+
 def inversion(config):
     """The vectors of one new token, <mine>, which stands in the captions; all weights stay."""
     config.text.update(learn="<mine>", start="object")
@@ -80,4 +107,4 @@ def smoke(config):
     config.sample = {"steps": 3}
 
 
-VARIANTS = (sd2, sdxl, lora, inversion, smoke)
+VARIANTS = (sd2, sdxl, lora, inversion, emoji, smoke)

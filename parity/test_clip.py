@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.numpy import save_file
 from transformers import (
     CLIPConfig,
     CLIPModel,
@@ -26,6 +25,7 @@ from t2i_jax.models.clip import CLIP, TEXT_VARIANTS, TextTower, text_param_shape
 from t2i_jax.weights import arrays as weights
 from t2i_jax.weights import clip as convert
 from t2i_jax.weights.published import write_arrays
+from t2i_jax.weights.stored import write_file
 
 TINY_TEXT = dict(hidden_size=48, intermediate_size=80, num_hidden_layers=3, num_attention_heads=4)
 TINY_IMAGE = dict(
@@ -132,7 +132,7 @@ def test_a_text_encoder(projects, tmp_path):
     # transformers reads what we write, and computes the same.
     folder = tmp_path / "written"
     folder.mkdir()
-    save_file(write_arrays(params, convert.text_published), folder / "model.safetensors", PYTORCH)
+    write_file(folder / "model.safetensors", write_arrays(params, convert.text_published), PYTORCH)
     (folder / "config.json").write_text(json.dumps(convert.text_config_json(tower)))
     again = kind.from_pretrained(folder).eval()
     for name, array in arrays_of(model).items():

@@ -6,9 +6,13 @@ The benchmark itself checks the same of the sizes that it measures, each time.
 import jax
 import numpy as np
 import pytest
+import torch
+from safetensors.numpy import load_file, save_file
 
 from t2i_jax.benchmark import experiments, reference
+from t2i_jax.benchmark.ours import forward
 from t2i_jax.benchmark.ours import train as ours
+from t2i_jax.benchmark.twins import forward as twin_forward
 from t2i_jax.benchmark.twins import train as twins
 from t2i_jax.core.family import Context
 from t2i_jax.runs.prepare import prepare_run
@@ -89,3 +93,31 @@ def test_steps_of_a_twin(written):
     step = twins.make_step(twin, config, batch, compiled=False)
     losses, norms = np.moveaxis(np.array([step() for _ in range(40)]), -1, 0)
     assert (norms > 0).all() and losses[-10:, 0].mean() < losses[:10, 0].mean()
+
+
+@pytest.mark.parametrize("part", ["", "mid_block.attentions.0"])
+def test_the_unet_of_stable_diffusion(part, tmp_path):
+    """Outputs and the number of parameters are equal, and every weight matters."""
+    small = dict(channels=(64, 96), blocks=1, depths=(0, 2), middle_depth=2, heads=(2, 3))
+    config = experiments.published_unet(8, part, **small, text_width=24)
+    _, params = forward.write_reference(config, tmp_path)
+    about, arrays = reference.load(tmp_path)
+    twin, inputs, difference = twin_forward.make_twin("diffusers_unet", tmp_path)
+    assert difference < 2e-5 and np.std(arrays["output"]) > 0.1
+    count = sum(x.size for x in jax.tree.leaves(params))
+    assert sum(p.numel() for p in twin.parameters()) == count
+    with torch.no_grad():
+        for name, p in twin.named_parameters():
+            p.mul_(1.1)
+            (other,) = twin(**inputs, return_dict=False)
+            assert np.abs(other.numpy() - arrays["output"]).max() > 1e-4, name
+            p.div_(1.1)
+
+    reference.save(tmp_path, about, {**arrays, "output": 1.1 * arrays["output"]})
+    with pytest.raises(ValueError, match="another output than ours with the same weights"):
+        twin_forward.make_twin("diffusers_unet", tmp_path)
+    weights = load_file(tmp_path / reference.WEIGHTS)
+    weights.popitem()
+    save_file(weights, tmp_path / reference.WEIGHTS)
+    with pytest.raises(ValueError, match="diffusers has other parameters"):
+        twin_forward.make_twin("diffusers_unet", tmp_path)

@@ -20,7 +20,7 @@ from t2i_jax.core.compile_cache import keep_compiled_programs
 from t2i_jax.core.family import Family, Variables, get_ability, parameter_shapes
 from t2i_jax.core.random import keys_at
 from t2i_jax.core.registry import lookup
-from t2i_jax.core.trees import require_fit
+from t2i_jax.core.trees import moved_to_device, require_fit
 from t2i_jax.data.pictures import read_masks, read_picture
 from t2i_jax.data.provenance import with_metadata
 from t2i_jax.families.captioning import check_caption_settings
@@ -394,6 +394,7 @@ def load(
     require_fit(variables.params, shapes, f"the weights in {workdir} do not fit its run.json")
     variables = with_adapters(variables._replace(frozen=frozen), config)
     frozen = with_reranker(variables.frozen, config, tokenizer)
-    variables = variables._replace(frozen=jax.tree.map(jnp.asarray, frozen))
-    weights = tree_hash(jax.tree.map(np.asarray, variables.params))
+    weights = tree_hash(variables.params)
+    params, frozen = moved_to_device(variables.params), jax.tree.map(jnp.asarray, frozen)
+    variables = variables._replace(params=params, frozen=frozen)
     return Pipeline(config, family, variables, tokenizer, weights)

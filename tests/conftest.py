@@ -69,6 +69,7 @@ def last_values(overrides) -> list[str]:
 def write_untrained_run(config, workdir) -> None:
     """Make a run folder with a model as it is before the first step: nothing is compiled for it."""
     # Here: they import JAX's numpy, which reads XLA_FLAGS.
+    from t2i_jax.core.state import TrainState
     from t2i_jax.data import loader
     from t2i_jax.runs import checkpoint, prepare
 
@@ -76,7 +77,9 @@ def write_untrained_run(config, workdir) -> None:
     prepared.lock.close()
     batch = loader.make_batch(*prepared.training, np.arange(2))
     params, extra = jax.jit(prepared.family.init)(jax.random.key(0), batch)
-    checkpoint.save_ema(Path(workdir), {"params": params, "extra": extra})
+    ema = {"params": params, "extra": extra}
+    with checkpoint.open_manager(workdir) as manager:
+        checkpoint.save(manager, TrainState(0, {}, {}, {}, ema, jax.random.key(0)), {})
 
 
 def pytest_collection_modifyitems(items):

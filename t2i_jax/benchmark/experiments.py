@@ -75,6 +75,16 @@ def dcgan(batch_size: int, **model) -> Any:
     return make_config("gan", batch_size, set_up)
 
 
+def published_unet(side: int, part: str = "", **model) -> dict[str, Any]:
+    """Return what is called of the U-Net of Stable Diffusion (models/sd_unet.py).
+
+    side: of its latents; of a part, of the cells in the middle.
+    part: "", or "mid_block.attentions.0" for the transformer in the middle alone.
+    model: the fields of the U-Net, or its variant.
+    """
+    return {"side": side, "part": part, "model": model}
+
+
 def drawn(config_of: Callable[[], Any], batch_size: int, **sample) -> Any:
     """Return a config for drawing, with these settings of the section "sample"."""
     config = config_of().to_dict()

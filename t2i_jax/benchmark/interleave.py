@@ -79,7 +79,8 @@ class _Process:
         return self
 
     def __exit__(self, *_):
-        self._pipe("stdin").close()
+        with contextlib.suppress(BrokenPipeError):  # of a process that died: told by `ask`
+            self._pipe("stdin").close()
         try:
             self.process.wait(timeout=10)
         except subprocess.TimeoutExpired:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 TOLERANCE = 1e-4  # of the largest number of the output
+WEIGHTS = "weights.safetensors"  # of a large network: a file that twins map into their memory
 
 
 def save(folder: Path, config: dict, arrays: Mapping) -> None:

@@ -15,6 +15,11 @@ TRAINING = {
     "torch": "twins.train:eager",
     "torch.compile": "twins.train:compiled",
 }
+FORWARD = {
+    "ours": "ours.forward:call",
+    "torch": "twins.forward:eager",
+    "torch.compile": "twins.forward:compiled",
+}
 HALF_OF_FLOPS = 0.0  # a goal
 
 
@@ -94,6 +99,23 @@ ROWS: dict[str, Row] = {
         partial(experiments.dcgan, 32, width=64, levels=3),
         goal=0.7,
         twin="dcgan",
+    ),
+    "sd_unet": Row(
+        "one call of the U-Net of Stable Diffusion 1, 512 px, batch 1",
+        partial(experiments.published_unet, 64, variant="SD1"),
+        goal=0.9,
+        twin="diffusers_unet",
+        sides=FORWARD,
+        steps=1,
+    ),
+    "sdxl_middle": Row(
+        "one call of the ten transformer blocks in the middle of Stable Diffusion XL, 1024 px, "
+        "batch 1",
+        partial(experiments.published_unet, 32, part="mid_block.attentions.0", variant="SDXL"),
+        goal=0.9,
+        twin="diffusers_unet",
+        sides=FORWARD,
+        steps=1,
     ),
     "sampling": Row(
         "drawing 8 pictures by diffusion in 20 steps, over 20 calls of the network",

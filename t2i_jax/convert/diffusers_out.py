@@ -5,10 +5,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors.numpy import save_file
 from tokenizers import Tokenizer
 
-from t2i_jax.core.files import make_folder
+from t2i_jax.core.files import atomic_path, make_folder
 from t2i_jax.core.importer import Imported
 from t2i_jax.families.published_autoencoder import make_autoencoder
 from t2i_jax.families.stable_diffusion import make_net
@@ -19,6 +18,7 @@ from t2i_jax.weights import autoencoder_kl as autoencoder_weights
 from t2i_jax.weights import clip as clip_weights
 from t2i_jax.weights import sd_unet as unet_weights
 from t2i_jax.weights.published import write_arrays
+from t2i_jax.weights.stored import write_file
 
 PYTORCH = {"format": "pt"}  # what transformers wants to be written in a file
 ABSENT = [None, None]
@@ -96,7 +96,8 @@ def write_net(
 ) -> None:
     """Write a network: its config.json, and the weight file of this stem."""
     write_json(folder / "config.json", config)
-    save_file(write_arrays(params, published), folder / f"{stem}.safetensors", PYTORCH)
+    with atomic_path(folder / f"{stem}.safetensors") as part:
+        write_file(part, write_arrays(params, published), PYTORCH)
 
 
 def _write_tokenizer(folder: Path, tokenizer: Tokenizer, length: int, pad: int) -> None:

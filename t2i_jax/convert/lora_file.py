@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-from safetensors.numpy import save_file
-
 from t2i_jax.core.files import atomic_path
 from t2i_jax.families.stable_diffusion import make_net
 from t2i_jax.models import sd_unet
@@ -14,7 +12,7 @@ from t2i_jax.weights import clip as clip_weights
 from t2i_jax.weights import lora
 from t2i_jax.weights import sd_unet as unet_weights
 from t2i_jax.weights.single_file import original_unet_layer
-from t2i_jax.weights.stored import open_file
+from t2i_jax.weights.stored import open_file, write_file
 
 DIFFUSERS = "pytorch_lora_weights.safetensors"  # the name that diffusers looks for
 
@@ -38,7 +36,7 @@ def write_lora(adapter: Any, scale: float, config, path: Path) -> None:
     kohya = path.name != DIFFUSERS
     arrays = lora.write(adapter, scale, _layers(config), kohya)
     with atomic_path(path) as part:
-        save_file(arrays, part, {"format": "pt"})
+        write_file(part, arrays, {"format": "pt"})
 
 
 def _layers(config) -> list[lora.Layer]:

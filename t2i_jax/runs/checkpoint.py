@@ -102,22 +102,6 @@ def save(manager: ocp.CheckpointManager, state: TrainState, notes: dict) -> None
     _write(lambda: manager.save(step, args=parts))
 
 
-def save_ema(workdir, ema: dict) -> None:
-    """Save the weights of a model that was trained elsewhere, as the checkpoint of step 0.
-
-    ema: {"params", "extra"}.
-    Raises SaveError if it could not be written.
-    """
-    _quiet()
-    notes = {"checksums": {"ema": int(_checksum(ema))}}
-    parts = ocp.args.Composite(
-        ema=ocp.args.StandardSave(ema), notes=ocp.args.JsonSave(_seal(notes))
-    )
-    with _open(workdir, item_names=("ema", "notes")) as manager:
-        _write(lambda: manager.save(0, args=parts))
-        _write(manager.wait_until_finished)
-
-
 def mark_evaluated(manager: ocp.CheckpointManager, step: int, loss: float | None) -> None:
     """Note in the checkpoint of `step`, if there is one, that its evaluation is complete.
 

@@ -1,4 +1,7 @@
-"""A run folder with a model that was trained elsewhere, and a published folder of a run."""
+"""A run folder with a model that was trained elsewhere, and a published folder of a run.
+
+The run folder is that of a run without its training (runs/exported.py).
+"""
 
 import json
 from pathlib import Path
@@ -11,9 +14,9 @@ from t2i_jax.core.registry import lookup, names_with
 from t2i_jax.families.load import load_family
 from t2i_jax.runs.adapters import read_adapter
 from t2i_jax.runs.bucket import local_folder, upload
-from t2i_jax.runs.checkpoint import save_ema
 from t2i_jax.runs.embeddings import learned_vectors
-from t2i_jax.runs.frozen import save_frozen
+from t2i_jax.runs.exported import WEIGHTS
+from t2i_jax.runs.frozen import save_frozen, tree_hash, write_tree
 from t2i_jax.runs.lock import lock_folder
 from t2i_jax.runs.model_card import write_card
 from t2i_jax.runs.run_folder import (
@@ -47,11 +50,12 @@ def convert_in(origin: str, workdir: str) -> None:
 
 
 def create_run(model: Imported, workdir: Path) -> None:
-    """Write a run folder that holds `model` as its only checkpoint, of step 0."""
+    """Write a run folder that holds `model`, at step 0."""
     make_folder(workdir)
     with lock_folder(workdir):
         write_atomically(workdir / "tokenizer.json", model.tokenizer.to_str(pretty=True))
-        save_ema(workdir, {"params": model.params, "extra": {}})
+        weights = {"params": model.params, "extra": {}}
+        write_tree(workdir / WEIGHTS, weights)
         config = model.config.to_dict()
         run = {
             "config": config,
@@ -59,6 +63,8 @@ def create_run(model: Imported, workdir: Path) -> None:
             "data": ELSEWHERE,
             "tokenizer": file_hash(workdir / "tokenizer.json"),
             "frozen": save_frozen(workdir, model.frozen),
+            "weights": tree_hash(weights),
+            "step": 0,
         }
         # Last: a folder with run.json is a complete run.
         write_atomically(workdir / "run.json", json.dumps(run, indent=1, sort_keys=True))

@@ -7,10 +7,6 @@ takes it as it takes a run, but for training in it: another run starts from it w
 import json
 import shutil
 from pathlib import Path
-from typing import Any
-
-import jax
-import numpy as np
 
 from t2i_jax.core.files import empty_folder, write_atomically
 from t2i_jax.runs.frozen import read_tree, save_frozen, tree_hash, write_tree
@@ -29,15 +25,14 @@ def write_exported(run: dict, ema: dict, frozen: dict, step: int, workdir: Path,
     """
     folder = empty_folder(target, "--to")
     folder.mkdir(parents=True, exist_ok=True)
-    weights: Any = jax.tree.map(np.asarray, ema)
-    write_tree(folder / WEIGHTS, weights)
+    write_tree(folder / WEIGHTS, ema)
     save_frozen(folder, frozen)
     shutil.copyfile(workdir / "tokenizer.json", folder / "tokenizer.json")
     if (workdir / CARD).is_file():
         text = (workdir / CARD).read_text(encoding="utf-8")
         names = (path.absolute().name for path in (workdir, folder))
         write_atomically(folder / CARD, renamed(text, *names))
-    about = {**run, "weights": tree_hash(weights), "step": step}
+    about = {**run, "weights": tree_hash(ema), "step": step}
     # Last: a folder with run.json is a complete run.
     write_atomically(folder / "run.json", json.dumps(about, indent=1, sort_keys=True))
     return folder

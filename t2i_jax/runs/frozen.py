@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 from flax.traverse_util import empty_node, flatten_dict, unflatten_dict
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+
+from t2i_jax.core.files import atomic_path
+from t2i_jax.weights.stored import bytes_of, open_file, write_file
 
 EMPTY = "empty"  # in the metadata of a file: the paths of dicts without arrays
 
@@ -21,7 +22,6 @@ def save_frozen(workdir, tree: Any) -> str:
     name = tree_hash(tree)
     path = Path(workdir) / "frozen" / f"{name}.safetensors"
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
         write_tree(path, tree)
     return name
 
@@ -33,14 +33,9 @@ def write_tree(path: Path, tree: Any) -> None:
     """
     nodes: Any = flatten_dict(tree, keep_empty_nodes=True, sep="/")
     empty = [name for name, node in nodes.items() if node is empty_node]
-    # Not np.ascontiguousarray, which makes a scalar an array of one number.
-    flat = {name: np.asarray(x, order="C") for name, x in nodes.items() if name not in empty}
-    temporary = path.with_suffix(".tmp")
-    try:
-        save_file(flat, temporary, {EMPTY: json.dumps(empty)} if empty else None)
-    except SafetensorError as error:
-        raise OSError(f"{path} could not be written ({error})") from error
-    temporary.replace(path)
+    flat = {name: np.asarray(x) for name, x in nodes.items() if name not in empty}
+    with atomic_path(path) as part:
+        write_file(part, flat, {EMPTY: json.dumps(empty)} if empty else None)
 
 
 def load_frozen(workdir, name: str) -> dict:
@@ -62,13 +57,10 @@ def read_tree(path: Path, name: str) -> dict:
     Raises ValueError if the file is damaged, or its content does not have that hash.
     """
     try:
-        with safe_open(path, "np") as file:
-            arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (it is no dict)
-            empty = json.loads((file.metadata() or {}).get(EMPTY, "[]"))
-    except SafetensorError as error:
-        raise ValueError(
-            f"{path} is damaged ({error}): put back the file of the training"
-        ) from error
+        stored = open_file(path)
+        arrays, empty = dict(stored), json.loads(stored.metadata.get(EMPTY, "[]"))
+    except ValueError as error:
+        raise ValueError(f"{error}: put back the file of the training") from error
     tree = unflatten_dict({**arrays, **{name: {} for name in empty}}, sep="/")
     if tree_hash(tree) != name:
         raise ValueError(f"{path} was changed: its content does not have the hash {name}")
@@ -83,5 +75,6 @@ def tree_hash(tree: Any) -> str:
     digest = hashlib.sha256()
     for name, value in sorted(flatten_dict(tree, sep="/").items()):
         value = np.ascontiguousarray(value)
-        digest.update(f"{name} {value.dtype} {value.shape}".encode() + value.tobytes())
+        digest.update(f"{name} {value.dtype} {value.shape}".encode())
+        digest.update(bytes_of(value))
     return digest.hexdigest()[:16]

@@ -6,13 +6,14 @@ vocabulary of all published models is also in a package (MIT licence), for files
 
 import functools
 import gzip
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
 import numpy as np
 from jaxtyping import Int
-from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 
 from t2i_jax.core.files import data_dir
 from t2i_jax.download import pypi
@@ -23,6 +24,7 @@ PACKAGES = {"open-clip-torch==3.3.0": (WHEEL, HASH)}
 MEMBER = "open_clip/bpe_simple_vocab_16e6.txt.gz"
 MERGES = 49152 - 256 - 2  # of the file, which has more
 START, END = "<|startoftext|>", "<|endoftext|>"
+END_OF_WORD = "</w>"
 # English endings, runs of letters, single digits, runs of anything else that is not space.
 WORD_PATTERN = r"'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+"
 
@@ -58,7 +60,7 @@ def load(folder: str | Path) -> Tokenizer:
         tokenizer = Tokenizer.from_file(str(whole))
     elif vocab.is_file() and merges.is_file():
         files = str(vocab), str(merges)
-        tokenizer = _of_model(models.BPE.from_file(*files, end_of_word_suffix="</w>"))
+        tokenizer = _of_model(models.BPE.from_file(*files, end_of_word_suffix=END_OF_WORD))
     else:
         raise FileNotFoundError(
             f"no tokenizer in {folder}: it needs a tokenizer.json, or a vocab.json and a merges.txt"
@@ -94,6 +96,34 @@ def encode(tokenizer: Tokenizer, captions: Sequence[str], length: int) -> Int[np
     return tokens
 
 
+def learn(captions: Sequence[str], vocab_size: int) -> Tokenizer:
+    """Return a tokenizer of this kind that is learned from captions. START and END are last.
+
+    vocab_size: of the tokenizer, at least 514: each byte in a word and at its end, START and END.
+    Raises ValueError if the captions have too few words for it.
+    """
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size - 2,
+        special_tokens=[f"{letter}{END_OF_WORD}" for letter in letters],
+        initial_alphabet=letters,
+        end_of_word_suffix=END_OF_WORD,
+        show_progress=False,
+    )
+    tokenizer = _of_model(models.BPE(end_of_word_suffix=END_OF_WORD))
+    tokenizer.train_from_iterator(captions, trainer)
+    learned = json.loads(tokenizer.to_str())["model"]
+    vocab = learned["vocab"]
+    if len(vocab) != vocab_size - 2:
+        raise ValueError(
+            f"these captions give {len(vocab) + 2} tokens, and not {vocab_size}: ask for fewer"
+        )
+    vocab |= {START: vocab_size - 2, END: vocab_size - 1}
+    merges = [tuple(merge) for merge in learned["merges"]]
+    model = models.BPE(vocab, merges, end_of_word_suffix=END_OF_WORD)
+    return _checked(_of_model(model), "captions")
+
+
 @functools.lru_cache(maxsize=1)
 def _read_merges(wheel: Path) -> tuple[tuple[str, str], ...]:
     lines = gzip.decompress(pypi.member(wheel, MEMBER)).decode().split("\n")
@@ -104,9 +134,9 @@ def _read_merges(wheel: Path) -> tuple[tuple[str, str], ...]:
 def _of_merges(merges: Sequence[tuple[str, str]]) -> Tokenizer:
     """Return the tokenizer of these merges: tokens are bytes, bytes that end a word, and merges."""
     letters = [chr(c) for c in [*range(33, 127), *range(161, 173), *range(174, 324)]]
-    words = [*letters, *(f"{c}</w>" for c in letters), *map("".join, merges), START, END]
+    words = [*letters, *(f"{c}{END_OF_WORD}" for c in letters), *map("".join, merges), START, END]
     vocab = {word: i for i, word in enumerate(words)}
-    return _of_model(models.BPE(vocab, list(merges), end_of_word_suffix="</w>"))
+    return _of_model(models.BPE(vocab, list(merges), end_of_word_suffix=END_OF_WORD))
 
 
 def _of_model(model: models.BPE) -> Tokenizer:

@@ -85,13 +85,16 @@ def read_params(
 
 
 def write_arrays(params: Any, published: Callable[[Path], Published]) -> dict[str, np.ndarray]:
-    """Return published arrays by name: the inverse of `read_params`."""
+    """Return published arrays by name: the inverse of `read_params`.
+
+    They are views of the parameters where these are in the memory of the host.
+    """
     arrays = {}
     for path, array in jax.tree_util.tree_leaves_with_path(params):
         name, layout = published(_keys(path))
         if name in arrays:
             raise ValueError(f"two parameters have the published name {name}")
-        arrays[name] = np.asarray(LAYOUTS[layout].to_theirs(np.asarray(array)), order="C")
+        arrays[name] = LAYOUTS[layout].to_theirs(np.asarray(array))
     return arrays
 
 

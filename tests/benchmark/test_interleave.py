@@ -59,6 +59,15 @@ def test_errors(tmp_path):
         measure_in_turn({"b": command("dies", tmp_path / "order")}, 1, 1)
 
 
+def test_a_side_that_dies_while_it_waits():
+    ready = "import sys, time; time.sleep(float(sys.argv[1])); print('{\"info\": {}}')"
+    commands = {
+        name: [sys.executable, "-c", ready, wait] for name, wait in (("a", "0"), ("b", "0.5"))
+    }
+    with pytest.raises(RuntimeError, match=r"the process of a ended \(exit code 0\)"):
+        measure_in_turn(commands, 1, 1)
+
+
 def test_ceiling(monkeypatch):
     """Rates from made-up seconds: a product of 0.5 s, and a copy of 0.25 s.
 

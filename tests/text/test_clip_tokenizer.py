@@ -59,3 +59,19 @@ def test_bad_input(folder):
     (folder / "vocab.json").write_text(json.dumps({"a": 0, "b": 1, "ab": 2}))
     with pytest.raises(ValueError, match=r"its vocabulary has no <\|startoftext\|>"):
         clip_tokenizer.load(folder)
+
+
+def test_a_tokenizer_is_learned_from_captions():
+    """It has the size that is asked for, START and END last, and a token for a frequent word."""
+    captions = ["ringed planet, flat drawing", "Cat's face, flat drawing"] * 2
+    tokenizer = clip_tokenizer.learn(captions, 530)
+    vocab = tokenizer.get_vocab()
+    assert sorted(vocab.values()) == list(range(530))
+    assert (vocab[START], vocab[END]) == (528, 529) and "flat</w>" in vocab
+    rows = encode(tokenizer, ["flat", "FLAT drawing", "\u4f60 z", f"a {END}"], 24)
+    assert rows[0].tolist() == [528, vocab["flat</w>"]] + [529] * 22
+    assert rows[1, 1] == vocab["flat</w>"]
+    ends = (rows != 529).sum(1)
+    assert ends[2] == 5 and (rows[3, : ends[3]] < 528).sum() == ends[3] - 1  # END as letters
+    with pytest.raises(ValueError, match=r"give \d{3} tokens, and not 2000: ask for fewer"):
+        clip_tokenizer.learn(captions, 2000)
