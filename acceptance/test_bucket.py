@@ -20,14 +20,6 @@ from PIL import Image
 from tests.conftest import ROOT, free_port
 
 RUN = "gs://bucket/runs/tiny"
-# It answers one request after another, and a checkpoint has more that wait than its 5.
-EMULATOR = """
-import http.server, sys, time
-from gcp_storage_emulator.server import create_server
-http.server.HTTPServer.request_queue_size = 128
-create_server("127.0.0.1", int(sys.argv[1]), in_memory=True, default_bucket="bucket").start()
-time.sleep(10_000)
-"""
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +27,7 @@ def emulator():
     """The environment of processes that are to use the emulator in place of Google's servers."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-c", EMULATOR, str(port)]
+    command = [sys.executable, f"{ROOT}/acceptance/bucket_emulator.py", str(port)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     for _ in range(100):
         try:
@@ -72,7 +64,7 @@ def train(environment, workdir, *more):
 
 
 def finish(process):
-    output, _ = process.communicate(timeout=400)
+    output, _ = process.communicate(timeout=200)
     assert process.returncode == 0, output
     return output
 

@@ -109,7 +109,13 @@ def make_folder(path) -> Path:
 
 
 def write_atomically(path: Path | epath.Path, text: str) -> None:
-    """Write a text file under a temporary name, then rename it: `path` is never half written."""
+    """Write a text file under a temporary name, then rename it: `path` is never half written.
+
+    A file in a bucket is there as a whole or not at all, so it is written as it is.
+    """
+    if "://" in str(path):
+        path.write_text(text, encoding="utf-8")
+        return
     temporary = path.with_suffix(".tmp")
     with name_file(path):
         temporary.write_text(text, encoding="utf-8")

@@ -19,6 +19,9 @@ from etils import epath
 from t2i_jax.core import hosts
 from t2i_jax.core.files import data_dir
 
+# Else epath reads buckets with TensorFlow. It looks once, so this is before anything uses it.
+os.environ.setdefault("EPATH_USE_TF", "false")
+
 PREFIX = "gs://"
 COMPLETE = "commit_success.txt"  # Orbax writes it last: a folder in a bucket cannot be renamed
 # Folders that are not copied. Checkpoints that could not be read are in the second.
@@ -101,7 +104,6 @@ def _copy_in(folder: Path) -> Copy | None:
 
 
 def _download(address: str) -> Path:
-    os.environ.setdefault("EPATH_USE_TF", "false")  # else epath imports TensorFlow to read a bucket
     # What Orbax writes is not seen by the list of files that fsspec would keep.
     fsspec.config.conf.setdefault("gcs", {})["use_listings_cache"] = False
     for name in ("gcsfs", "google.auth"):  # they print each attempt; what fails is raised
