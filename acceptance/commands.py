@@ -28,6 +28,7 @@ PLACEHOLDERS = {  # what the reader fills in: what the sandbox of the tests has
     "configs/NAME.py": "configs/shapes.py",
     "/shared/run": "shared/run",
     "/tmp/pod": "pod",
+    "gs://BUCKET/runs/shapes": "bucket/run",  # acceptance/test_bucket.py
 }
 SMALLER = (  # (pattern of an argument, what replaces it)
     (r"--num=\d+", "--num=2"),
