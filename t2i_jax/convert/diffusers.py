@@ -4,7 +4,6 @@ The folder of the safety checker is not read. For Stable Diffusion 3 and FLUX.1 
 diffusers_flow.py.
 """
 
-import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,7 +21,7 @@ from t2i_jax.convert.diffusers_parts import (
     read_towers,
     run_config,
 )
-from t2i_jax.core.importer import Imported, Importer
+from t2i_jax.core.importer import Imported, Importer, only_converted
 from t2i_jax.core.registry import did_you_mean
 from t2i_jax.models import autoencoder_kl, sd_unet
 from t2i_jax.text.clip import BEFORE_LAST, FINAL
@@ -65,21 +64,7 @@ def importer(path) -> Importer | None:
     folder = Path(path)
     if not (folder / INDEX).is_file():
         return None
-    how = (
-        f"{folder} is a published pipeline: convert it to a run (main.py convert --from={folder} "
-        "--workdir=RUN), and set init_from=RUN"
-    )
-
-    def refuse(*_) -> Any:
-        raise ValueError(how)
-
-    return Importer(
-        what="a published pipeline",
-        check=refuse,
-        tokenizer=refuse,
-        start=refuse,
-        read=functools.partial(read, folder),
-    )
+    return only_converted("a published pipeline", folder, read)
 
 
 def read(folder: Path, dtype: str = "float32") -> Imported:

@@ -4,18 +4,16 @@ A file has the arrays alone. The tokenizer is that of a package (text/clip_token
 is what the first programs had in a file of settings.
 """
 
-import functools
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
 from t2i_jax.convert.diffusers import DTYPES, Description, assemble
 from t2i_jax.convert.diffusers_parts import describe_tower, with_special_tokens
-from t2i_jax.core.importer import Imported, Importer
+from t2i_jax.core.importer import Imported, Importer, only_converted
 from t2i_jax.text import clip_tokenizer
 from t2i_jax.text.clip import BEFORE_LAST, FINAL
 from t2i_jax.weights.single_file import kind, parts
@@ -47,21 +45,7 @@ def importer(path) -> Importer | None:
     path = Path(path)
     if not path.is_file() or path.suffix not in (".safetensors", *PICKLES):
         return None
-    how = (
-        f"{path} is a published model in one file: convert it to a run (main.py convert "
-        f"--from={path} --workdir=RUN), and set init_from=RUN"
-    )
-
-    def refuse(*_) -> Any:
-        raise ValueError(how)
-
-    return Importer(
-        what="a published model in one file",
-        check=refuse,
-        tokenizer=refuse,
-        start=refuse,
-        read=functools.partial(read, path),
-    )
+    return only_converted("a published model in one file", path, read)
 
 
 def read(path: Path, dtype: str = "float32") -> Imported:

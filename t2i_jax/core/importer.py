@@ -1,6 +1,8 @@
 """The contract of an importer: a model in another project's format, as it is or to start a run."""
 
+import functools
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 
@@ -39,3 +41,18 @@ class Importer(NamedTuple):
     tokenizer: Callable[[], Any]
     start: Callable[[Any, Any], Any]
     read: Callable[..., Imported] | None = None
+
+
+def only_converted(what: str, path: Path, read: Callable[..., Imported]) -> Importer:
+    """Return the importer of a whole model that a run starts from once it is converted to a run.
+
+    what: see `Importer`.   read: (path, dtype="float32") -> the model.
+    """
+
+    def refuse(*_) -> Any:
+        raise ValueError(
+            f"{path} is {what}: convert it to a run (main.py convert --from={path} --workdir=RUN), "
+            "and set init_from=RUN"
+        )
+
+    return Importer(what, refuse, refuse, refuse, functools.partial(read, path))
