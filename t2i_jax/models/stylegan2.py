@@ -140,7 +140,7 @@ class StyledConv(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "B H W I"], w: Float[AnyArray, "B D"], keys: Key[Array, "B"]
+        self, x: Float[AnyArray, "B H W I"], w: Float[AnyArray, "B D"], keys: Key[Array, "B"]
     ) -> Float[Array, "B h w features"]:
         """Apply the layer. `keys` are for the noise."""
         style = Linear(x.shape[-1], bias=1.0, name="style")(w)
@@ -165,7 +165,7 @@ class ToPicture(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "B H W I"], w: Float[AnyArray, "B D"]
+        self, x: Float[AnyArray, "B H W I"], w: Float[AnyArray, "B D"]
     ) -> Float[Array, "B H W channels"]:
         style = Linear(x.shape[-1], bias=1.0, name="style")(w)
         x = modulated_conv(
