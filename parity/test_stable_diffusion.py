@@ -35,7 +35,7 @@ from parity.agreement import random_model
 from parity.tiny_tokenizer import END, write_tokenizer
 from t2i_jax.convert import diffusers_out
 from t2i_jax.core.importer import Imported
-from t2i_jax.pipeline import run_ability
+from t2i_jax.runs.batches import run_ability, split_static
 
 CAPTIONS = ["a large red circle above a small blue square", "", "two cafés, naïve art 🦊"]
 PROMPTS, NEGATIVE = ["a large red circle", "naïve blue art"], "small square"
@@ -170,7 +170,7 @@ def our_pictures(pipe, noise, ability="sample", more=(), prompts=PROMPTS, **give
     given = {"steps": STEPS, "guidance": GUIDANCE, "negative_prompt": NEGATIVE, **given}
     given = {name: value for name, value in given.items() if name in pipe.settings({}, ability)}
     settings = pipe.settings(given, ability)
-    traced, static = pipe._split_static(settings)
+    traced, static = split_static(pipe.family, settings)
     inputs = {**pipe._texts(prompts, settings), "noise": noise}
     inputs, keys = {**inputs, **dict(more)}, jax.random.split(jax.random.key(0), 2)
     draw = pipe.family.abilities[ability]

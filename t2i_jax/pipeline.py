@@ -3,12 +3,10 @@
 import dataclasses
 import functools
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
@@ -16,31 +14,20 @@ from t2i_jax import config as configs
 from t2i_jax.config.checks import override_settings
 from t2i_jax.convert.load import find_importer
 from t2i_jax.core.arguments import MAX_NUM, texts, whole_number
-from t2i_jax.core.compile_cache import keep_compiled_programs
-from t2i_jax.core.family import Family, Variables, get_ability, parameter_shapes
+from t2i_jax.core.family import Family, Variables, get_ability
+from t2i_jax.core.progress import Listen, unheard, watch, watched_inputs
 from t2i_jax.core.random import keys_at
 from t2i_jax.core.registry import lookup
-from t2i_jax.core.trees import moved_to_device, require_fit
-from t2i_jax.data.pictures import read_masks, read_picture
+from t2i_jax.data.pictures import read_masks, read_pictures
 from t2i_jax.data.provenance import with_metadata
 from t2i_jax.families.captioning import check_caption_settings
-from t2i_jax.families.load import load_family
-from t2i_jax.runs.adapters import add_adapters, with_adapters
+from t2i_jax.runs.adapters import add_adapters
+from t2i_jax.runs.batches import run_ability, run_in_batches, split_static
 from t2i_jax.runs.drawn import Drawn, padded_size
 from t2i_jax.runs.drawn_picture import MAX_BATCH, read_drawn
-from t2i_jax.runs.embeddings import with_embeddings
-from t2i_jax.runs.frozen import tree_hash
-from t2i_jax.runs.prepare import resolve
 from t2i_jax.runs.published import read_published
-from t2i_jax.runs.reranker import with_reranker
-from t2i_jax.runs.run_folder import (
-    config_of,
-    is_run,
-    read_run,
-    read_tokenizer,
-    read_variables,
-    refuse_trained_settings,
-)
+from t2i_jax.runs.run_folder import is_run
+from t2i_jax.runs.trained import read_trained
 from t2i_jax.text import tokenizer as tokenizers
 from t2i_jax.text.prompts import encode_prompts, most_tokens, prompt_inputs
 
@@ -71,11 +58,21 @@ class Pipeline:
         return f"<Pipeline of family {self.config.family}: it can {can}; weights {self.weights}>"
 
     def __call__(
-        self, prompts: str | Sequence[str], num: int = 1, seed: int = 0, **settings
+        self,
+        prompts: str | Sequence[str],
+        num: int = 1,
+        seed: int = 0,
+        progress: Listen | None = None,
+        previews: int = 0,
+        **settings,
     ) -> Drawn:
         """Draw `num` pictures of each prompt.
 
         The same prompts, seed and settings give the same pictures.
+        progress: called with a `core.progress.Progress` after each step of a batch of pictures, by
+            models that draw by removing noise.
+        previews: after how many steps `progress` gets the pictures so far; 0 for never. Each one
+            takes the time of decoding.
         settings: override the defaults of `config.sample`.
         """
         get_ability(self.family, "sample")
@@ -84,28 +81,51 @@ class Pipeline:
         if not captions:
             raise ValueError("nothing to draw: give at least one prompt")
         settings = self.settings(settings)
-        images, places = self.draw(captions, seed, **settings)
-        told = {"seed": seed, "settings": settings}
+        with watch(progress, whole_number("previews", previews, 0, MAX_NUM)):
+            images, places = self.draw(captions, seed, **settings)
+        told = {"seed": seed, "settings": settings, **({"watched": True} if progress else {})}
         notes = [
             {"prompt": prompt, **place, **told}
             for prompt, place in zip(captions, places, strict=True)
         ]
         return Drawn(self._with_metadata(images, notes), captions)
 
-    def edit(self, prompt: str, images, num: int = 1, seed: int = 0, **settings) -> Drawn:
+    def edit(
+        self,
+        prompt: str,
+        images,
+        num: int = 1,
+        seed: int = 0,
+        progress: Listen | None = None,
+        previews: int = 0,
+        **settings,
+    ) -> Drawn:
         """Redraw each image, `num` times, to fit the prompt.
 
+        progress, previews: as in `__call__`.
         settings: override the defaults of `config.sample` and `config.edit`.
         """
         get_ability(self.family, "edit")
         inputs = {"image": self._read(images, "edit")}
-        return self._redraw("edit", prompt, inputs, num, seed, settings)
+        with watch(progress, whole_number("previews", previews, 0, MAX_NUM)):
+            return self._redraw("edit", prompt, inputs, num, seed, settings)
 
-    def inpaint(self, prompt: str, images, masks, num: int = 1, seed: int = 0, **settings) -> Drawn:
+    def inpaint(
+        self,
+        prompt: str,
+        images,
+        masks,
+        num: int = 1,
+        seed: int = 0,
+        progress: Listen | None = None,
+        previews: int = 0,
+        **settings,
+    ) -> Drawn:
         """Draw a part of each image anew, `num` times, to fit the prompt.
 
         masks: bool [H, W] or [N, H, W] of the model's resolution, or pictures, in which the part to
             draw is white. All other pixels stay as they are.
+        progress, previews: as in `__call__`.
         settings: override the defaults of `config.sample` and `config.inpaint`.
         """
         get_ability(self.family, "inpaint")
@@ -117,7 +137,8 @@ class Pipeline:
             )
         masks = np.repeat(masks, len(pictures) // len(masks), axis=0)
         inputs = {"image": pictures, "mask": masks}
-        return self._redraw("inpaint", prompt, inputs, num, seed, settings)
+        with watch(progress, whole_number("previews", previews, 0, MAX_NUM)):
+            return self._redraw("inpaint", prompt, inputs, num, seed, settings)
 
     def _redraw(
         self, name: str, prompt, inputs: dict, num: int, seed: int, settings: dict
@@ -212,7 +233,7 @@ class Pipeline:
             size = padded_size(len(part), batch)
             index = first + np.arange(size)
             padded = list(part) + [""] * (size - len(part))
-            images.append(self.draw_rows(padded, index, seed, **settings)[: len(part)])
+            images.append(self._draw_rows(padded, len(part), index, seed, settings)[: len(part)])
             places += [{"index": first + i, "row": i, "batch": size} for i in range(len(part))]
         return np.concatenate(images), places
 
@@ -223,13 +244,15 @@ class Pipeline:
 
         index: int [N]; each caption has the random key of its index.
         """
+        return self._draw_rows(captions, len(captions), index, seed, settings)
+
+    def _draw_rows(self, captions, shown: int, index, seed: int, settings: dict) -> np.ndarray:
+        """As `draw_rows`. shown: how many of the captions are no padding."""
         settings = self.settings(settings)
-        traced, static = self._split_static(settings)
-        inputs = self._texts(captions, settings)
-        ability = get_ability(self.family, "sample")
-        return np.asarray(
-            run_ability(ability, self.variables, inputs, keys_at(seed, index), traced, static)
-        )
+        traced, static = split_static(self.family, settings)
+        inputs = self._texts(captions, settings) | watched_inputs(len(captions), shown)
+        ability, keys = get_ability(self.family, "sample"), keys_at(seed, index)
+        return np.asarray(run_ability(ability, self.variables, inputs, keys, traced, static))
 
     def warn_if_cut(self, prompts: Sequence[str]) -> None:
         """Warn, once for all of them, of prompts with more tokens than are read."""
@@ -270,7 +293,8 @@ class Pipeline:
                     f"was chosen with config.reranker.run={asked!r}, and here it is "
                     f"{self.config.reranker.run!r}"
                 )
-            drawn = self.draw_rows(captions, index, told["seed"], **told["settings"])
+            with watch(unheard if told.get("watched") else None):
+                drawn = self.draw_rows(captions, index, told["seed"], **told["settings"])
         except ValueError as error:
             raise ValueError(f"{path}, by its metadata: {error}") from error
         image = with_metadata(Image.fromarray(drawn[row]), told)
@@ -292,21 +316,10 @@ class Pipeline:
         return np.concatenate(list(self._run(ability, inputs)))
 
     def _run(self, ability, inputs: dict, settings=None, seed=None, batch: int = BATCH) -> Iterator:
-        """Yield an ability's results as NumPy arrays, for at most `batch` examples at once.
-
-        The last batch is padded with its last example, and its result cut. Without a seed, the
-        ability gets no keys.
-        """
-        traced, static = self._split_static(settings or {})
-        whole_number("batch", batch, 1, MAX_NUM)
-        count = len(jax.tree.leaves(inputs)[0])
-        for first in range(0, count, batch):
-            size = padded_size(min(count - first, batch), batch)
-            rows = np.minimum(first + np.arange(size), count - 1)
-            part = jax.tree.map(lambda x, rows=rows: x[rows], inputs)
-            keys = None if seed is None else keys_at(seed, first + np.arange(size))
-            result = run_ability(ability, self.variables, part, keys, traced, static)
-            yield np.asarray(result)[: count - first]
+        """Yield an ability's results; see `runs.batches.run_in_batches`."""
+        traced, static = split_static(self.family, settings or {})
+        run = functools.partial(run_ability, ability, self.variables)
+        return run_in_batches(run, inputs, traced, static, seed, batch)
 
     def _shape_of_encoded(self) -> jax.ShapeDtypeStruct:
         side, ability = self.config.data.resolution, get_ability(self.family, "encode")
@@ -325,19 +338,7 @@ class Pipeline:
 
     def _read(self, images, purpose: str) -> np.ndarray:
         """Pictures as uint8 [N, R, R, 3]."""
-        is_one = getattr(images, "ndim", 0) in (2, 3) or not isinstance(images, Iterable)
-        if is_one or isinstance(images, str | Path | Image.Image):
-            images = [images]
-        pictures = [read_picture(image, self.config.data.resolution) for image in images]
-        if not pictures:
-            raise ValueError(f"nothing to {purpose}: give at least one picture")
-        return np.stack(pictures)
-
-    def _split_static(self, settings: dict) -> tuple[dict, tuple]:
-        """(settings that are traced, those that are compiled in)."""
-        static, captions = {*self.family.static}, {*self.family.texts}
-        compiled = tuple((name, settings[name]) for name in sorted(static & settings.keys()))
-        return {k: v for k, v in settings.items() if k not in static | captions}, compiled
+        return read_pictures(images, self.config.data.resolution, purpose)
 
     def _with_metadata(self, images: np.ndarray, notes: Sequence[dict]) -> list[Image.Image]:
         model = {"weights": self.weights, "config": self.config.to_dict()}
@@ -345,15 +346,6 @@ class Pipeline:
             with_metadata(Image.fromarray(image), {**note, **model})
             for image, note in zip(images, notes, strict=True)
         ]
-
-
-@functools.partial(jax.jit, static_argnames=("ability", "static"))
-def run_ability(ability, variables, inputs, keys, settings, static=()):
-    """Run an ability as one compiled function.
-
-    settings: {name: value}, traced.   static: ((name, value), ...), compiled in.
-    """
-    return ability(variables, inputs, keys, **settings, **dict(static))
 
 
 def load(
@@ -379,21 +371,4 @@ def load(
         )
     if dtype != "float32":
         raise ValueError(f"{workdir} is a run, which has a dtype of its own: leave out dtype")
-    keep_compiled_programs()
-    overrides = texts("overrides", overrides)
-    refuse_trained_settings(overrides)
-    run = read_run(workdir)
-    config = config_of(run)
-    configs.override(config, overrides)
-    configs.refuse_wrong_values(config)
-    config = resolve(config, workdir)
-    variables, tokenizer = read_variables(workdir, checkpoint), read_tokenizer(workdir, run)
-    config, tokenizer, frozen = with_embeddings(config, tokenizer, variables.frozen)
-    family = load_family(config)
-    shapes = parameter_shapes(config, family)
-    require_fit(variables.params, shapes, f"the weights in {workdir} do not fit its run.json")
-    variables = with_adapters(variables._replace(frozen=frozen), config)
-    frozen = jax.tree.map(jnp.asarray, with_reranker(variables.frozen, config, tokenizer))
-    weights = tree_hash(variables.params)
-    variables = Variables(moved_to_device(variables.params), variables.extra, frozen)
-    return Pipeline(config, family, variables, tokenizer, weights)
+    return Pipeline(*read_trained(workdir, checkpoint, texts("overrides", overrides)))

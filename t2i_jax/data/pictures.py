@@ -1,6 +1,7 @@
 """Reading pictures: any file, Pillow picture or array becomes uint8 RGB, [R, R, 3] if resized."""
 
 import io
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -125,6 +126,22 @@ def read_picture(picture, resolution: int) -> np.ndarray:
         return decode(picture, resolution)
     except ValueError as error:
         raise ValueError(f"{picture}: {error}") from error
+
+
+def read_pictures(pictures, resolution: int, purpose: str) -> UInt8[np.ndarray, "N R R 3"]:
+    """Read one or several pictures, R = resolution.
+
+    pictures: a picture as `read_picture` takes it, several of them, or an array of several.
+    purpose: what they are for, for the error.
+    Raises as `read_picture`, and ValueError if there are none.
+    """
+    is_one = getattr(pictures, "ndim", 0) in (2, 3) or not isinstance(pictures, Iterable)
+    if is_one or isinstance(pictures, str | Path | Image.Image):
+        pictures = [pictures]
+    read = [read_picture(picture, resolution) for picture in pictures]
+    if not read:
+        raise ValueError(f"nothing to {purpose}: give at least one picture")
+    return np.stack(read)
 
 
 def read_masks(masks, resolution: int) -> np.ndarray:

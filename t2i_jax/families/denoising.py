@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from t2i_jax.core.denoiser import Denoiser
 from t2i_jax.core.family import Variables
 from t2i_jax.core.fields import Field
+from t2i_jax.core.progress import WATCHED, tell
 from t2i_jax.core.random import split_keys
 from t2i_jax.core.text import TextCondition
 from t2i_jax.diffusion.guidance import combine, scale_at
@@ -58,6 +59,7 @@ def make_sample(make_plan: Callable[..., Plan], conditioning: Conditioning) -> C
         plan = make_plan(**settings)
         start_keys, step_keys = split_keys(keys, 2)
         predict = predict_of(plan, conditioning, variables, inputs)
+        predict = telling(predict, plan, variables, inputs)
         x = plan.noise_scale * unit_noise(plan, inputs, start_keys)
         x = plan.sampler(predict, x, plan.times, plan.denoiser.schedule, step_keys)
         return plan.denoiser.latents.decode(variables.frozen.get("first_stage", {}), x)
@@ -87,6 +89,21 @@ def predict_of(plan: Plan, conditioning: Conditioning, variables: Variables, inp
         both = conditioning.with_null(text, frozen)
     condition = denoiser.encode_text(model, frozen, both)  # once for all steps
     return guided_predict(denoiser, model, condition, **plan.guidance)
+
+
+def telling(predict: Callable, plan: Plan, variables: Variables, inputs: Mapping) -> Callable:
+    """Return `predict`, which also tells who watches how many steps are done (core/progress.py)."""
+    stage, times = variables.frozen.get("first_stage", {}), jnp.asarray(plan.times)
+    if WATCHED not in inputs:
+        return predict
+
+    def predict_and_tell(x, t):
+        x0, noise = predict(x, t)
+        step = jnp.minimum((times >= t).sum(), len(times) - 1)
+        tell(inputs, step, len(times) - 1, lambda: plan.denoiser.latents.decode(stage, x0))
+        return x0, noise
+
+    return predict_and_tell
 
 
 def plain_predict(denoiser: Denoiser, params, condition: TextCondition) -> Callable:

@@ -16,7 +16,7 @@ from t2i_jax.core.random import split_keys
 from t2i_jax.core.types import AnyArray
 from t2i_jax.diffusion.schedules import Schedule
 from t2i_jax.families.conditioning import Conditioning
-from t2i_jax.families.denoising import Plan, predict_of, unit_noise
+from t2i_jax.families.denoising import Plan, predict_of, telling, unit_noise
 
 STRENGTH = Field(
     0.6, "share of the steps that is done: 0 gives the picture back, 1 draws anew", 0.0, 1.0
@@ -90,6 +90,7 @@ def _redraw(plan, conditioning, variables, inputs, keys, strength, mask=None):
             x = jnp.where(cells | sees, plan.noise_scale * noise, x)
         if not sees:
             predict = keep_known(predict, known, cells, schedule)
+    predict = telling(predict, plan._replace(times=times), variables, inputs)
     return latents.decode(stage, plan.sampler(predict, x, times, schedule, step_keys))
 
 

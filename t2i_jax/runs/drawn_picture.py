@@ -23,6 +23,9 @@ ENTRIES = {  # of the metadata
     "weights": Field("", "the hash of the weights"),
     "config": Field({}, "the config of the run"),
 }
+OPTIONAL = {
+    "watched": Field(False, "whether its steps were watched (core/progress.py)"),
+}
 REDRAWN = "ability"  # only a picture that was made of another one has this entry
 
 
@@ -51,12 +54,15 @@ def read_drawn(path) -> tuple[dict, np.ndarray]:
 
 def what_is_wrong(told: dict) -> str:
     """Return what is wrong in the metadata of a picture, and what would be right, or ""."""
+    known = {**ENTRIES, **OPTIONAL}
     for name in told:
-        if name not in ENTRIES:
-            hint = did_you_mean(name, ENTRIES) or f": metadata has {', '.join(ENTRIES)}"
+        if name not in known:
+            hint = did_you_mean(name, known) or f": metadata has {', '.join(ENTRIES)}"
             return f"its metadata has an unknown entry {name!r:.40}{hint}"
-    for name, field in ENTRIES.items():
+    for name, field in known.items():
         if name not in told:
+            if name in OPTIONAL:
+                continue
             return f"its metadata has no {name!r} ({field.meaning})"
         if right := what_is_right(told[name], field):
             said = f"{told[name]!r:.40}"

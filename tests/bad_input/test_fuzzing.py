@@ -22,7 +22,7 @@ from t2i_jax import pipeline
 from t2i_jax.commands import UserError, read_prompts
 from t2i_jax.config.defaults import complete, keys_of
 from t2i_jax.core.settings import flatten
-from t2i_jax.runs.run_folder import CHANGEABLE, FREE, read_run
+from t2i_jax.runs.run_folder import CHANGEABLE, FREE, read_run, read_variables
 from tests.bad_input.command import OVERRIDES, SHAPES, check_one_line, put_metadata
 
 TIMES = int(os.environ.get("T2I_JAX_FUZZ", "1"))
@@ -169,8 +169,8 @@ def run(trained, tmp_path_factory):
 def test_an_edited_run_json_is_refused_or_gives_what_it_says(run, loaded, monkeypatch):
     """The weights are read once: they are the same in all examples."""
     folder, original = run
-    variables = pipeline.read_variables(folder)
-    monkeypatch.setattr(pipeline, "read_variables", lambda workdir, which: variables)
+    variables = read_variables(folder)
+    monkeypatch.setattr("t2i_jax.runs.trained.read_variables", lambda workdir, which: variables)
 
     @examples(150)
     @given(data=st.data())

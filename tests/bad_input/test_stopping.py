@@ -29,7 +29,7 @@ MOMENTS = [
     ("t2i_jax.config.files.read", [*TRAIN[:2], "--workdir=new"]),
     ("t2i_jax.runs.prepare.load_source", [*TRAIN[:2], "--workdir=new"]),
     ("t2i_jax.runs.prepare._make_frozen", [*TRAIN[:2], "--workdir=new"]),
-    ("t2i_jax.pipeline.read_variables", ["sample", "--workdir=run", "--prompt=a"]),
+    ("t2i_jax.runs.trained.read_variables", ["sample", "--workdir=run", "--prompt=a"]),
     ("t2i_jax.pipeline.run_ability", ["sample", "--workdir=run", "--prompt=a"]),
     ("t2i_jax.pipeline.run_ability", ["encode", "--workdir=run", "--image=run/grids/0000004.png"]),
     ("t2i_jax.evaluation.evaluate.make_pictures", ["evaluate", "--workdir=run"]),
