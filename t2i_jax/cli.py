@@ -6,6 +6,7 @@
   python main.py sample   --workdir=runs/shapes --from=samples/000.png
   python main.py edit     --workdir=runs/shapes_diffusion --image=X.png --prompt="..."
   python main.py inpaint  --workdir=runs/shapes_masked --image=X.png --mask=M.png --prompt="..."
+  python main.py outpaint --workdir=runs/shapes_masked --image=X.png --left=8 --prompt="..."
   python main.py caption  --workdir=runs/shapes_captioner --image=X.png --image=Y.png
   python main.py evaluate --workdir=runs/shapes --split=test
   python main.py evaluate --config=configs/shapes.py
@@ -118,6 +119,13 @@ def add_abilities(command) -> None:
     sub.add_argument(
         "--mask", action="append", type=filled, required=True, metavar="M.png", help=help
     )
+    sub.add_argument("--prompt", default="", help="what the whole picture shows")
+    sub = command("outpaint", "draw margins around pictures, to fit a prompt")
+    add_run(sub, num="results a picture (1)", default=1, out="samples")
+    add_images(sub)
+    for side in ("top", "bottom", "left", "right"):
+        help = "pixels of the result (0)"
+        sub.add_argument(f"--{side}", type=whole(0, MAX_NUM), default=0, metavar="N", help=help)
     sub.add_argument("--prompt", default="", help="what the whole picture shows")
     sub = command("caption", "describe pictures in words")
     add_run(sub, num="captions a picture (1)", default=1, workdir=OUR_MODEL)

@@ -198,6 +198,13 @@ def inpaint(args, overrides) -> None:
     _save(pipe.inpaint(args.prompt, args.image, args.mask, args.num, args.seed), args.out)
 
 
+def outpaint(args, overrides) -> None:
+    """Draw margins around pictures."""
+    margins = {side: getattr(args, side) for side in ("top", "bottom", "left", "right")}
+    pipe = _load(args, overrides)
+    _save(pipe.outpaint(args.prompt, args.image, **margins, num=args.num, seed=args.seed), args.out)
+
+
 def caption(args, overrides) -> None:
     """Describe pictures in words."""
     said = _load(args, overrides).caption(args.image, num=args.num, seed=args.seed)

@@ -10,21 +10,20 @@ import jax
 import numpy as np
 from PIL import Image
 
-from t2i_jax import config as configs
 from t2i_jax.config.checks import override_settings
 from t2i_jax.convert.load import find_importer
 from t2i_jax.core.arguments import MAX_NUM, texts, whole_number
 from t2i_jax.core.family import Family, Variables, get_ability
-from t2i_jax.core.progress import Listen, unheard, watch, watched_inputs
+from t2i_jax.core.progress import Listen, watch, watched_inputs
 from t2i_jax.core.random import keys_at
 from t2i_jax.core.registry import lookup
-from t2i_jax.data.pictures import read_masks, read_pictures
+from t2i_jax.data.pictures import read_masks, read_pictures, widen
 from t2i_jax.data.provenance import with_metadata
 from t2i_jax.families.captioning import check_caption_settings
 from t2i_jax.runs.adapters import add_adapters
 from t2i_jax.runs.batches import run_ability, run_in_batches, split_static
 from t2i_jax.runs.drawn import Drawn, padded_size
-from t2i_jax.runs.drawn_picture import MAX_BATCH, read_drawn
+from t2i_jax.runs.drawn_picture import MAX_BATCH, draw_again
 from t2i_jax.runs.published import read_published
 from t2i_jax.runs.run_folder import is_run
 from t2i_jax.runs.trained import read_trained
@@ -41,8 +40,9 @@ class Pipeline:
 
     Images are given as one or several of: a path, a Pillow picture, or an array as
     `data.pictures.rgb` takes it. Each is cut to its central square and resized to the model's
-    resolution. Every method raises ValueError if the model lacks the ability, for an unknown
-    setting and for what is no picture, and FileNotFoundError for a path where there is none.
+    resolution, or to what `width` and `height` say where there are such settings. Every method
+    raises ValueError if the model lacks the ability, for an unknown setting and for what is no
+    picture, and FileNotFoundError for a path where there is none.
 
     weights: the hash of the weights, for metadata.
     """
@@ -106,7 +106,8 @@ class Pipeline:
         settings: override the defaults of `config.sample` and `config.edit`.
         """
         get_ability(self.family, "edit")
-        inputs = {"image": self._read(images, "edit")}
+        settings = self.settings(settings, "edit")
+        inputs = {"image": read_pictures(images, "edit", *self._size(settings))}
         with watch(progress, whole_number("previews", previews, 0, MAX_NUM)):
             return self._redraw("edit", prompt, inputs, num, seed, settings)
 
@@ -123,14 +124,15 @@ class Pipeline:
     ) -> Drawn:
         """Draw a part of each image anew, `num` times, to fit the prompt.
 
-        masks: bool [H, W] or [N, H, W] of the model's resolution, or pictures, in which the part to
+        masks: bool [H, W] or [N, H, W] of the size that is drawn, or pictures, in which the part to
             draw is white. All other pixels stay as they are.
         progress, previews: as in `__call__`.
         settings: override the defaults of `config.sample` and `config.inpaint`.
         """
         get_ability(self.family, "inpaint")
-        pictures = self._read(images, "inpaint")
-        masks = read_masks(masks, self.config.data.resolution)
+        settings = self.settings(settings, "inpaint")
+        size = self._size(settings)
+        pictures, masks = read_pictures(images, "inpaint", *size), read_masks(masks, *size)
         if len(masks) not in (1, len(pictures)):
             raise ValueError(
                 f"{len(masks)} masks for {len(pictures)} pictures: give one, or one for each"
@@ -140,10 +142,42 @@ class Pipeline:
         with watch(progress, whole_number("previews", previews, 0, MAX_NUM)):
             return self._redraw("inpaint", prompt, inputs, num, seed, settings)
 
+    def outpaint(
+        self,
+        prompt: str,
+        images,
+        top: int = 0,
+        bottom: int = 0,
+        left: int = 0,
+        right: int = 0,
+        **more,
+    ) -> Drawn:
+        """Draw margins of so many pixels around each image, to fit the prompt.
+
+        The image is resized to what the margins leave of the size that is drawn (`height` and
+        `width`). Its pixels stay as they are.
+        more: further arguments and settings of `inpaint`.
+        Raises ValueError also for margins that leave nothing.
+        """
+        get_ability(self.family, "inpaint")
+        sides = {"top": top, "bottom": bottom, "left": left, "right": right}
+        for name, margin in sides.items():
+            whole_number(name, margin, 0, MAX_NUM)
+        known = {k: v for k, v in more.items() if k in ("height", "width")}
+        height, width = self._size(self.settings(known, "inpaint"))
+        inner = (height - top - bottom, width - left - right)
+        if min(inner) < 1:
+            raise ValueError(
+                f"margins of {top} + {bottom} and {left} + {right} pixels leave nothing of "
+                f"{height} x {width}: give smaller ones"
+            )
+        pictures, mask = widen(read_pictures(images, "outpaint", *inner), top, bottom, left, right)
+        return self.inpaint(prompt, pictures, mask, **more)
+
     def _redraw(
         self, name: str, prompt, inputs: dict, num: int, seed: int, settings: dict
     ) -> Drawn:
-        ability, settings = get_ability(self.family, name), self.settings(settings, name)
+        ability = get_ability(self.family, name)
         num = whole_number("num", num, 1, MAX_NUM)
         inputs = {key: np.repeat(value, num, axis=0) for key, value in inputs.items()}
         self.warn_if_cut(texts("prompt", prompt))
@@ -278,27 +312,7 @@ class Pipeline:
         has no metadata or wrong metadata, or was drawn by other weights, chosen by another reranker
         or made of another picture.
         """
-        told, before = read_drawn(path)
-        if told["weights"] != self.weights:
-            raise ValueError(
-                f"{path} was drawn by the weights {told['weights']}; these are {self.weights}"
-            )
-        size, row = told["batch"], told["row"]
-        captions, index = [""] * size, np.arange(size) + told["index"] - row
-        captions[row] = told["prompt"]
-        try:
-            asked = configs.migrate(told["config"]).get("reranker", {}).get("run", "")
-            if asked != self.config.reranker.run:
-                raise ValueError(
-                    f"was chosen with config.reranker.run={asked!r}, and here it is "
-                    f"{self.config.reranker.run!r}"
-                )
-            with watch(unheard if told.get("watched") else None):
-                drawn = self.draw_rows(captions, index, told["seed"], **told["settings"])
-        except ValueError as error:
-            raise ValueError(f"{path}, by its metadata: {error}") from error
-        image = with_metadata(Image.fromarray(drawn[row]), told)
-        return image, np.array_equal(before, np.asarray(image))
+        return draw_again(self, path)
 
     def with_lora(self, adapters: str) -> "Pipeline":
         """Return this model with adapters added, named as in `lora.add`. It compiles nothing."""
@@ -338,7 +352,12 @@ class Pipeline:
 
     def _read(self, images, purpose: str) -> np.ndarray:
         """Pictures as uint8 [N, R, R, 3]."""
-        return read_pictures(images, self.config.data.resolution, purpose)
+        return read_pictures(images, purpose, self.config.data.resolution)
+
+    def _size(self, settings: dict) -> tuple[int, int]:
+        """The height and width of what is drawn."""
+        side = self.config.data.resolution
+        return settings.get("height", side), settings.get("width", side)
 
     def _with_metadata(self, images: np.ndarray, notes: Sequence[dict]) -> list[Image.Image]:
         model = {"weights": self.weights, "config": self.config.to_dict()}

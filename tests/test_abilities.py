@@ -7,6 +7,7 @@ from PIL import Image
 import t2i_jax
 from t2i_jax import cli
 from t2i_jax import config as configs
+from t2i_jax.data.pictures import read_picture
 from t2i_jax.data.provenance import read_metadata
 from tests.conftest import ROOT, write_untrained_run
 
@@ -80,6 +81,23 @@ def test_inpaint_changes_the_masked_part_alone(masked, pictures, tmp_path, capsy
         "a large red circle", [pictures / "a.png", pictures / "b.png"], mask, num=2
     )
     np.testing.assert_array_equal(np.stack([np.asarray(x) for x in again.images]), drawn)
+
+
+def test_outpaint_keeps_the_picture_and_draws_margins(masked, pictures, tmp_path):
+    image, margins = pictures / "a.png", ["--left=8", "--top=12", "--bottom=4"]
+    run("outpaint", f"--workdir={masked}", f"--image={image}", *margins, f"--out={tmp_path}")
+    drawn = read(tmp_path / "000.png")
+    kept = read_picture(image, 16, 24)  # what the margins leave of 32 x 32
+    np.testing.assert_array_equal(drawn[12:28, 8:], kept)
+    edge = np.pad(kept, ((12, 4), (8, 0), (0, 0)), mode="edge")
+    assert (drawn[:12] != edge[:12]).any() and (drawn[:, :8] != edge[:, :8]).any()
+    pipe = t2i_jax.load(masked)
+    (same,) = pipe.outpaint("", [image], top=12, bottom=4, left=8).images
+    np.testing.assert_array_equal(np.asarray(same), drawn)
+    with pytest.raises(ValueError, match=r"margins of 0 \+ 0 and 16 \+ 16 pixels leave nothing"):
+        pipe.outpaint("", image, left=16, right=16)
+    with pytest.raises(ValueError, match="left"):
+        pipe.outpaint("", image, left=-1)
 
 
 def test_masks_that_do_not_fit_are_refused(masked, pictures):

@@ -1,11 +1,11 @@
-"""Reading pictures: any file, Pillow picture or array becomes uint8 RGB, [R, R, 3] if resized."""
+"""Reading pictures: any file, Pillow picture or array becomes uint8 RGB, resized where asked."""
 
 import io
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Bool, UInt8
 from PIL import Image, ImageOps
 
 SUFFIXES = frozenset(
@@ -15,13 +15,17 @@ SUFFIXES = frozenset(
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 
 
-def decode(picture: bytes | str | Path, resolution: int) -> UInt8[np.ndarray, "R R 3"]:
-    """Return a picture as RGB pixels, R = resolution: its largest centred square, resized.
+def decode(
+    picture: bytes | str | Path, height: int, width: int | None = None
+) -> UInt8[np.ndarray, "H W 3"]:
+    """Return a picture as RGB pixels of this size: its largest centred part of the shape, resized.
 
     picture: encoded bytes, or a path.
+    width: None for a square.
     Raises ValueError as `open_rgb`.
     """
-    return fit(open_rgb(picture, 2 * resolution), resolution, resolution)
+    width = height if width is None else width
+    return fit(open_rgb(picture, 2 * max(height, width)), height, width)
 
 
 def open_rgb(picture: bytes | str | Path, side: int) -> Image.Image:
@@ -109,8 +113,8 @@ def rgb(picture: np.ndarray | Image.Image) -> UInt8[np.ndarray, "H W 3"]:
     return np.asarray(on_white(image))
 
 
-def read_picture(picture, resolution: int) -> np.ndarray:
-    """Read one picture as uint8 [resolution, resolution, 3].
+def read_picture(picture, height: int, width: int | None = None) -> UInt8[np.ndarray, "H W 3"]:
+    """Read one picture, as `decode` does.
 
     picture: a path, a Pillow picture, or an array (see `rgb`).
     Raises FileNotFoundError, or ValueError, naming the file, if it cannot be read.
@@ -119,17 +123,19 @@ def read_picture(picture, resolution: int) -> np.ndarray:
         file = io.BytesIO()
         # So that there is one way from any picture to pixels.
         Image.fromarray(rgb(picture)).save(file, "PNG")
-        return decode(file.getvalue(), resolution)
+        return decode(file.getvalue(), height, width)
     if not Path(picture).is_file():
         raise FileNotFoundError(f"no picture {picture}")
     try:
-        return decode(picture, resolution)
+        return decode(picture, height, width)
     except ValueError as error:
         raise ValueError(f"{picture}: {error}") from error
 
 
-def read_pictures(pictures, resolution: int, purpose: str) -> UInt8[np.ndarray, "N R R 3"]:
-    """Read one or several pictures, R = resolution.
+def read_pictures(
+    pictures, purpose: str, height: int, width: int | None = None
+) -> UInt8[np.ndarray, "N H W 3"]:
+    """Read one or several pictures, as `decode` does.
 
     pictures: a picture as `read_picture` takes it, several of them, or an array of several.
     purpose: what they are for, for the error.
@@ -138,23 +144,35 @@ def read_pictures(pictures, resolution: int, purpose: str) -> UInt8[np.ndarray, 
     is_one = getattr(pictures, "ndim", 0) in (2, 3) or not isinstance(pictures, Iterable)
     if is_one or isinstance(pictures, str | Path | Image.Image):
         pictures = [pictures]
-    read = [read_picture(picture, resolution) for picture in pictures]
+    read = [read_picture(picture, height, width) for picture in pictures]
     if not read:
         raise ValueError(f"nothing to {purpose}: give at least one picture")
     return np.stack(read)
 
 
-def read_masks(masks, resolution: int) -> np.ndarray:
-    """Read masks as bool [N, resolution, resolution]; True where a picture is white.
+def read_masks(masks, height: int, width: int) -> Bool[np.ndarray, "N H W"]:
+    """Read masks, one or several; True where a picture is white.
 
     Raises ValueError for an array of another shape.
     """
     if isinstance(masks, np.ndarray) and masks.dtype == bool:
         masks = masks[None] if masks.ndim == 2 else masks
-        if masks.shape[1:] != (resolution, resolution):
+        if masks.shape[1:] != (height, width):
             raise ValueError(
-                f"a mask of shape {masks.shape[1:]}: this model needs ({resolution}, {resolution})"
+                f"a mask of shape {masks.shape[1:]}: this model needs ({height}, {width})"
             )
         return masks
     masks = [masks] if isinstance(masks, str | Path | Image.Image) else masks
-    return np.stack([read_picture(mask, resolution).mean(-1) > 127 for mask in masks])
+    return np.stack([read_picture(mask, height, width).mean(-1) > 127 for mask in masks])
+
+
+def widen(
+    pictures: UInt8[np.ndarray, "N h w 3"], top: int, bottom: int, left: int, right: int
+) -> tuple[UInt8[np.ndarray, "N H W 3"], Bool[np.ndarray, "1 H W"]]:
+    """Return pictures with margins of these many pixels, and where the margins are.
+
+    The margins repeat the pixels of the edge.
+    """
+    margins = ((top, bottom), (left, right))
+    mask = np.pad(np.zeros(pictures.shape[1:3], bool), margins, constant_values=True)
+    return np.pad(pictures, ((0, 0), *margins, (0, 0)), mode="edge"), mask[None]

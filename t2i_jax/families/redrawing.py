@@ -25,12 +25,11 @@ FIELDS = {
     "edit": {"strength": STRENGTH},
     "inpaint": {"strength": STRENGTH._replace(default=1.0)},
 }
-NOT_OF_A_PICTURE = ("candidates", "width", "height")  # settings of `sample` alone
 
 
 def redrawing_settings(config, sample: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Return the settings of both abilities: those of `sample` that they have, and `strength`."""
-    shared = {name: value for name, value in sample.items() if name not in NOT_OF_A_PICTURE}
+    shared = {name: value for name, value in sample.items() if name != "candidates"}
     return {
         ability: {
             **shared,
@@ -66,7 +65,7 @@ def make_redrawing(make_plan: Callable[..., Plan], conditioning: Conditioning) -
 
 def _plan_of(make_plan, inputs, settings) -> Plan:
     _, height, width, _ = inputs["image"].shape
-    return make_plan(height=height, width=width, **settings)
+    return make_plan(**{**settings, "height": height, "width": width})
 
 
 def _redraw(plan, conditioning, variables, inputs, keys, strength, mask=None):

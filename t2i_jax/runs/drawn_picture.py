@@ -5,12 +5,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from t2i_jax import config as configs
 from t2i_jax.config.checks import what_is_right
 from t2i_jax.core.arguments import MAX_SEED
 from t2i_jax.core.fields import Field
+from t2i_jax.core.progress import unheard, watch
 from t2i_jax.core.registry import did_you_mean
 from t2i_jax.data.pictures import FORMATS
-from t2i_jax.data.provenance import read_metadata
+from t2i_jax.data.provenance import read_metadata, with_metadata
 
 MAX_BATCH = 64  # the most examples that are ever computed at once
 ENTRIES = {  # of the metadata
@@ -71,3 +73,28 @@ def what_is_wrong(told: dict) -> str:
     if row >= told["batch"] or row > told["index"]:
         return f"'row' in its metadata is {row}: it is less than 'batch', and at most 'index'"
     return ""
+
+
+def draw_again(pipe, path) -> tuple[Image.Image, bool]:
+    """Draw the picture of a file again; see `Pipeline.redraw`. pipe: a Pipeline."""
+    told, before = read_drawn(path)
+    if told["weights"] != pipe.weights:
+        raise ValueError(
+            f"{path} was drawn by the weights {told['weights']}; these are {pipe.weights}"
+        )
+    size, row = told["batch"], told["row"]
+    captions, index = [""] * size, np.arange(size) + told["index"] - row
+    captions[row] = told["prompt"]
+    try:
+        asked = configs.migrate(told["config"]).get("reranker", {}).get("run", "")
+        if asked != pipe.config.reranker.run:
+            raise ValueError(
+                f"was chosen with config.reranker.run={asked!r}, and here it is "
+                f"{pipe.config.reranker.run!r}"
+            )
+        with watch(unheard if told.get("watched") else None):
+            drawn = pipe.draw_rows(captions, index, told["seed"], **told["settings"])
+    except ValueError as error:
+        raise ValueError(f"{path}, by its metadata: {error}") from error
+    image = with_metadata(Image.fromarray(drawn[row]), told)
+    return image, np.array_equal(before, np.asarray(image))

@@ -11,6 +11,7 @@ from safetensors.numpy import load_file, save_file
 import t2i_jax
 from t2i_jax import cli
 from t2i_jax.convert import diffusers, diffusers_out
+from t2i_jax.data.pictures import read_picture
 from t2i_jax.families.published_autoencoder import make_latents
 from t2i_jax.runs.converted import create_run
 from tests.tiny_stable_diffusion import make_model
@@ -150,6 +151,30 @@ def test_edit_and_inpaint(run, tmp_path):
     assert (painted[mask] != image[mask]).any(-1).mean() > 0.9
     with pytest.raises(ValueError, match=r"strength is 1\.5: it must be from 0 to 1"):
         pipe.edit("a", image, strength=1.5)
+
+
+def test_edit_inpaint_and_outpaint_in_another_size(run):
+    """A picture of another shape stays whole: 40 x 24 of a model of 32 x 32."""
+    pipe, size = t2i_jax.load(run), {"width": 40, "height": 24, "steps": 2}
+    image = np.random.default_rng(0).integers(0, 256, (48, 80, 3)).astype(np.uint8)
+    fitted = read_picture(image, 24, 40)
+    (through,) = pictures(pipe.edit("a cat", image, strength=0.0, **size))
+    latents = make_latents(pipe.config, 24, 40)
+    stage = pipe.variables.frozen["first_stage"]
+    expected = latents.decode(stage, latents.encode(stage, fitted[None]))
+    np.testing.assert_allclose(through, expected[0], atol=1)
+    mask = np.zeros((24, 40), bool)
+    mask[:, 20:] = True
+    (painted,) = pictures(pipe.inpaint("a cat", image, mask, **size))
+    np.testing.assert_array_equal(painted[~mask], fitted[~mask])
+    (wider,) = pictures(pipe.outpaint("a cat", image, left=8, **size))
+    np.testing.assert_array_equal(wider[:, 8:], read_picture(image, 24, 32))
+    with pytest.raises(
+        ValueError, match=r"a mask of shape \(32, 32\): this model needs \(24, 40\)"
+    ):
+        pipe.inpaint("a", image, np.ones((32, 32), bool), **size)
+    with pytest.raises(ValueError, match="width"):
+        pipe.edit("a", image, width=41)
 
 
 @pytest.mark.parametrize(
