@@ -1,5 +1,7 @@
 """Whole pipelines of Stable Diffusion 3 and FLUX.1 against diffusers', from the same weights."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -37,6 +39,7 @@ from parity.tiny_tokenizer import learn_t5
 from t2i_jax.convert import diffusers_flow_out
 from t2i_jax.core.importer import Imported
 
+NO_PART = [None, None]  # in model_index.json; diffusers wants to be told of it again
 CHANNELS, T5_WIDTH = 8, 64  # of the latents, and of the text
 TRANSFORMER = dict(
     num_attention_heads=4,
@@ -76,12 +79,12 @@ def t5(folder):
     return random_model(T5EncoderModel, config), tokenizer
 
 
-def stable_diffusion_3(folder):
+def stable_diffusion_3(folder, with_t5=True):
     with_projection = dict(kind=CLIPTextModelWithProjection, projection_dim=12)
     first, tokenizer = text_encoder(folder, **with_projection)
     second, tokenizer_2 = text_encoder(folder, **{**with_projection, "hidden_size": 32})
     tokenizer_2.pad_token = "!"
-    third, tokenizer_3 = t5(folder)
+    third, tokenizer_3 = t5(folder) if with_t5 else (None, None)
     net = random_model(
         SD3Transformer2DModel,
         **TRANSFORMER,
@@ -157,7 +160,12 @@ def check_written(ours, folder, written, noise, expected, **settings):
     """Check that diffusers loads what we write, and draws the same with the same arrays."""
     model = Imported(ours.config, ours.variables.params, ours.variables.frozen, ours.tokenizer)
     diffusers_flow_out.write(model, written)
-    again = their_pictures(DiffusionPipeline.from_pretrained(written), noise, **settings)
+    parts = json.loads((written / "model_index.json").read_text())
+    absent = {
+        name: None for name in ("text_encoder_3", "tokenizer_3") if parts.get(name) == NO_PART
+    }
+    pipe = DiffusionPipeline.from_pretrained(written, **absent)
+    again = their_pictures(pipe, noise, **settings)
     check_pictures(np.round(255 * again).astype(np.uint8), expected, "written")
     for path in sorted(folder.rglob("*.safetensors")):
         before, after = load_file(path), load_file(written / path.relative_to(folder))
@@ -177,6 +185,16 @@ def test_stable_diffusion_3(tmp_path):
         expected = their_pictures(pipe, noise, negative_prompt=[NEGATIVE] * 2)
         check_pictures(our_pictures(ours, noise, **size), expected, f"SD3, {width} x {height}")
     negative = dict(negative_prompt=[NEGATIVE] * 2)
+    check_written(ours, tmp_path / "sd3", tmp_path / "written", noise, expected, **negative)
+
+
+def test_stable_diffusion_3_without_t5(tmp_path):
+    pipe = stable_diffusion_3(tmp_path, with_t5=False)
+    pipe.save_pretrained(tmp_path / "sd3")
+    ours, noise = t2i_jax.load(tmp_path / "sd3"), noise_of(40, 24)
+    negative = dict(negative_prompt=[NEGATIVE] * 2)
+    expected = their_pictures(pipe, noise, **negative)
+    check_pictures(our_pictures(ours, noise, width=40, height=24), expected, "SD3 without T5")
     check_written(ours, tmp_path / "sd3", tmp_path / "written", noise, expected, **negative)
 
 

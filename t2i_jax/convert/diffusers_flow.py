@@ -13,6 +13,7 @@ from t2i_jax.convert.diffusers_parts import (
     OF_DIFFUSERS,
     OF_TRANSFORMERS,
     describe_towers,
+    leaves_out,
     part_of,
     plain,
     read_arrays,
@@ -101,10 +102,17 @@ def read_flow(folder: Path, name: str, dtype: str) -> Imported:
     vae_json = read_json(part_of(folder, "vae") / "config.json")
     vae = AutoencoderKL(**autoencoder_weights.fields(vae_json))
     towers, of_clip, length = describe_towers(folder, flow.encoders, flow.hidden, dtype)
-    t5_folder, t5_tokens = (part_of(folder, part) for part in flow.t5)
-    t5 = T5Encoder(**t5_weights.fields(read_json(t5_folder / "config.json")))
-    tokenizer = JointTokenizer([of_clip, _t5_tokenizer(t5_tokens)], [length])
-    length += flow.length
+    t5_folder, t5_tokens = (folder / part for part in flow.t5)
+    without = flow is SD3 and leaves_out(folder, t5_folder.name)
+    if without:
+        t5 = T5Encoder(width=about["joint_attention_dim"], depth=0, heads=1, mlp=1)
+        tokenizer = of_clip
+    else:
+        part_of(folder, t5_folder.name)
+        t5 = T5Encoder(**t5_weights.fields(read_json(t5_folder / "config.json")))
+        of_t5 = _t5_tokenizer(part_of(folder, t5_tokens.name))
+        tokenizer = JointTokenizer([of_clip, of_t5], [length])
+        length += flow.length
     side = about.get("sample_size", SIDE) * 2 ** (len(vae.multipliers) - 1)
     config = run_config(
         "flow_transformer",
@@ -114,6 +122,7 @@ def read_flow(folder: Path, name: str, dtype: str) -> Imported:
             "towers": towers,
             "t5": {**plain(t5), "dtype": dtype},
             "sequence": flow.sequence,
+            **({"zeros": flow.length} if without else {}),
         },
         model={"network": flow.network, **plain(net), "dtype": dtype},
         vae={**plain(vae), "dtype": dtype},
@@ -131,12 +140,12 @@ def read_flow(folder: Path, name: str, dtype: str) -> Imported:
         return read_params(arrays, shapes["params"], places, source, ignored, dtype)
 
     vae_folder = folder / "vae"
+    text = read_towers(folder, towers, dtype)
+    if not without:
+        text[T5] = read_arrays(t5_folder, OF_TRANSFORMERS, read_t5, t5, dtype)
     frozen = {
         "first_stage": read_arrays(vae_folder, OF_DIFFUSERS, autoencoder_weights.read, vae, dtype),
-        "text": {
-            **read_towers(folder, towers, dtype),
-            T5: read_arrays(t5_folder, OF_TRANSFORMERS, read_t5, t5, dtype),
-        },
+        "text": text,
         "null_text": {"clip_t5": _null_text(tokenizer, length)},
     }
     params = read_arrays(folder / "transformer", OF_DIFFUSERS, read_net, net, dtype)
@@ -165,7 +174,7 @@ def _shapes(net: Any, about: Mapping[str, Any]) -> Any:
     return jax.eval_shape(net.init, jax.random.key(0), x, jnp.zeros(1), text)["params"]
 
 
-def _null_text(tokenizer: JointTokenizer, length: int) -> dict[str, Any]:
+def _null_text(tokenizer: JointTokenizer | Tokenizer, length: int) -> dict[str, Any]:
     """Return the tokens and the mask of the empty caption."""
     tokens, _ = tokenizers.encode(tokenizer, [""], length)
     return {name: rows[0] for name, rows in tokens.items()}

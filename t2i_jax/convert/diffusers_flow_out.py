@@ -28,22 +28,24 @@ def write(model: Imported, folder: Path) -> None:
     _, pooled = widths_of(make_towers(config.text))
     about = flow.weights.config_json(net, vae.latent, t5.width, sum(pooled))
     scheduler = config.diffusion.scheduler.to_dict()
-    of_clip, of_t5 = model.tokenizer.parts
+    without = config.text.get("zeros", 0)
+    of_clip, of_t5 = (model.tokenizer, None) if without else model.tokenizer.parts
     t5_folder, t5_tokens = flow.t5
     params = model.params["model"]["net"]
     write_net(folder / "transformer", about, params, flow.weights.published)
     write_vae(folder / "vae", vae, config.data.resolution, frozen["first_stage"])
     write_json(folder / "scheduler" / "scheduler_config.json", scheduler)
-    t5_json, published = t5_weights.config_json(t5), t5_weights.published
-    write_net(folder / t5_folder, t5_json, frozen["text"][T5], published, "model")
-    _write_t5_tokenizer(folder / t5_tokens, of_t5, flow.length)
+    if of_t5:
+        t5_json, published = t5_weights.config_json(t5), t5_weights.published
+        write_net(folder / t5_folder, t5_json, frozen["text"][T5], published, "model")
+        _write_t5_tokenizer(folder / t5_tokens, of_t5, flow.length)
     index = {
         "_class_name": name,
         "transformer": ["diffusers", about["_class_name"]],
         "vae": ["diffusers", "AutoencoderKL"],
         "scheduler": ["diffusers", scheduler["_class_name"]],
-        t5_folder: ["transformers", "T5EncoderModel"],
-        t5_tokens: ["transformers", "T5TokenizerFast"],
+        t5_folder: ["transformers", "T5EncoderModel"] if of_t5 else [None, None],
+        t5_tokens: ["transformers", "T5TokenizerFast"] if of_t5 else [None, None],
         "feature_extractor": [None, None],
         "image_encoder": [None, None],
         **write_towers(folder, config, frozen["text"], of_clip),

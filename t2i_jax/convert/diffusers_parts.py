@@ -118,3 +118,8 @@ def part_of(folder: Path, name: str) -> Path:
     if not (folder / name).is_dir():
         raise FileNotFoundError(f"{folder} has no {name}/: a published pipeline has that part")
     return folder / name
+
+
+def leaves_out(folder: Path, name: str) -> bool:
+    """Return whether model_index.json says that the pipeline has no such part: [null, null]."""
+    return read_json(folder / "model_index.json").get(name) == [None, None]
