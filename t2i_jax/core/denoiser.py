@@ -31,6 +31,10 @@ class Denoiser(NamedTuple):
     see: of a network for inpainting, whose input is also a mask and what is around it: (frozen
         first stage, the inputs of an ability) -> the Denoiser whose `predict` is given these. Where
         the inputs have no mask, everything is to be drawn. None for other networks.
+    mean: of a network that does not give what `kind` says but probabilities: (output) -> the mean
+        of x0 under them. Outputs are guided before. None for other networks.
+    bind: of a network that needs the frozen first stage to draw: (frozen first stage) -> the
+        Denoiser that has it. None for other networks.
     """
 
     init: Callable[..., dict[str, Any]]
@@ -41,3 +45,5 @@ class Denoiser(NamedTuple):
     draw_times: Callable[..., Any]
     latents: Latents
     see: Callable[..., Any] | None = None
+    mean: Callable[..., Any] | None = None
+    bind: "Callable[..., Denoiser] | None" = None

@@ -35,6 +35,8 @@ def combine(
     scale, rescale: numbers, or arrays that broadcast against `cond`.
     """
     prediction = guided(cond, uncond, scale)
+    if isinstance(rescale, float) and rescale == 0.0:  # not traced
+        return jnp.where(jnp.asarray(scale) == 1.0, cond, prediction)
     axes = tuple(range(1, cond.ndim))
     ratio = jnp.std(cond, axes, keepdims=True) / jnp.maximum(
         jnp.std(prediction, axes, keepdims=True), 1e-12

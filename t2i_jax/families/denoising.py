@@ -77,6 +77,8 @@ def unit_noise(plan: Plan, inputs: Mapping, keys) -> Any:
 def predict_of(plan: Plan, conditioning: Conditioning, variables: Variables, inputs) -> Callable:
     """Return predict(x, t) -> (x0, noise) for the captions of an ability's inputs."""
     model, frozen, denoiser = variables.params["model"], variables.frozen, plan.denoiser
+    if denoiser.bind:
+        denoiser = denoiser.bind(frozen["first_stage"])
     if denoiser.see:
         denoiser = denoiser.see(frozen["first_stage"], inputs)
     if plan.guidance is None:
@@ -114,8 +116,7 @@ def plain_predict(denoiser: Denoiser, params, condition: TextCondition) -> Calla
 
     def predict(x, t):
         output = denoiser.predict(params, x, jnp.broadcast_to(t, len(x)), condition)
-        c = denoiser.schedule(t)
-        return to_x0(denoiser.kind, output, x, c), to_noise(denoiser.kind, output, x, c)
+        return _solve(denoiser, output, x, t)
 
     return predict
 
@@ -140,12 +141,21 @@ def guided_predict(
     def predict(x, t):
         times = jnp.broadcast_to(t, 2 * len(x))
         output = denoiser.predict(params, jnp.concatenate([x, x]), times, condition)
-        cond, uncond = jnp.split(output, 2)
         scale = scale_at(t, guidance, interval_low, interval_high)
-        output, c = combine(cond, uncond, scale, rescale), denoiser.schedule(t)
-        return to_x0(denoiser.kind, output, x, c), to_noise(denoiser.kind, output, x, c)
+
+        def guide(both):
+            cond, uncond = jnp.split(both, 2)
+            return combine(cond, uncond, scale, rescale)
+
+        return _solve(denoiser, jax.tree.map(guide, output), x, t)
 
     return predict
+
+
+def _solve(denoiser: Denoiser, output, x, t) -> tuple[Any, Any]:
+    """Return (x0, noise) from the network's output at x and time t."""
+    output, c = denoiser.mean(output) if denoiser.mean else output, denoiser.schedule(t)
+    return to_x0(denoiser.kind, output, x, c), to_noise(denoiser.kind, output, x, c)
 
 
 def check_interval(settings: Mapping[str, Any]) -> None:

@@ -83,8 +83,9 @@ def fields(config) -> dict[str, dict[str, Field]]:
     model = config.get("model", {})
     network = type(lookup("models", model.get("network", NETWORK_FIELD.default))({}))
     choices, variant = {"text_mode": TEXT_MODES}, model.get("variant", "")
+    own = network_fields(network, ("features",), choices, variant)
     return {
-        "model": {"network": NETWORK_FIELD, **network_fields(network, (), choices, variant)},
+        "model": {"network": NETWORK_FIELD, **own},
         "diffusion": DIFFUSION_FIELDS,
         "sample": SAMPLE_FIELDS,
         **redrawing.FIELDS,

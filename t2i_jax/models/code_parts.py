@@ -70,13 +70,19 @@ class CodeParts(nn.Module):
         logits = self.first(x, head), self.second(x, head, first)
         return logits[0].astype(jnp.float32), logits[1].astype(jnp.float32)
 
+    def every(
+        self, x: Float[Array, "B n width"], head: Float[Array, "width rows"]
+    ) -> tuple[Float[Array, "B n P"], Float[Array, "B n P M"]]:
+        """Return the logits of the first part, and those of the second given each first one."""
+        shape = (*x.shape[:2], self.parts[0])
+        each = jnp.broadcast_to(jnp.arange(self.parts[0]), shape)
+        repeated = jnp.broadcast_to(x[:, :, None], (*shape, x.shape[-1]))
+        logits = self.first(x, head), self.second(repeated, head, each)
+        return logits[0].astype(jnp.float32), logits[1].astype(jnp.float32)
+
     def joint(
         self, x: Float[Array, "B n width"], head: Float[Array, "width rows"]
     ) -> Float[Array, "B n codes"]:
         """Return the log-probabilities of all codes."""
-        shape = (*x.shape[:2], self.parts[0])
-        each = jnp.broadcast_to(jnp.arange(self.parts[0]), shape)
-        every = jnp.broadcast_to(x[:, :, None], (*shape, x.shape[-1]))
-        first = jax.nn.log_softmax(self.first(x, head).astype(jnp.float32))
-        second = jax.nn.log_softmax(self.second(every, head, each).astype(jnp.float32))
+        first, second = (jax.nn.log_softmax(logits) for logits in self.every(x, head))
         return (first[..., None] + second).reshape(*x.shape[:2], -1)

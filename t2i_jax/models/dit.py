@@ -38,11 +38,32 @@ VARIANTS = {
 }
 
 
+def with_neighbours(
+    x: Float[Array, "B N width"], grid: tuple[int, int]
+) -> Float[Array, "B N width"]:
+    """Take an eighth of the channels from the cell above, one from below, left and right each.
+
+    It has no parameters and costs nearly nothing. Beyond the edge there are zeros. What follows the
+    cells of the grid (the text) stays as it is. Source: arXiv 2201.10801, section 3.1.
+    """
+    rows, columns = grid
+    count, eighth = rows * columns, x.shape[-1] // 8
+    cells = x[:, :count].reshape(x.shape[0], rows, columns, -1)
+    moved, own = jnp.split(cells, [4 * eighth], axis=-1)
+    moved = jnp.pad(moved, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    above, below, left, right = jnp.split(moved, 4, axis=-1)
+    parts = [above[:, :-2, 1:-1], below[:, 2:, 1:-1], left[:, 1:-1, :-2], right[:, 1:-1, 2:], own]
+    cells = jnp.concatenate(parts, axis=-1).reshape(x.shape[0], count, -1)
+    return jnp.concatenate([cells, x[:, count:]], axis=1)
+
+
 class Block(nn.Module):
     """Self-attention, cross-attention to the text if `cross`, and a GELU network.
 
     Each is a residual branch with a gate; the condition scales and shifts its norm. The fields are
-    those of DiT.
+    those of DiT, and:
+
+    grid: that of the patches, if the GELU network sees their neighbours (`with_neighbours`).
     """
 
     heads: int
@@ -52,6 +73,7 @@ class Block(nn.Module):
     qk_norm: bool
     gate_init: float
     dtype: Any
+    grid: tuple[int, int] | None = None
 
     @nn.compact
     def __call__(
@@ -73,6 +95,7 @@ class Block(nn.Module):
             return x + gates[i].astype(self.dtype) * y
 
         def mlp(y):
+            y = with_neighbours(y, self.grid) if self.grid else y
             y = nn.gelu(Dense(int(self.mlp_ratio * width), dtype=self.dtype, name="mlp_in")(y))
             return Dense(width, dtype=self.dtype, name="mlp_out")(y)
 
@@ -102,6 +125,10 @@ class DiT(nn.Module):
         starts as the identity.
     overlap: each patch enters together with its eight neighbours (a stem of stride `patch` and
         width 3 `patch`); the paper's does not.
+    local: the GELU network of a block sees some channels of the patches beside its own
+        (`with_neighbours`), and a linear layer adds what enters to the output; the paper has
+        neither.
+    features: numbers of the result for each pixel; 0: as many as x has.
     dtype: of the computation; parameters, norms and softmax are float32.
     remat: what the backward pass computes again (models/recompute.py).
     scan: apply the blocks in a loop that is compiled once (models/block_stack.py).
@@ -117,6 +144,8 @@ class DiT(nn.Module):
     qk_norm: bool = True
     gate_init: float = 0.0
     overlap: bool = False
+    local: bool = False
+    features: int = 0
     dtype: Any = jnp.float32
     remat: str = "none"
     scan: bool = False
@@ -128,7 +157,7 @@ class DiT(nn.Module):
         t: Float[Array, "B"],
         text: TextCondition,
         keys: Key[Array, "B"] | None = None,
-    ) -> Float[Array, "B H W C"]:
+    ) -> Float[Array, "B H W features"]:
         """Return the prediction for noisy x at times t in [0, 1], in float32.
 
         text: `sequence` is attended to; `pooled` and `vector` modulate the norms.
@@ -151,7 +180,8 @@ class DiT(nn.Module):
             padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
             near = [padded[:, i : i + grid[0], j : j + grid[1]] for i in range(3) for j in range(3)]
             x = jnp.concatenate(near, axis=-1)
-        x = add_positions(self._dense("patch_in")(x.reshape(batch, -1, x.shape[-1])), grid)
+        entered = x.reshape(batch, -1, x.shape[-1])
+        x = add_positions(self._dense("patch_in")(entered), grid)
         count, words, mask = x.shape[1], self._dense("text_in")(text.sequence), text.mask
         cross = self.text_mode == "cross"
         if not cross:
@@ -167,13 +197,16 @@ class DiT(nn.Module):
             self.qk_norm,
             self.gate_init,
             self.dtype,
+            grid if self.local else None,
         )
         inputs = (condition, words if cross else None, mask, keys)
         x = apply_blocks(self, block, fields, self.depth, x, *inputs, scan=self.scan)
 
         (shift,), (scale,), _ = _modulation(condition, self.width, 1, None, self.dtype)
         x = (layer_norm(x[:, :count]) * (1.0 + scale) + shift).astype(self.dtype)
-        x = self._dense("patch_out", p * p * channels, kernel_init=nn.initializers.zeros)(x)
+        x = x + self._dense("skip")(entered) if self.local else x
+        features = p * p * (self.features or channels)
+        x = self._dense("patch_out", features, kernel_init=nn.initializers.zeros)(x)
         return depth_to_space(x.reshape(batch, *grid, -1), p).astype(jnp.float32)
 
     def _dense(self, name, features=None, **kwargs):

@@ -11,6 +11,7 @@ from t2i_jax.models.attention import Attention, layer_norm
 from t2i_jax.models.layers import (
     Dense,
     Dropout,
+    add_positions,
     depth_to_space,
     group_norm,
     sine_time,
@@ -68,6 +69,7 @@ class ResBlock(nn.Module):
 class TransformerBlock(nn.Module):
     """Self-attention over the cells, attention to the text unless it is None, and a GELU network.
 
+    positions: whether the cells know where they are.
     heads: attention heads.
     dropout: probability of dropping a number of a residual branch in training.
     dtype: of the computation.
@@ -76,6 +78,7 @@ class TransformerBlock(nn.Module):
     heads: int
     dropout: float
     dtype: Any
+    positions: bool = False
 
     @nn.compact
     def __call__(
@@ -98,6 +101,7 @@ class TransformerBlock(nn.Module):
                 channels, kernel_init=nn.initializers.zeros, dtype=self.dtype, name="mlp_out"
             )(y)
 
+        h = add_positions(h, (x.shape[1], x.shape[2])) if self.positions else h
         self_attention = Attention(self.heads, dtype=self.dtype, name="attention")
         h = add(h, lambda y: self_attention(y)[0], "attention")
         if text is not None:
@@ -116,7 +120,10 @@ class UNet(nn.Module):
         middle always has one.
     heads: attention heads per transformer block.
     cross_attention: whether the transformer blocks attend to the text tokens.
+    positions: whether the cells of a transformer block know where they are. Convolutions tell them
+        only near the edges.
     patch: side of the square of pixels that the first layer takes as channels (space to depth).
+    features: numbers of the result for each pixel; 0: as many as x has.
     dropout: probability of dropping a number of a residual branch in training.
     dtype: of the computation; parameters and norms are float32.
     remat: what the backward pass computes again (models/recompute.py).
@@ -128,7 +135,9 @@ class UNet(nn.Module):
     attention: tuple[int, ...] = (1, 2)
     heads: int = 4
     cross_attention: bool = True
+    positions: bool = False
     patch: int = 1
+    features: int = 0
     dropout: float = 0.0
     dtype: Any = jnp.float32
     remat: str = "none"
@@ -140,7 +149,7 @@ class UNet(nn.Module):
         t: Float[Array, "B"],
         text: TextCondition,
         keys: Key[Array, "B"] | None = None,
-    ) -> Float[Array, "B H W C"]:
+    ) -> Float[Array, "B H W features"]:
         """Return the prediction for noisy x at times t in [0, 1], in float32.
 
         text: `pooled` and `vector` modulate the norms; `sequence` is for `cross_attention`.
@@ -176,9 +185,8 @@ class UNet(nn.Module):
                 x, condition, keys
             )
             if attention:
-                attend = transformer(
-                    self.heads, self.dropout, self.dtype, name=f"{name}_transformer"
-                )
+                own = (self.heads, self.dropout, self.dtype, self.positions)
+                attend = transformer(*own, name=f"{name}_transformer")
                 x = attend(x, words, text.mask, keys)
             return x
 
@@ -205,7 +213,7 @@ class UNet(nn.Module):
                 )
         x = nn.silu(group_norm(x, self.dtype, "norm_out"))
         conv = nn.Conv(
-            self.patch**2 * channels,
+            self.patch**2 * (self.features or channels),
             (3, 3),
             kernel_init=nn.initializers.zeros,
             dtype=self.dtype,

@@ -8,7 +8,7 @@ import pytest
 from t2i_jax.core.text import TextCondition
 from t2i_jax.models import dit
 from t2i_jax.models.attention import attend
-from t2i_jax.models.dit import VARIANTS, DiT
+from t2i_jax.models.dit import VARIANTS, DiT, with_neighbours
 
 TINY = dict(patch=2, width=16, depth=2, heads=2, gate_init=0.5)
 
@@ -231,3 +231,30 @@ def test_invalid_fields_raise_errors():
         dit.make({"network": "dit", "variant": "M/2"})
     net = dit.make({"network": "dit", "variant": "B/4", "depth": 3})
     assert (net.patch, net.width, net.depth) == (4, 768, 3)
+
+
+def test_neighbours_lend_channels_and_the_text_keeps_its_own():
+    x = np.arange(2 * 8 * 16, dtype=np.float32).reshape(2, 8, 16)  # 2 x 3 cells, and two words
+    found = np.asarray(with_neighbours(jnp.asarray(x), (2, 3)))
+    cells = x[:, :6].reshape(2, 2, 3, 16)
+    expected = cells.copy()
+    expected[..., :8] = 0
+    expected[:, 1:, :, :2] = cells[:, :-1, :, :2]  # from above
+    expected[:, :-1, :, 2:4] = cells[:, 1:, :, 2:4]
+    expected[:, :, 1:, 4:6] = cells[:, :, :-1, 4:6]  # from the left
+    expected[:, :, :-1, 6:8] = cells[:, :, 1:, 6:8]
+    np.testing.assert_array_equal(found[:, :6], expected.reshape(2, 6, 16))
+    np.testing.assert_array_equal(found[:, 6:], x[:, 6:])
+
+
+@pytest.mark.parametrize("features", [0, 5])
+def test_the_local_one_has_an_added_layer_and_as_many_numbers_as_asked(features):
+    net = DiT(**TINY, local=True, features=features)
+    (x, t), text = _images(), _text()
+    params = _random(net, x, t, text)
+    out = net.apply(params, x, t, text)
+    assert out.shape == (*x.shape[:3], features or 3)
+    plain = DiT(**TINY, features=features)
+    without = {"params": {k: v for k, v in params["params"].items() if k != "skip"}}
+    assert _count(params) - _count(without) == (12 + 1) * 16
+    assert np.abs(out - plain.apply(without, x, t, text)).max() > 1e-2

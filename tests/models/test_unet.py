@@ -146,3 +146,16 @@ def test_invalid_input_raises_errors():
         jax.eval_shape(UNet(**TINY).init, jax.random.key(0), x, t, text)
     with pytest.raises(ValueError, match=r"'M': there are S, B, L, XL"):
         unet.make({"network": "unet", "variant": "M"})
+
+
+def test_positions_tell_equal_cells_apart_and_features_are_as_many_as_asked():
+    """Of a picture of one colour all cells are equal, but for what the edges add."""
+    inputs = _inputs()
+    flat = (jnp.ones_like(inputs[0]), *inputs[1:])
+    net = UNet(**TINY, features=5)
+    params = _random(net, *flat)
+    out = net.apply(params, *flat)
+    assert out.shape == (*inputs[0].shape[:3], 5)
+    placed = UNet(**TINY, features=5, positions=True)
+    assert jax.tree.structure(params) == jax.tree.structure(_random(placed, *flat))
+    assert np.abs(placed.apply(params, *flat) - out).max() > 1e-3
