@@ -2,6 +2,7 @@
 
 import json
 
+import jax
 import numpy as np
 import pytest
 import torch
@@ -14,6 +15,8 @@ from diffusers import (
     SD3Transformer2DModel,
     StableDiffusion3Pipeline,
 )
+from flax.traverse_util import flatten_dict, unflatten_dict
+from peft.utils import get_peft_model_state_dict
 from safetensors.numpy import load_file
 from transformers import (
     CLIPTextModel,
@@ -24,6 +27,7 @@ from transformers import (
 
 import t2i_jax
 from parity.agreement import random_model
+from parity.test_lora import random_adapter
 from parity.test_stable_diffusion import (
     CAPTIONS,
     GUIDANCE,
@@ -36,7 +40,7 @@ from parity.test_stable_diffusion import (
     text_encoder,
 )
 from parity.tiny_tokenizer import learn_t5
-from t2i_jax.convert import diffusers_flow_out
+from t2i_jax.convert import diffusers_flow_out, lora_file
 from t2i_jax.core.importer import Imported
 
 NO_PART = [None, None]  # in model_index.json; diffusers wants to be told of it again
@@ -206,3 +210,42 @@ def test_flux(guidance, tmp_path):
     found, expected = our_pictures(ours, noise, width=40, height=24), their_pictures(pipe, noise)
     check_pictures(found, expected, f"FLUX, guidance {guidance}")
     check_written(ours, tmp_path / "flux", tmp_path / "written", noise, expected)
+
+
+@pytest.mark.parametrize("model", ["SD3", "FLUX"])
+def test_lora_files(model, tmp_path):
+    """Diffusers draws with what we write, and we with what it writes."""
+    theirs = stable_diffusion_3(tmp_path) if model == "SD3" else flux(tmp_path, True)
+    theirs.save_pretrained(tmp_path / "model")
+    plain, noise = t2i_jax.load(tmp_path / "model"), noise_of(40, 24)
+    adapter = random_adapter(plain.variables, "params.*(query|key|value)/|text_encoder/.*attention/")
+    path = tmp_path / lora_file.DIFFUSERS
+    lora_file.write_lora(adapter, 1.5, plain.config, path)
+    negative = dict(negative_prompt=[NEGATIVE] * 2) if model == "SD3" else {}
+    before = their_pictures(theirs, noise, **negative)
+    theirs.load_lora_weights(tmp_path, weight_name=path.name, adapter_name="one")
+    theirs.set_adapters(["one"], [0.7])
+    expected = their_pictures(theirs, noise, **negative)
+    assert np.abs(expected - before).mean() > 1 / 255
+    ours = t2i_jax.load(tmp_path / "model", overrides=[f"lora.add={path}:0.7"])
+    found = our_pictures(ours, noise, width=40, height=24)
+    check_pictures(found, expected, f"{model} with a LoRA")
+
+    written = {
+        "transformer_lora_layers": get_peft_model_state_dict(theirs.transformer, adapter_name="one")
+    }
+    type(theirs).save_lora_weights(tmp_path / "theirs", **written)
+    again = lora_file.read_lora(tmp_path / "theirs" / lora_file.DIFFUSERS, plain.config)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7),
+        again["params"],
+        jax.tree.map(np.asarray, scaled(adapter["params"], 1.5)),
+    )
+    with pytest.raises(ValueError, match=f"name the file {lora_file.DIFFUSERS}, not kohya"):
+        lora_file.write_lora(adapter, 1.5, plain.config, tmp_path / "kohya.safetensors")
+
+
+def scaled(adapter, scale):
+    """Multiply the factors "up" of an adapter."""
+    flat = flatten_dict(adapter)
+    return unflatten_dict({k: x * scale if k[-1] == "up" else x for k, x in flat.items()})

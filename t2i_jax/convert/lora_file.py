@@ -1,9 +1,12 @@
-"""LoRA files for Stable Diffusion 1, 2 and XL: of diffusers, and of kohya's scripts."""
+"""LoRA files of diffusers, and for Stable Diffusion 1, 2 and XL those of kohya's scripts."""
 
 from pathlib import Path
 from typing import Any
 
+from t2i_jax.convert.diffusers_flow import FLOWS
+from t2i_jax.core.family import parameter_shapes
 from t2i_jax.core.files import atomic_path
+from t2i_jax.families.load import load_family
 from t2i_jax.families.stable_diffusion import make_net
 from t2i_jax.models import sd_unet
 from t2i_jax.models.clip import text_param_shapes
@@ -31,32 +34,28 @@ def write_lora(adapter: Any, scale: float, config, path: Path) -> None:
     """Write an adapter, as `read_lora` returns it: in diffusers' format, or else in kohya's.
 
     path: a file of the name DIFFUSERS gets diffusers' format.
-    Raises ValueError if the model is of another family.
+    Raises ValueError if the model is of another family, and for kohya's format of a family for
+    which it is not known here.
     """
     kohya = path.name != DIFFUSERS
+    if kohya and config.family == "flow_transformer":
+        raise ValueError(
+            f"LoRA files of family 'flow_transformer' are written in the format of diffusers "
+            f"alone: name the file {DIFFUSERS}, not {path.name}"
+        )
     arrays = lora.write(adapter, scale, _layers(config), kohya)
     with atomic_path(path) as part:
         write_file(part, arrays, {"format": "pt"})
 
 
 def _layers(config) -> list[lora.Layer]:
-    """Return all layers of the U-Net and of the text encoders."""
-    if config.family != "stable_diffusion":
+    """Return all layers of the network that draws and of CLIP's text encoders."""
+    if config.family not in NETWORKS:
         raise ValueError(
-            f"there are no LoRA files of family {config.family!r}, only of 'stable_diffusion': "
-            "name the folder of a run instead"
+            f"there are no LoRA files of family {config.family!r}, only of "
+            f"{' and '.join(map(repr, NETWORKS))}: name the folder of a run instead"
         )
-    net = make_net(config)
-
-    def of_unet(name: str) -> tuple[str, ...]:
-        kohya = [f"lora_unet_{_plain(name)}"]
-        kohya.append(f"lora_unet_{_plain(original_unet_layer(name, net))}")
-        # kohya's scripts write the original names for Stable Diffusion XL alone.
-        return (f"unet.{name}", *(reversed(kohya) if net.added_width else kohya))
-
-    unet_shapes, unet_place = sd_unet.param_shapes(net), unet_weights.published(net)
-    layers = lora.layers_of(unet_shapes, unet_place, ("params", "model", "net"), of_unet)
-    towers = config.text.towers
+    layers, towers = NETWORKS[config.family](config), config.text.towers
     for number, (part, fields) in enumerate(towers.items(), 1):
         kohya = "lora_te" if len(towers) == 1 else f"lora_te{number}"
 
@@ -68,6 +67,30 @@ def _layers(config) -> list[lora.Layer]:
         shapes, place = text_param_shapes(make_tower(fields)[0]), clip_weights.text_published
         layers += lora.layers_of(shapes, place, ("text", part), of_tower)
     return layers
+
+
+def _of_unet(config) -> list[lora.Layer]:
+    net = make_net(config)
+
+    def names(name: str) -> tuple[str, ...]:
+        kohya = [f"lora_unet_{_plain(name)}"]
+        kohya.append(f"lora_unet_{_plain(original_unet_layer(name, net))}")
+        # kohya's scripts write the original names for Stable Diffusion XL alone.
+        return (f"unet.{name}", *(reversed(kohya) if net.added_width else kohya))
+
+    shapes, place = sd_unet.param_shapes(net), unet_weights.published(net)
+    return lora.layers_of(shapes, place, PLACE, names)
+
+
+def _of_transformer(config) -> list[lora.Layer]:
+    flow = next(flow for flow in FLOWS.values() if flow.network == config.model.network)
+    shapes: Any = parameter_shapes(config, load_family(config))
+    net, place = shapes["model"]["net"], flow.weights.published
+    return lora.layers_of(net, place, PLACE, lambda name: (f"transformer.{name}",))
+
+
+PLACE = ("params", "model", "net")  # of the network that draws, in the tree of all
+NETWORKS = {"stable_diffusion": _of_unet, "flow_transformer": _of_transformer}
 
 
 def _plain(name: str) -> str:
