@@ -218,7 +218,9 @@ def test_lora_files(model, tmp_path):
     theirs = stable_diffusion_3(tmp_path) if model == "SD3" else flux(tmp_path, True)
     theirs.save_pretrained(tmp_path / "model")
     plain, noise = t2i_jax.load(tmp_path / "model"), noise_of(40, 24)
-    adapter = random_adapter(plain.variables, "params.*(query|key|value)/|text_encoder/.*attention/")
+    adapter = random_adapter(
+        plain.variables, "params.*(query|key|value)/|text_encoder/.*attention/"
+    )
     path = tmp_path / lora_file.DIFFUSERS
     lora_file.write_lora(adapter, 1.5, plain.config, path)
     negative = dict(negative_prompt=[NEGATIVE] * 2) if model == "SD3" else {}

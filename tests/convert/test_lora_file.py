@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 import pytest
+from flax.traverse_util import unflatten_dict
 from safetensors.numpy import load_file, save_file
 
 from t2i_jax import config as configs
@@ -140,3 +141,23 @@ def test_a_kernel_without_a_name_in_files_is_refused(config, tmp_path):
     strange = {"params": {"model": {"net": {"other": factors(2, 3)}}}}
     with pytest.raises(ValueError, match="no place for 1 arrays"):
         lora_file.write_lora(strange, 1.0, config, tmp_path / "x.safetensors")
+
+
+@pytest.mark.parametrize("network", ["sd3_transformer", "flux_transformer"])
+def test_layers_of_a_flow_are_those_of_diffusers(network, tmp_path):
+    """parity/ compares the pictures. kohya's names of these networks are not known here."""
+    config = configs.copy(configs.load(f"{ROOT}/configs/stable_diffusion_3.py:smoke"))
+    if network == "flux_transformer":
+        config.model = {"network": network, "heads": 2, "joint_depth": 1, "single_depth": 1}
+        config.model.axes, config.sample = (4, 6, 6), {}
+    layers = {layer.names[0]: layer for layer in lora_file._layers(config)}
+    query = layers["transformer.transformer_blocks.0.attn.to_q"]
+    assert query.layout == "linear" and query.shape[0] == query.shape[1]
+    assert "text_encoder.text_model.encoder.layers.0.self_attn.q_proj" in layers
+    down, up = np.ones((query.shape[0], 2), np.float32), np.ones((2, query.shape[1]), np.float32)
+    adapter = unflatten_dict({(*query.path, "down"): down, (*query.path, "up"): up})
+    lora_file.write_lora(adapter, 1.0, config, tmp_path / lora_file.DIFFUSERS)
+    found = lora_file.read_lora(tmp_path / lora_file.DIFFUSERS, config)
+    jax.tree.map(np.testing.assert_array_equal, found, adapter)
+    with pytest.raises(ValueError, match=f"name the file {lora_file.DIFFUSERS}, not x.safe"):
+        lora_file.write_lora(adapter, 1.0, config, tmp_path / "x.safetensors")
