@@ -57,10 +57,11 @@ def dit(config):
 
 
 def smoke(config):
-    """A tiny one that only shows that everything runs."""
+    """A tiny transformer that only shows that everything runs."""
+    dit(config)
     recipes.make_tiny(config)
     config.image_tokenizer.update(codes=64, pairs=0, fit_pictures=32)
-    config.model.update(width=32, heads=2)
+    config.model.update(width=32, depth=2, heads=2)
     config.sample.steps = 3
 
 

@@ -37,7 +37,7 @@ def make_config(network="dit", **model):
     config.text.update(length=3, vocab_size=8, width=16, window=1)
     config.model = {"network": network, "width": 32, "heads": 2, **model}
     if network == "dit":
-        config.model.update(patch=4, depth=1, gate_init=0.5)
+        config.model.update(patch=4, depth=1, gate_init=0.5, local=True)
     return config.lock()
 
 
@@ -73,7 +73,7 @@ def trained():
             updates, state = optimizer.update(gradients, state)
             return (optax.apply_updates(params, updates), state), None
 
-        return jax.lax.scan(step, (params, state), jnp.arange(600))[0][0]
+        return jax.lax.scan(step, (params, state), jnp.arange(400))[0][0]
 
     return family, train(params, optimizer.init(params))
 
