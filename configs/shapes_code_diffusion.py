@@ -1,4 +1,4 @@
-"""Captioned shapes drawn by diffusion over codes: the noisy picture is told apart code by code.
+"""Captioned shapes drawn by diffusion; the network tells the codes of a noisy picture.
 
 python main.py train --config=configs/shapes_code_diffusion.py --workdir=runs/shapes_code_diffusion
 """

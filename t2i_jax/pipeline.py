@@ -81,7 +81,7 @@ class Pipeline:
         if not captions:
             raise ValueError("nothing to draw: give at least one prompt")
         settings = self.settings(settings)
-        with watch(progress, whole_number("previews", previews, 0, MAX_NUM)):
+        with watch(progress, previews):
             images, places = self.draw(captions, seed, **settings)
         told = {"seed": seed, "settings": settings, **({"watched": True} if progress else {})}
         notes = [
@@ -108,7 +108,7 @@ class Pipeline:
         get_ability(self.family, "edit")
         settings = self.settings(settings, "edit")
         inputs = {"image": read_pictures(images, "edit", *self._size(settings))}
-        with watch(progress, whole_number("previews", previews, 0, MAX_NUM)):
+        with watch(progress, previews):
             return self._redraw("edit", prompt, inputs, num, seed, settings)
 
     def inpaint(
@@ -139,7 +139,7 @@ class Pipeline:
             )
         masks = np.repeat(masks, len(pictures) // len(masks), axis=0)
         inputs = {"image": pictures, "mask": masks}
-        with watch(progress, whole_number("previews", previews, 0, MAX_NUM)):
+        with watch(progress, previews):
             return self._redraw("inpaint", prompt, inputs, num, seed, settings)
 
     def outpaint(

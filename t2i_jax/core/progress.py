@@ -16,6 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from t2i_jax.core.arguments import MAX_NUM, whole_number
+
 WATCHED = "watched"  # the name of an input of abilities
 
 
@@ -36,7 +38,7 @@ Listen = Callable[[Progress], Any]
 
 
 def unheard(progress: Progress) -> None:
-    """Listen to nothing: for drawing again, bit for bit, what was watched."""
+    """Do nothing. A watched picture is drawn again with it, so that the program is the same."""
 
 
 class _Listener:
@@ -68,8 +70,10 @@ def watch(listen: Listen | None, previews: int = 0) -> Iterator[None]:
     """Call `listen` for each step of what is drawn in this block. None changes nothing.
 
     An error that `listen` raises is raised at the end of the block.
-    previews: after how many steps there is a preview each time; 0 for none.
+    previews: after how many steps there is a preview each time; 0 for none. Raises ValueError for
+        what is no such number.
     """
+    whole_number("previews", previews, 0, MAX_NUM)
     if listen is None:
         yield
         return
@@ -87,7 +91,7 @@ def watch(listen: Listen | None, previews: int = 0) -> Iterator[None]:
 
 
 def watched_inputs(rows: int, shown: int) -> dict[str, np.ndarray]:
-    """Return the inputs by which an ability knows who watches; {} if nobody does.
+    """Return the inputs that tell an ability who watches it; {} if nobody does.
 
     It is called before each batch. rows: of the batch. shown: how many of them are no padding.
     """

@@ -19,12 +19,11 @@ from t2i_jax.core.fields import Field
 from t2i_jax.core.first_stage import Codes
 from t2i_jax.core.random import split_keys
 from t2i_jax.core.registry import lookup
-from t2i_jax.diffusion.samplers import make_sampler, time_grid
 from t2i_jax.diffusion.schedules import make_schedule
 from t2i_jax.families import diffusion, redrawing
 from t2i_jax.families.conditioning import Conditioning, make_conditioning
 from t2i_jax.families.config_fields import read_section, remat_of
-from t2i_jax.families.denoising import NEGATIVE, Plan, check_interval, make_sample
+from t2i_jax.families.denoising import NEGATIVE, check_interval, make_sample
 from t2i_jax.families.first_stage import (
     batch_latents,
     codes_abilities,
@@ -76,10 +75,7 @@ def make(config, axis_name=None) -> Family:
     settings = read_section(config, "sample", SAMPLE_FIELDS)
     check_interval(settings)
 
-    def make_plan(*, sampler, steps, shift, height=0, width=0, **guidance):
-        del height, width  # pictures have one size
-        return Plan(denoiser, make_sampler(sampler), time_grid(steps, shift), 1.0, guidance)
-
+    make_plan = diffusion.make_plan_of(denoiser)
     sample = with_candidates(make_sample(make_plan, conditioning), config)
     return Family(
         init=lambda rng, batch: ({"model": denoiser.init(rng, batch)}, {}),
@@ -192,10 +188,8 @@ def make_loss(
         drop_keys, dropout_keys, time_keys, noise_keys = split_keys(ctx.keys, 4)
         keys = dropout_keys if ctx.train else None
         text = conditioning.training_text(ctx, drop_keys)
-        codes, codebook = (
-            stage.encode(stage_arrays, ctx.batch["image"]),
-            stage.vectors(stage_arrays),
-        )
+        codebook = stage.vectors(stage_arrays)
+        codes = stage.encode(stage_arrays, ctx.batch["image"])
         x0, t = batch_latents(denoiser.latents, ctx), denoiser.draw_times(time_keys)
         c = denoiser.schedule(t[:, None, None, None])
         x_t = c.alpha * x0 + c.sigma * diffusion.training_noise(noise_keys, x0.shape[1:], 0.0)

@@ -95,9 +95,9 @@ def predict_of(plan: Plan, conditioning: Conditioning, variables: Variables, inp
 
 def telling(predict: Callable, plan: Plan, variables: Variables, inputs: Mapping) -> Callable:
     """Return `predict`, which also tells who watches how many steps are done (core/progress.py)."""
-    stage, times = variables.frozen.get("first_stage", {}), jnp.asarray(plan.times)
     if WATCHED not in inputs:
         return predict
+    stage, times = variables.frozen.get("first_stage", {}), jnp.asarray(plan.times)
 
     def predict_and_tell(x, t):
         x0, noise = predict(x, t)

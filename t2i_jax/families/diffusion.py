@@ -145,10 +145,7 @@ def make(config, axis_name=None) -> Family:
     denoiser, conditioning = make_denoiser(config), make_conditioning(config)
     section = read_section(config, "diffusion", DIFFUSION_FIELDS)
 
-    def make_plan(*, sampler, steps, shift, height=0, width=0, **guidance):
-        del height, width  # pictures have one size
-        return Plan(denoiser, make_sampler(sampler), time_grid(steps, shift), 1.0, guidance)
-
+    make_plan = make_plan_of(denoiser)
     settings = read_section(config, "sample", SAMPLE_FIELDS)
     check_interval(settings)
     sample = with_candidates(make_sample(make_plan, conditioning), config)
@@ -160,6 +157,16 @@ def make(config, axis_name=None) -> Family:
         texts=(NEGATIVE,),
         **family_parts(config, denoiser, conditioning),
     )
+
+
+def make_plan_of(denoiser: Denoiser) -> Callable[..., Plan]:
+    """Return (**settings of SAMPLE_FIELDS) -> Plan, for pictures of one size."""
+
+    def make_plan(*, sampler, steps, shift, height=0, width=0, **guidance):
+        del height, width  # pictures have one size
+        return Plan(denoiser, make_sampler(sampler), time_grid(steps, shift), 1.0, guidance)
+
+    return make_plan
 
 
 def make_loss(denoiser: Denoiser, conditioning: Conditioning, section: Mapping) -> Callable:
