@@ -13,13 +13,18 @@ _pressed = threading.Event()
 
 
 def leave_at_once(*_) -> None:
-    """Handle Ctrl-C while JAX is imported: an exception would crash its C++ code."""
+    """Handle Ctrl-C while modules are imported: an exception would crash their C++ code."""
     say_stopped(sys.argv[1] if sys.argv[1:] else "main.py")
     os._exit(128 + signal.SIGINT)
 
 
 def interrupt(*_) -> None:
-    """Handle Ctrl-C as Python does, and note it for `raise_lost`."""
+    """Handle Ctrl-C as Python does, and note it for `raise_lost`.
+
+    While JAX is imported, which a command does where it needs it first, it leaves at once.
+    """
+    if "jax" in sys.modules and "jax.numpy" not in sys.modules:
+        leave_at_once()
     _pressed.set()
     raise KeyboardInterrupt
 

@@ -175,3 +175,27 @@ def test_while_the_program_starts(moment, folder):
     assert (started.returncode, said.strip()) == (130, "train: stopped by Ctrl-C")
     # After two seconds a fast machine may have made the run folder already.
     assert (folder / workdir).exists() or isinstance(moment, float)
+
+
+def test_while_jax_is_imported():
+    """An exception there would crash JAX's C++ code, so the program ends without one."""
+    code = """
+import os, signal, sys
+from t2i_jax.core import ctrl_c
+
+class Press:
+    def find_spec(self, name, path, target=None):
+        if name == "jaxlib._jax":
+            os.kill(os.getpid(), signal.SIGINT)
+
+signal.signal(signal.SIGINT, ctrl_c.interrupt)
+sys.meta_path.insert(0, Press())
+import jax
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", code, "train"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert (ended.returncode, ended.stderr) == (130, "train: stopped by Ctrl-C\n")
