@@ -39,7 +39,7 @@ def smoke(config):
     """A tiny one, with spectral norm, that only shows that everything runs."""
     recipes.make_tiny(config)
     config.data.resolution = 8
-    config.model.update(latent=8, width=8, levels=1, attention=(4,), heads=2, norm="spectral")
+    config.model.update(latent=8, width=8, levels=1, attention=(), norm="spectral")
 
 
 VARIANTS = (smoke,)

@@ -101,7 +101,7 @@ def smoke(config):
     tower = dict(vocab_size=514, length=16, end=513, width=16, depth=2, heads=2, pad=513)
     config.text.towers = {"text_encoder": tower}
     config.model = dict(
-        channels=(32,), blocks=1, depths=(1,), middle_depth=1, heads=(1,), text_width=16
+        channels=(32,), blocks=1, depths=(0,), middle_depth=1, heads=(1,), text_width=16
     )
     config.vae = dict(latent=4, width=32, multipliers=(1, 1), blocks=1, project=True)
     config.sample = {"steps": 3}

@@ -3,6 +3,8 @@
 Pure functions.
 """
 
+import functools
+import math
 from collections.abc import Callable
 
 import jax
@@ -79,28 +81,38 @@ def decode(
     temperature: Number = 1.0,
     top_k: Number = 0,
     top_p: Number = 1.0,
+    second_of: Callable | None = None,
 ) -> Int[Array, "B N"]:
     """Draw all `masked` codes in one compiled loop, and keep the others as given.
 
     Each step draws every masked token independently, and then fixes those that `keep` selects. The
     last step keeps all.
 
-    tokens_to_logits: (codes, masked) -> logits [B, N, V]. If it does not look at masked codes,
-        their values make no difference.
+    tokens_to_logits: (codes, masked) -> (logits [B, N, V], a carry for `second_of`). If it does not
+        look at masked codes, their values make no difference.
     keys: one random key per row. The tokens of a row depend on its own key only.
-    keep: (step, logits, drawn, masked, keys) -> bool [B, N]; see `by_confidence`, `by_surprise`.
+    keep: (step, parts, masked, keys) -> bool [B, N]; see `by_confidence`, `by_surprise`. parts: for
+        each part of the tokens, its logits and what was drawn from them, int [B, N].
     temperature, top_k, top_p: see decoding/autoregressive.choose.
+    second_of: of tokens with two parts (`core.first_stage.Codes`), (carry, first [B, N]) -> logits
+        [B, N, M] of the second part; those of `tokens_to_logits` are then of the first part.
     """
+    draw = functools.partial(choose, temperature=temperature, top_k=top_k, top_p=top_p)
 
     def step(state, i):
         codes, masked = state
         draw_keys, keep_keys = jax.vmap(
             lambda key: jax.random.split(jax.random.fold_in(key, i)), out_axes=1
         )(keys)
-        logits = tokens_to_logits(codes, masked)
-        drawn = choose(draw_keys, logits, temperature, top_k, top_p)
-        kept = masked & (keep(i, logits, drawn, masked, keep_keys) | (i == steps - 1))
-        return (jnp.where(kept, drawn, codes), masked & ~kept), None
+        logits, carry = tokens_to_logits(codes, masked)
+        token = draw(draw_keys, logits)
+        parts = ((logits, token),)
+        if second_of is not None:
+            logits = second_of(carry, token)
+            second = draw(jax.vmap(lambda key: jax.random.fold_in(key, 1))(draw_keys), logits)
+            parts, token = (*parts, (logits, second)), token * logits.shape[-1] + second
+        kept = masked & (keep(i, parts, masked, keep_keys) | (i == steps - 1))
+        return (jnp.where(kept, token, codes), masked & ~kept), None
 
     return jax.lax.scan(step, (codes, masked), jnp.arange(steps))[0][0]
 
@@ -120,9 +132,12 @@ def by_confidence(
     """
     steps = remaining.shape[-1]
 
-    def keep(i, logits, drawn, masked, keys):
-        noise = jax.vmap(lambda key: jax.random.gumbel(key, drawn.shape[1:]))(keys)
-        log_p = jnp.take_along_axis(jax.nn.log_softmax(logits), drawn[..., None], -1)[..., 0]
+    def keep(i, parts, masked, keys):
+        noise = jax.vmap(lambda key: jax.random.gumbel(key, masked.shape[1:]))(keys)
+        log_p = sum(
+            jnp.take_along_axis(jax.nn.log_softmax(logits), drawn[..., None], -1)[..., 0]
+            for logits, drawn in parts
+        )
         noisy = log_p + choice_temperature * (1 - (i + 1) / steps) * noise
         order = jnp.where(jnp.isinf(choice_temperature), noise, noisy)
         rank = jnp.argsort(jnp.argsort(jnp.where(masked, order, jnp.inf), axis=-1), axis=-1)
@@ -146,14 +161,17 @@ def by_surprise(sure: Number, temperature: Number = 1.0) -> Callable:
     token that N positions share with probability p comes first with p^N, not p.
     """
 
-    def keep(i, logits, drawn, masked, keys):
-        log_p = jax.nn.log_softmax(logits / jnp.where(temperature > 0, temperature, 1.0))
-        p = jnp.exp(log_p)
-        entropy = -jnp.where(p > 0, p * log_p, 0).sum(-1)
-        certain, surprising = entropy <= sure, drawn != logits.argmax(-1)
+    def keep(i, parts, masked, keys):
+        entropy, surprising, most = 0.0, False, 1.0
+        for logits, drawn in parts:
+            log_p = jax.nn.log_softmax(logits / jnp.where(temperature > 0, temperature, 1.0))
+            p = jnp.exp(log_p)
+            entropy += -jnp.where(p > 0, p * log_p, 0).sum(-1)
+            surprising |= drawn != logits.argmax(-1)
+            most += math.log(logits.shape[-1])
+        certain = entropy <= sure
         # Any surprising token goes before all others: no entropy exceeds log(vocabulary size).
-        information = entropy + surprising * (jnp.log(logits.shape[-1]) + 1)
-        information = jnp.where(masked & ~certain, information, -jnp.inf)
-        return certain | (jnp.arange(drawn.shape[-1]) == information.argmax(-1, keepdims=True))
+        information = jnp.where(masked & ~certain, entropy + surprising * most, -jnp.inf)
+        return certain | (jnp.arange(masked.shape[-1]) == information.argmax(-1, keepdims=True))
 
     return keep

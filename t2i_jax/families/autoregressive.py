@@ -43,8 +43,7 @@ from t2i_jax.families.first_stage import (
     load_codes,
     make_frozen,
 )
-from t2i_jax.families.token_loss import cross_entropy
-from t2i_jax.models.code_parts import split_codes
+from t2i_jax.families.token_loss import part_cross_entropy
 from t2i_jax.models.transformer import PrefixDecoder
 
 SAMPLE_FIELDS = {
@@ -111,9 +110,9 @@ def make(config, axis_name=None) -> Family:
         text = conditioning.training_text(ctx, drop_keys)
         codebook, codes = stage.vectors(ctx.frozen["first_stage"]), batch_codes(stage, ctx)
         condition = conditioning.encode(model["text"], ctx.frozen, text, keys)
-        parts = part_nats(decoder, model["net"], condition, codes, codebook, keys)
-        nats, likeliest = parts[0].sum(0), parts[1].all(0)
-        per_example, metrics = nats.mean(-1), {"token_accuracy": likeliest.mean(-1)}
+        nats, likeliest = part_nats(decoder, model["net"], condition, codes, codebook, keys)
+        per_example = nats.sum(0).mean(-1)
+        metrics = {"token_accuracy": likeliest.all(0).mean(-1)}
         if writer:
             rows = spread(len(codes), captioning if ctx.train else 1.0)
             whole = (codes, conditioning.text_of(ctx.batch), keys)
@@ -164,10 +163,7 @@ def part_nats(
     all_logits: Any = decoder.apply(
         {"params": net}, condition, codes, codebook, keys, method="part_logits"
     )
-    parts = split_codes(codes, decoder.parts)
-    each = [cross_entropy(logits, part) for logits, part in zip(all_logits, parts, strict=True)]
-    nats, likeliest = zip(*each, strict=True)
-    return jnp.stack(nats), jnp.stack(likeliest)
+    return part_cross_entropy(all_logits, codes, decoder.parts)
 
 
 def make_sample(

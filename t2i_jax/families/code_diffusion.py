@@ -33,9 +33,8 @@ from t2i_jax.families.first_stage import (
     make_frozen,
 )
 from t2i_jax.families.reranking import with_candidates
-from t2i_jax.families.token_loss import cross_entropy
+from t2i_jax.families.token_loss import part_cross_entropy
 from t2i_jax.models.code_head import CodeHead, probabilities
-from t2i_jax.models.code_parts import split_codes
 from t2i_jax.models.layers import depth_to_space, space_to_depth
 from t2i_jax.models.recompute import with_remat
 
@@ -195,9 +194,7 @@ def make_loss(
         x_t = c.alpha * x0 + c.sigma * diffusion.training_noise(noise_keys, x0.shape[1:], 0.0)
         condition = denoiser.encode_text(model, ctx.frozen, text, keys)
         logits = network.true(model["net"], x_t, t, condition, codebook, codes, keys)
-        parts = zip(logits, split_codes(codes, stage.parts), strict=True)
-        nats, likeliest = zip(*(cross_entropy(*part) for part in parts), strict=True)
-        accuracy = jnp.stack(likeliest).all(0).mean(-1)
-        return jnp.stack(nats).sum(0).mean(-1), (ctx.extra, {"code_accuracy": accuracy})
+        nats, likeliest = part_cross_entropy(logits, codes, stage.parts)
+        return nats.sum(0).mean(-1), (ctx.extra, {"code_accuracy": likeliest.all(0).mean(-1)})
 
     return loss

@@ -10,7 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Bool, Int, Key
 
 from t2i_jax.core.family import Context, Family, Variables
 from t2i_jax.core.fields import Field
@@ -35,7 +35,7 @@ from t2i_jax.families.first_stage import (
     make_frozen,
 )
 from t2i_jax.families.reranking import CANDIDATES_FIELD, with_candidates
-from t2i_jax.families.token_loss import cross_entropy, mean_where
+from t2i_jax.families.token_loss import mean_where, part_cross_entropy
 from t2i_jax.models.masked_transformer import MaskedTransformer
 
 # name: (tokens still masked after each step, settings) -> `keep` of `parallel.decode`
@@ -72,7 +72,7 @@ def fields(config) -> dict[str, dict[str, Field]]:
     """Return the config fields of this family."""
     return {
         "": {"mask_schedule": MASK_SCHEDULE_FIELD},
-        **transformer_sections(MaskedTransformer),
+        **transformer_sections(MaskedTransformer, ("parts",)),
         "sample": SAMPLE_FIELDS,
         **image_tokenizer_fields(config),
     }
@@ -87,7 +87,11 @@ def make(config, axis_name=None) -> Family:
     del axis_name  # nothing here compares examples
     stage, conditioning = load_codes(config), make_conditioning(config)
     network = MaskedTransformer(
-        codes=stage.size, grid=stage.grid, remat=remat_of(config), **config.model
+        codes=stage.size,
+        grid=stage.grid,
+        parts=stage.parts,
+        remat=remat_of(config),
+        **config.model,
     )
     gamma = parallel.mask_schedule(config.get("mask_schedule", MASK_SCHEDULE_FIELD.default))
     settings = read_section(config, "sample", SAMPLE_FIELDS)
@@ -103,7 +107,7 @@ def make(config, axis_name=None) -> Family:
         return {"model": {"text": text_params, "net": net_params}}, {}
 
     def loss(params, ctx: Context):
-        """Return `masked_cross_entropy` for one `random_mask` per example."""
+        """Return the mean nats of the masked codes, for one `random_mask` per example."""
         model = params["model"]
         mask_keys, drop_keys, dropout_keys = split_keys(ctx.keys, 3)
         keys = dropout_keys if ctx.train else None
@@ -113,9 +117,11 @@ def make(config, axis_name=None) -> Family:
         condition = conditioning.encode(model["text"], ctx.frozen, text, keys)
         net = {"params": model["net"]}
         logits: Any = network.apply(net, condition, codes, masked, codebook, keys)
-        likeliest = cross_entropy(logits, codes)[1]
-        metrics = {"token_accuracy": mean_where(masked, likeliest)}
-        return masked_cross_entropy(logits, codes, masked), (ctx.extra, metrics)
+        nats, likeliest = part_cross_entropy(logits, codes, stage.parts)
+        metrics = {"token_accuracy": mean_where(masked, likeliest.all(0))}
+        # Each picture has the same weight, however many of its tokens are masked; equation 1 of
+        # arXiv 2202.04200 sums over the tokens instead.
+        return mean_where(masked, nats.sum(0)), (ctx.extra, metrics)
 
     def sample(variables: Variables, inputs, keys, **settings):
         """Draw pictures uint8 [B, H, W, 3]."""
@@ -158,14 +164,23 @@ def make_draw(stage: Codes, conditioning: Conditioning, network: MaskedTransform
         both = conditioning.with_null(text, frozen)
         condition = conditioning.encode(model["text"], frozen, both)
 
-        def tokens_to_logits(codes, masked):
-            codes, masked = (jnp.concatenate([x, x]) for x in (codes, masked))
-            logits: Any = network.apply(net, condition, codes, masked, codebook)
+        def twice(x):
+            return jnp.concatenate([x, x])
+
+        def first_of(codes, masked):
+            hidden = network.apply(
+                net, condition, twice(codes), twice(masked), codebook, method="hidden"
+            )
+            logits: Any = network.apply(net, hidden, method="first_part")
+            return guide(logits, settings["guidance"]), hidden
+
+        def second_of(hidden, first):
+            logits: Any = network.apply(net, hidden, twice(first), method="second_part")
             return guide(logits, settings["guidance"])
 
         choice = {name: settings[name] for name in ("steps", "temperature", "top_k", "top_p")}
-        keep = make_keep(count, settings)
-        return parallel.decode(tokens_to_logits, codes, masked, keys, keep, **choice)
+        keep, rest = make_keep(count, settings), second_of if stage.parts else None
+        return parallel.decode(first_of, codes, masked, keys, keep, second_of=rest, **choice)
 
     return draw
 
@@ -223,17 +238,6 @@ def make_keep(count: int | Int[Array, "B"], settings: Mapping[str, Any]) -> Call
             f"{did_you_mean(order, ORDERS)}"
         )
     return ORDERS[order](remaining, settings)
-
-
-def masked_cross_entropy(
-    logits: Float[AnyArray, "B N V"], codes: Int[AnyArray, "B N"], masked: Bool[AnyArray, "B N"]
-) -> Float[Array, "B"]:
-    """Return the mean cross-entropy of the masked tokens, in nats (arXiv 2202.04200).
-
-    Each picture has the same weight, however many of its tokens are masked; equation 1 there sums
-    over the tokens instead.
-    """
-    return mean_where(masked, cross_entropy(logits, codes)[0])
 
 
 def random_mask(key: Key[Array, ""], gamma: Callable, length: int) -> Bool[Array, "length"]:

@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from t2i_jax.core.text import TextCondition
 from t2i_jax.core.types import AnyArray
+from t2i_jax.models.code_parts import CodeParts, split_codes
 from t2i_jax.models.code_vectors import CodeVectors
 from t2i_jax.models.layers import Dense, add_positions, matmul
 from t2i_jax.models.transformer import Transformer, window_table
@@ -35,6 +36,7 @@ class MaskedTransformer(nn.Module):
     remat: what the backward pass computes again (models/recompute.py).
     block: other fields of the blocks (see `transformer.Block`); with "rope", a caption gets no
         other positions.
+    parts: of codes with two parts, how many values each has (see `CodeParts`).
     """
 
     codes: int
@@ -47,13 +49,26 @@ class MaskedTransformer(nn.Module):
     dtype: Any = jnp.float32
     remat: str = "none"
     block: Mapping = FrozenDict()
+    parts: tuple[int, ...] = ()
+
+    def setup(self):
+        def dense():
+            return Dense(self.width, use_bias=False, dtype=self.dtype)
+
+        self.text_in, self.near = dense(), dense()
+        # The additional rows stand for the outside of the picture and for a masked token.
+        self.vectors = CodeVectors(self.codes, 2, self.width, self.dtype, self.parts)
+        if self.parts:
+            self.code_parts = CodeParts(self.parts, self.width, self.dtype)
+        self.trunk = Transformer(
+            self.depth, self.heads, self.dropout, self.dtype, self.remat, self.block
+        )
 
     @property
     def length(self) -> int:
         """Number of tokens of a picture."""
         return self.grid[0] * self.grid[1]
 
-    @nn.compact
     def __call__(
         self,
         text: TextCondition,
@@ -61,35 +76,57 @@ class MaskedTransformer(nn.Module):
         masked: Bool[AnyArray, "B N"],
         codebook: Float[AnyArray, "codes D"],
         keys: Key[Array, "B"] | None = None,
-    ) -> Float[Array, "B N codes"]:
-        """Return logits of the image tokens.
+    ) -> tuple[Float[Array, "B N _"], ...]:
+        """Return the logits of each part of the codes; of the second, given the true first.
 
-        codes: image tokens; those where `masked` is True have no influence.
+        codes: image tokens; those where `masked` is True have no influence on other places, nor on
+            the logits of their own first part.
         codebook: the vector of each code.
         keys: for dropout; None for no dropout.
         """
+        hidden = self.hidden(text, codes, masked, codebook, keys)
+        if not self.parts:
+            return (self.first_part(hidden),)
+        first = split_codes(codes, self.parts)[0]
+        return self.first_part(hidden), self.second_part(hidden, first)
+
+    def hidden(
+        self,
+        text: TextCondition,
+        codes: Int[AnyArray, "B N"],
+        masked: Bool[AnyArray, "B N"],
+        codebook: Float[AnyArray, "codes D"],
+        keys: Key[Array, "B"] | None = None,
+    ) -> tuple[Float[Array, "B N width"], Float[Array, "width _"]]:
+        """Return (the output of the blocks for the image tokens, the output vectors of codes).
+
+        Arguments are those of `__call__`; masked codes have no influence at all.
+        """
         (batch, limit), outside, mask = text.mask.shape, self.codes, self.codes + 1
-        embed, head = CodeVectors(self.codes, 2, self.width, self.dtype, name="vectors")(codebook)
-        caption = Dense(self.width, use_bias=False, dtype=self.dtype, name="text_in")(text.sequence)
+        embed, head = self.vectors(codebook)
+        caption = self.text_in(text.sequence)
         if not self.block.get("rope"):
             caption = add_positions(caption)
 
         seen = jnp.pad(jnp.where(masked, mask, codes), ((0, 0), (0, 1)), constant_values=outside)
         # Cast after the look-up: its gradient is a sum over thousands of places, for which bfloat16
         # is too coarse.
-        near = (
-            embed[seen[:, window_table(self.grid, self.reach)]]
-            .astype(self.dtype)
-            .reshape(batch, self.length, -1)
-        )
-        image = Dense(self.width, use_bias=False, dtype=self.dtype, name="near")(near)
-        image = add_positions(image, self.grid)
+        near = embed[seen[:, window_table(self.grid, self.reach)]].astype(self.dtype)
+        image = add_positions(self.near(near.reshape(batch, self.length, -1)), self.grid)
 
         present = jnp.pad(text.mask, ((0, 0), (0, self.length)), constant_values=True)[
             :, None, None, :
         ]
-        trunk = Transformer(
-            self.depth, self.heads, self.dropout, self.dtype, self.remat, self.block, name="trunk"
-        )
-        x, _ = trunk(jnp.concatenate([caption, image], axis=1), present, keys)
-        return matmul(x[:, limit:], head).astype(jnp.float32)
+        x, _ = self.trunk(jnp.concatenate([caption, image], axis=1), present, keys)
+        return x[:, limit:], head
+
+    def first_part(self, hidden: tuple) -> Float[Array, "B N _"]:
+        """Return the logits of the codes, or of their first part. hidden: see `hidden`."""
+        x, head = hidden
+        logits = self.code_parts.first(x, head) if self.parts else matmul(x, head)
+        return logits.astype(jnp.float32)
+
+    def second_part(self, hidden: tuple, first: Int[AnyArray, "B N"]) -> Float[Array, "B N _"]:
+        """Return the logits of the second part of codes, given the first. hidden: see `hidden`."""
+        x, head = hidden
+        return self.code_parts.second(x, head, first).astype(jnp.float32)

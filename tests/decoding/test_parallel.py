@@ -106,7 +106,7 @@ def conditionals(codes, masked):
 @jax.jit
 def draw(codes, masked, keys, remaining, choice_temperature, *settings):
     return decode(
-        conditionals,
+        lambda *now: (conditionals(*now), None),
         codes,
         masked,
         keys,
@@ -147,6 +147,27 @@ def test_one_token_a_step_in_random_order_draws_the_joint():
 def test_all_tokens_in_one_step_are_the_product_of_the_marginals():
     drawn = draw_many(1, (0, 0, 0), 0.0)
     assert chi_square(drawn, PRODUCT) < LIMIT < chi_square(drawn, JOINT)
+
+
+def test_tokens_of_two_parts_draw_the_joint():
+    """Two tokens of four values, each of two parts: the second is drawn given the first."""
+    states = np.array(list(itertools.product(range(4), repeat=2)))
+    joint = np.random.default_rng(7).dirichlet(np.full(16, 0.7))
+
+    def first_of(codes, masked):
+        fits = (masked[:, None] | (codes[:, None] == states)).all(-1)
+        weight = jnp.einsum("bs,siv->biv", fits * joint, jax.nn.one_hot(states, 4))
+        pairs = weight.reshape(*codes.shape, 2, 2)
+        return jnp.log(pairs.sum(-1)), pairs
+
+    def second_of(pairs, first):
+        return jnp.log(jnp.take_along_axis(pairs, first[..., None, None], 2)[:, :, 0])
+
+    codes, keys = jnp.zeros((MANY, 2), int), jax.random.split(jax.random.key(8), MANY)
+    keep = by_confidence(jnp.array([1, 0]), jnp.inf)
+    drawn = decode(first_of, codes, codes == 0, keys, keep, 2, second_of=second_of)
+    times = np.bincount(np.asarray(drawn) @ [4, 1], minlength=16)
+    assert ((times - MANY * joint) ** 2 / (MANY * joint)).sum() < 45  # 15 degrees of freedom
 
 
 def test_confidence_has_an_order_that_is_not_random():
@@ -194,7 +215,7 @@ SURE = np.array([0.9, 0.5, 0.7, 0.99, 0.6, 0.8])
 def when(codes, masked):
     """The most likely token is the number of tokens drawn already: it says when each was drawn."""
     now = jax.nn.one_hot((~masked).sum(-1), 6)[:, None]
-    return jnp.log(now * SURE[:, None] + (1 - now) * (1 - SURE[:, None]) / 5)
+    return jnp.log(now * SURE[:, None] + (1 - now) * (1 - SURE[:, None]) / 5), None
 
 
 @jax.jit
@@ -233,13 +254,22 @@ def test_the_certain_and_the_most_surprising_are_kept():
     # At a low temperature all are certain: 0.5 against five times 0.1 becomes 0.992, which has an
     # entropy of 0.06.
     assert decode(when, codes, masked, keys, by_surprise(0.1, 0.25), 3, 0.0).tolist() == [[0] * 6]
-    logits, drawn = when(codes, masked), jnp.array([[0, 0, 3, 0, 0, 2]])  # likeliest is 0
+    logits, drawn = when(codes, masked)[0], jnp.array([[0, 0, 3, 0, 0, 2]])  # likeliest is 0
 
     def kept(sure, masked):
-        return np.flatnonzero(by_surprise(sure)(0, logits, drawn, masked, keys)[0]).tolist()
+        return np.flatnonzero(by_surprise(sure)(0, ((logits, drawn),), masked, keys)[0]).tolist()
 
     assert kept(0.0, masked) == [2]
     assert kept(0.0, masked & (drawn != 3)) == [5]
+    # A part of which all is certain changes nothing; entropies of parts are added, and a token is
+    # surprising if one of its parts is.
+    parts = ((logits, drawn), (jnp.array([0.0, -jnp.inf]), jnp.zeros((1, 6), int)))
+    assert by_surprise(0.0)(0, parts, masked, keys).tolist() == [[False] * 2 + [True] + [False] * 3]
+    parts = ((logits, drawn * 0), (logits, drawn))
+    bound = 2 * entropy[0] + 1e-3
+    assert by_surprise(bound)(0, parts, masked, keys).tolist() == [
+        [True, False, True, True, False, False]
+    ]
     # The surprising tokens 2 and 5 are certain; of the others, token 1 has the greatest entropy.
     assert kept(entropy[2] + 1e-3, masked) == [0, 1, 2, 3, 5]
 
@@ -253,9 +283,8 @@ def test_surprise_wants_as_many_steps_as_there_are_surprises():
 
     def both(codes, masked):
         seen = jnp.where(masked, -1, codes).max(-1)[:, None, None]
-        return jnp.broadcast_to(
-            jnp.where((seen < 0) | (seen == jnp.arange(3)), jnp.log(p), -jnp.inf), (MANY, 3, 3)
-        )
+        logits = jnp.where((seen < 0) | (seen == jnp.arange(3)), jnp.log(p), -jnp.inf)
+        return jnp.broadcast_to(logits, (MANY, 3, 3)), None
 
     keys, codes = jax.random.split(jax.random.key(5), MANY), jnp.zeros((MANY, 3), int)
     one, two = (

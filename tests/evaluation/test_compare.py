@@ -11,7 +11,7 @@ from t2i_jax.evaluation import compare
 from tests.conftest import ROOT
 
 SHAPES, DIFFUSION = f"{ROOT}/configs/shapes.py:smoke", f"{ROOT}/configs/shapes_diffusion.py:smoke"
-FEW = ("train.validation_examples=8", "train.grid=2")
+FEW = ("train.validation_examples=8", "train.grid=2", "optim.name=adamw", "model.depth=1")
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from t2i_jax.core import state
 from t2i_jax.core.family import Context, Variables
 from t2i_jax.decoding.parallel import mask_schedule
 from t2i_jax.families.load import load_family
-from t2i_jax.families.masked import ORDERS, masked_cells, masked_cross_entropy, random_mask
+from t2i_jax.families.masked import ORDERS, masked_cells, random_mask
 from t2i_jax.training import step
 from tests.conftest import ROOT, last_values
 
@@ -27,21 +27,6 @@ def test_random_mask_has_exactly_the_count_of_the_schedule():
     assert (none.sum(-1) == 1).all()
     number = jax.vmap(lambda key: random_mask(key, mask_schedule("linear"), 8))(keys).sum(-1)
     np.testing.assert_allclose(np.bincount(number, minlength=9)[1:] / 4000, 1 / 8, atol=0.02)
-
-
-def test_cross_entropy_counts_only_masked_places():
-    rng = np.random.default_rng(0)
-    logits, codes = rng.normal(size=(3, 6, 4)).astype(np.float32), rng.integers(0, 4, (3, 6))
-    masked = np.arange(6) < np.array([[1], [4], [6]])
-    loss = masked_cross_entropy(logits, codes, masked)
-    p = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
-    nats = -np.log(np.take_along_axis(p, codes[..., None], -1)[..., 0])
-    np.testing.assert_allclose(loss, [nats[i, : (1, 4, 6)[i]].mean() for i in range(3)], rtol=1e-5)
-    np.testing.assert_array_equal(
-        masked_cross_entropy(logits, np.where(masked, codes, (codes + 1) % 4), masked), loss
-    )
-    slope = jax.grad(lambda x: masked_cross_entropy(x, codes, masked).sum())(logits)
-    assert (slope[~masked] == 0).all() and (slope[masked] != 0).all()
 
 
 def test_masked_cells():

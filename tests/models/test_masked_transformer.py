@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from t2i_jax.core.text import TextCondition
+from t2i_jax.families.token_loss import part_cross_entropy
 from t2i_jax.models.masked_transformer import MaskedTransformer
 
 CODES, GRID = 3, (2, 2)
@@ -27,7 +28,7 @@ def model():
     codes = jnp.zeros((1, 4), jnp.int32)
     variables = jax.jit(network.init)(jax.random.key(0), _text(1), codes, codes == 0, codebook)
     return jax.jit(
-        lambda text, codes, masked: network.apply(variables, text, codes, masked, codebook)
+        lambda text, codes, masked: network.apply(variables, text, codes, masked, codebook)[0]
     )
 
 
@@ -47,6 +48,33 @@ def test_probabilities_of_all_pictures_sum_to_one_in_any_order(model):
         sums.append(float(jnp.exp(total).sum()))
         assert total.std() > 0.05  # they are not all equal
     assert sums == pytest.approx([1.0, 1.0], rel=1e-5)
+
+
+def test_codes_of_two_parts():
+    """Over all pictures of 2 tokens with 2 x 2 values, in two orders; hidden codes are not seen."""
+    network = MaskedTransformer(4, (1, 2), width=16, depth=1, heads=2, parts=(2, 2))
+    codebook = jax.random.normal(jax.random.key(1), (4, 3))
+    codes = jnp.array(list(itertools.product(range(4), repeat=2)))
+    everything, text = jnp.ones_like(codes, dtype=bool), _text(16)
+    variables = network.init(jax.random.key(0), text, codes, everything, codebook)
+    for order in ((0, 1), (1, 0)):
+        total, masked = jnp.zeros(16), everything
+        for place in order:
+            logits = network.apply(variables, text, codes, masked, codebook)
+            nats, _ = part_cross_entropy(logits, codes, network.parts)
+            total -= nats.sum(0)[:, place]
+            masked = masked.at[:, place].set(False)
+        assert float(jnp.exp(total).sum()) == pytest.approx(1, rel=1e-5)
+        assert total.std() > 0.02
+    (first, _), hidden = (
+        network.apply(variables, text, codes, everything, codebook, method=method)
+        for method in (None, "hidden")
+    )
+    np.testing.assert_array_equal(first[0], first[-1])
+    for value in range(2):  # what is drawn from is what was learned
+        seconds = network.apply(variables, hidden, codes * 0 + value, method="second_part")
+        given = network.apply(variables, text, codes * 0 + 2 * value, everything, codebook)[1]
+        np.testing.assert_allclose(seconds, given, atol=1e-6)
 
 
 def test_what_is_given_has_an_influence_everywhere(model):
@@ -87,6 +115,6 @@ def test_with_rope_a_caption_gets_no_other_positions():
 
     @jax.jit
     def run(text):
-        return network.init_with_output(jax.random.key(0), text, codes, codes == 0, codebook)[0]
+        return network.init_with_output(jax.random.key(0), text, codes, codes == 0, codebook)[0][0]
 
     np.testing.assert_allclose(run(padded), run(words), atol=1e-5)

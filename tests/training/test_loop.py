@@ -63,7 +63,9 @@ STEPS = (
     "train.score_every=20",
     "train.reader=threads",  # without TensorFlow, the commands below start in half the time
     "evaluate.num=4",
+    "model.depth=1",
 )
+SMALL = ("model.depth=1", "optim.name=adamw")  # quickly compiled
 
 
 @pytest.fixture(scope="module")
@@ -213,7 +215,7 @@ def test_signals_are_caught_twice_and_handlers_are_restored(capsys):
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(
     smoke, tmp_path, monkeypatch
 ):
-    config = smoke("shapes", "train.log_every=1", "train.save_every=2")
+    config = smoke("shapes", "train.log_every=1", "train.save_every=2", *SMALL)
     real = load_trained
 
     def poisoned(config, axis_name=None):
@@ -236,7 +238,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(
 
 def test_weights_that_are_not_finite_are_never_saved(smoke, tmp_path, monkeypatch):
     """The loss of the step that made them was finite."""
-    config, real = smoke("shapes", "train.save_every=2"), programs.make_optimizers
+    config, real = smoke("shapes", "train.save_every=2", *SMALL), programs.make_optimizers
 
     def poisoned(config, family):
         infinite = optax.GradientTransformation(

@@ -44,7 +44,8 @@ def of_masked(prepared: Prepared, params, batch) -> tuple[dict, jax.Array]:
     masked = (
         np.arange(stage.grid[0] * stage.grid[1]) % 2 == np.arange(len(batch["index"]))[:, None] % 2
     )
-    return {"masked": masked}, _logits_of_codes(MaskedTransformer, prepared, params, batch, masked)
+    (logits,) = _logits_of_codes(MaskedTransformer, prepared, params, batch, masked)
+    return {"masked": masked}, logits
 
 
 def _logits_of_codes(network, prepared, params, batch, *inputs):
