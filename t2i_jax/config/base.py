@@ -54,7 +54,9 @@ BASE: dict[str, dict[str, Field]] = {
         "cache": Field(False, "encode all pictures once and keep the result in the data folder"),
     },
     "reranker": {
-        "run": Field("", "run that captions: it ranks the candidates when pictures are drawn"),
+        "run": Field(
+            "", "run that ranks candidates: a captioner, or one that draws token by token"
+        ),
         "config": Field({}, "that run's config; filled in when it is used"),
     },
     "lora": {

@@ -77,13 +77,7 @@ def make(config, axis_name=None) -> Family:
     """
     del axis_name  # nothing here compares examples
     stage, conditioning = load_codes(config), make_conditioning(config)
-    decoder = PrefixDecoder(
-        codes=stage.size,
-        grid=stage.grid,
-        parts=stage.parts,
-        remat=remat_of(config),
-        **config.model,
-    )
+    decoder = make_decoder(config, stage)
     captioning = config.get("captioning", CAPTIONING_FIELD.default)
     writer = make_writer(config, stage) if captioning else None
     settings = {"sample": read_section(config, "sample", SAMPLE_FIELDS)}
@@ -144,6 +138,12 @@ def make(config, axis_name=None) -> Family:
     )
 
 
+def make_decoder(config, stage: Codes) -> PrefixDecoder:
+    """Return the transformer of a config, for these codes."""
+    sizes = {"codes": stage.size, "grid": stage.grid, "parts": stage.parts}
+    return PrefixDecoder(**sizes, remat=remat_of(config), **config.model)
+
+
 def spread(count: int, share: float) -> Int[np.ndarray, "N"]:
     """Return this share of 0 .. count - 1, rounded up, at equal distances.
 
@@ -175,13 +175,13 @@ def make_sample(
 ) -> Callable:
     """Return the ability `sample`."""
     score = reranking.make_reranker(config)
+    own_score = make_own_score(decoder, writer)
 
     def sample(variables: Variables, inputs, keys, *, candidates, guidance, **settings):
         """Draw pictures uint8 [B, H, W, 3] with guided logits.
 
-        Of several candidates for a picture, keep the likeliest one given the caption, by the
-        model's own log p(codes | caption), to which a model that captions adds its log p(caption |
-        codes), and a reranker its log p(caption | picture).
+        Of several candidates for a picture, keep the best by the model's `make_own_score`, to which
+        a reranker adds its score.
         settings: those of decoding.autoregressive.generate.
         """
         model, frozen = variables.params["model"], variables.frozen
@@ -207,24 +207,52 @@ def make_sample(
                 logits_of, caption_carry, decoder.length, keys, second_of=rest, **settings
             )
 
-        def log_likelihood(codes):
-            """Return log p(codes | caption) [B] in nats, and what the reranker adds.
-
-            Of codes with two parts it is that of the first parts: those tell what is where, and the
-            second ones by what part of a pixel.
-            """
-            cond = jax.tree.map(lambda x: x[: len(codes)], condition)
-            found = -part_nats(decoder, model["net"], cond, codes, codebook)[0][0].sum(-1)
-            if writer:
-                found = found + writer.score(model, frozen, codes, text)
+        def score_of(codes):
+            without_null = jax.tree.map(lambda x: x[: len(codes)], condition)
+            found = own_score(model, frozen, without_null, codes, codebook, text)
             return found + (score(frozen, show(codes), text) if score else 0.0)
 
         def show(codes):
             return stage.decode(frozen["first_stage"], codes)
 
-        return show(reranking.keep_best(draw, log_likelihood, keys, candidates))
+        return show(reranking.keep_best(draw, score_of, keys, candidates))
 
     return sample
+
+
+def make_own_score(decoder: PrefixDecoder, writer: "Writer | None") -> Callable:
+    """Return score(model, frozen, condition, codes, codebook, text) -> float32 [B], in nats.
+
+    It is log p(codes | caption), to which a model that captions adds its log p(caption | codes). Of
+    codes with two parts the former is that of the first parts: those tell what is where, and the
+    second ones by what part of a pixel.
+    """
+
+    def score(model, frozen, condition, codes, codebook, text):
+        found = -part_nats(decoder, model["net"], condition, codes, codebook)[0][0].sum(-1)
+        return found + (writer.score(model, frozen, codes, text) if writer else 0.0)
+
+    return score
+
+
+def make_score(config) -> Callable:
+    """Return score(variables, pictures uint8 [B, H, W, 3], text {"tokens", "mask"}) -> float [B].
+
+    It is `make_own_score` of the codes of the pictures, for families/reranking.py.
+    """
+    stage, conditioning = load_codes(config), make_conditioning(config)
+    decoder = make_decoder(config, stage)
+    writer = make_writer(config, stage) if config.get("captioning") else None
+    own_score = make_own_score(decoder, writer)
+
+    def score(variables: Variables, image, text):
+        model, frozen = variables.params["model"], variables.frozen
+        condition = conditioning.encode(model["text"], frozen, text)
+        codes = stage.encode(frozen["first_stage"], image)
+        codebook = stage.vectors(frozen["first_stage"])
+        return own_score(model, frozen, condition, codes, codebook, text)
+
+    return score
 
 
 class Writer(NamedTuple):

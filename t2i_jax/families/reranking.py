@@ -1,8 +1,8 @@
 """Draw several candidates of a picture and keep the best, as in arXiv 2102.12092, section 2.6.
 
-A reranker gives each candidate a score. It is a second run that captions (there it is CLIP): its
-folder is `config.reranker.run`, its config `config.reranker.config`, and its variables are the
-frozen part "reranker".
+A reranker gives each candidate a score. It is a second run, of a family with `make_score`, which
+tells how well pictures and captions fit (there it is CLIP). Its folder is `config.reranker.run`, its
+config `config.reranker.config`, and its variables are the frozen part "reranker".
 """
 
 from collections.abc import Callable
@@ -27,8 +27,8 @@ CANDIDATES_FIELD = Field(
 def make_reranker(config) -> Callable | None:
     """Return score(frozen, pictures uint8 [B, H, W, 3], text {"tokens", "mask"}) -> float32 [B].
 
-    The score is log p(caption | picture) in nats, by the run that `config.reranker` names. Return
-    None if it names none. Raises ValueError if that run cannot caption, or takes pictures of
+    The score is that of `make_score` of the family of the run that `config.reranker` names. Return
+    None if it names none. Raises ValueError if that family has none, or the run takes pictures of
     another size.
     """
     run = config.reranker.run
@@ -108,6 +108,6 @@ def check_candidates(candidates: int, can_rank: bool) -> None:
         raise ValueError(f"sample.candidates is {candidates:,}: at most {MAX_CANDIDATES:,}")
     if candidates > 1 and not can_rank:
         raise ValueError(
-            f"nothing ranks {candidates} candidates: name the folder of a run that captions in "
+            f"nothing ranks {candidates} candidates: name the folder of a run that ranks in "
             "config.reranker.run"
         )

@@ -10,11 +10,12 @@ import pytest
 from t2i_jax import config as configs
 from t2i_jax.core.family import Context, Variables
 from t2i_jax.core.random import derive_keys
-from t2i_jax.families import captioner, reranking
+from t2i_jax.families import autoregressive, captioner, reranking
 from t2i_jax.families.load import load_family
 from t2i_jax.runs import reranker as reranker_of_run
 from t2i_jax.runs.prepare import resolve
 from tests.conftest import ROOT
+from tests.tiny_stable_diffusion import random_params
 
 
 def test_the_score_is_the_log_probability_of_the_caption(tiny_batch, smoke):
@@ -41,6 +42,29 @@ def test_the_score_is_the_log_probability_of_the_caption(tiny_batch, smoke):
     assert np.std(score) > 0.1
 
 
+@pytest.mark.parametrize("captioning", [0.0, 0.5])
+def test_a_run_that_draws_token_by_token_ranks_by_its_own_likelihoods(
+    tiny_batch, smoke, captioning
+):
+    """log p(codes | caption), and log p(caption | codes) if it captions; random weights."""
+    config = smoke("shapes", f"captioning={captioning}", "model.depth=1")
+    family = load_family(config)
+    batch, frozen = tiny_batch(config)
+    codebook = jax.random.normal(jax.random.key(3), (config.image_tokenizer.codes, 48))
+    frozen["first_stage"] = {"codebook": codebook}
+    params, extra = jax.jit(family.init)(jax.random.key(0), batch)
+    params = jax.tree.map(jax.numpy.asarray, random_params(params, 4))
+    text, keys = batch["text"]["transformer"], jax.random.split(jax.random.key(1), 8)
+    ctx = Context(extra, frozen, None, 0, batch, keys, train=False)
+    loss, (_, metrics) = jax.jit(lambda p: family.losses["model"](p, ctx))(params)
+    of_caption = captioning and metrics["caption_loss"]
+    expected = -(loss - captioning * of_caption) * 64 - of_caption * text["mask"].sum(1)
+    score = autoregressive.make_score(config)
+    found = score(Variables(params, extra, frozen), batch["image"], text)
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+    assert np.std(found) > 0.1
+
+
 @pytest.fixture
 def folder(tmp_path):
     """folder(config, tokenizer) makes what is read here of a run's folder, and returns its path."""
@@ -61,7 +85,10 @@ def config_with_reranker(folder):
 
 
 def test_runs_that_cannot_rank(folder, smoke):
-    with pytest.raises(ValueError, match="is a run of family 'diffusion'; it must be of captioner"):
+    with pytest.raises(
+        ValueError,
+        match="is a run of family 'diffusion'; it must be of autoregressive or captioner",
+    ):
         load_family(config_with_reranker(folder(smoke("shapes_diffusion"))))
     with pytest.raises(ValueError, match="takes pictures of 64 px, and this model draws 32 px"):
         load_family(config_with_reranker(folder(smoke("shapes_captioner", "data.resolution=64"))))
