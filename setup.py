@@ -88,6 +88,7 @@ setup(
         "gcs": ["gcsfs>=2025.2", "google-cloud-storage>=3"],  # run folders in a bucket
         "wandb": ["wandb>=0.20"],
         "mlflow": ["mlflow>=3"],
+        "sweep": ["optuna>=4,<6"],
         "ui": ["gradio>=6.30,<7"],  # brings fastapi and uvicorn
         "cuda": ["jax[cuda13]"],
         "tpu": ["jax[tpu]"],

@@ -34,6 +34,8 @@ SMALLER = (  # (pattern of an argument, what replaces it)
     (r"--num=\d+", "--num=2"),
     (r"--minutes=[\d.]+", "--pictures=16"),
     (r"--config\.train\.steps=\d+", "--config.train.steps=4"),
+    (r"--config\.train\.score_every=\d+", "--config.train.score_every=4"),
+    (r"--trials=\d+", "--trials=2"),
     (r"--config\.train\.batch_size=\d+", "--config.train.batch_size=8"),
     (r"--config\.model\.width=\d+", "--config.model.width=32"),
     (r"--config\.model\.heads=\d+", "--config.model.heads=2"),
@@ -113,7 +115,7 @@ def _tiny(argument: str) -> str:
     """Choose the variant `smoke` of a config file, after the variant that is named."""
     spec = argument.rpartition("=")[2]
     file, _, variant = spec.partition(":")
-    if not file.endswith(".py") or variant.endswith("smoke"):
+    if argument.startswith("--sweep=") or not file.endswith(".py") or variant.endswith("smoke"):
         return argument
     smoke = f"{variant}_smoke" if variant else "smoke"
     return f"{argument.removesuffix(spec)}{file}:{smoke}"

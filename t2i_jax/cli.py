@@ -2,6 +2,7 @@
 
   python main.py config   --config=configs/shapes.py            # every field, and the variants
   python main.py train    --config=configs/shapes.py --workdir=runs/shapes
+  python main.py sweep    --config=configs/shapes.py --sweep=configs/sweeps/shapes.py --workdir=S
   python main.py sample   --workdir=runs/shapes --prompt="a large red circle" --num=4 --seed=0
   python main.py sample   --workdir=runs/shapes --from=samples/000.png
   python main.py edit     --workdir=runs/shapes_diffusion --image=X.png --prompt="..."
@@ -87,6 +88,12 @@ def add_training(command) -> None:
     sub.add_argument("--coordinator", metavar="HOST:PORT", help=help)
     sub.add_argument("--processes", type=int, help="how many there are")
     sub.add_argument("--process_id", type=int, help="which of them this is, from 0")
+    sub = command("sweep", "train a config many times, to find good settings")
+    sub.add_argument("--workdir", required=True, help="the sweep's folder, where it goes on")
+    sub.add_argument("--config", required=True, metavar="FILE.py[:VARIANT]", help="what is trained")
+    help = "what is searched (configs/sweeps/shapes.py)"
+    sub.add_argument("--sweep", required=True, metavar="FILE.py", help=help)
+    sub.add_argument("--trials", type=whole(1, 100_000), default=20, help="in all (20)")
     sub = command("convert", "make a run of a published Stable Diffusion, or the reverse")
     add_run(sub)
     what = sub.add_mutually_exclusive_group(required=True)

@@ -86,6 +86,21 @@ def train(args, overrides) -> None:
     hosts.wait("scored")
 
 
+def sweep(args, overrides) -> None:
+    """Train a config many times, to find good settings."""
+    try:
+        from t2i_jax.evaluation.sweep import sweep as search
+    except ModuleNotFoundError as error:
+        if error.name != "optuna":
+            raise
+        raise RuntimeError("sweep needs optuna: pip install 't2i_jax[sweep]'") from error
+    from t2i_jax.core.compile_cache import keep_compiled_programs
+
+    keep_compiled_programs()
+    report = search(args.config, args.sweep, args.workdir, args.trials, overrides)
+    print(f"{report}: all trials, the best first")
+
+
 def convert(args, overrides) -> None:
     """Make a run of a published model, or the reverse."""
     from t2i_jax.runs.converted import convert_in, convert_out

@@ -74,7 +74,7 @@ def read(path: str) -> ConfigFile:
         raise FileNotFoundError(f"no config file {path!r}{_files_in(file.parent)}{_meant(file)}")
     if file.suffix != ".py":
         raise ValueError(f"{path} is not a config: that is a Python file with get_config()")
-    module = _run(file)
+    module = run_file(file)
     get_config = getattr(module, "get_config", None)
     if not callable(get_config):
         raise ValueError(f"{path} is not a config: it defines no get_config()")
@@ -155,7 +155,7 @@ def _parts(file: ConfigFile, variant: str) -> list[str] | None:
     )
 
 
-def _run(file: Path) -> ModuleType:
+def run_file(file: Path) -> ModuleType:
     """Run a Python file as a module that no import finds."""
     spec = importlib.util.spec_from_file_location(f"config_{file.stem}", file)
     assert spec is not None and spec.loader is not None

@@ -1,8 +1,8 @@
 """Draw several candidates of a picture and keep the best, as in arXiv 2102.12092, section 2.6.
 
 A reranker gives each candidate a score. It is a second run, of a family with `make_score`, which
-tells how well pictures and captions fit (there it is CLIP). Its folder is `config.reranker.run`, its
-config `config.reranker.config`, and its variables are the frozen part "reranker".
+tells how well pictures and captions fit (there it is CLIP). Its folder is `config.reranker.run`,
+its config `config.reranker.config`, and its variables are the frozen part "reranker".
 """
 
 from collections.abc import Callable

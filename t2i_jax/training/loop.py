@@ -4,7 +4,7 @@ import contextlib
 import functools
 import json
 import math
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 
 import jax
 import numpy as np
@@ -23,14 +23,21 @@ from t2i_jax.training.session import NO_EVALUATORS, Evaluators, Session
 from t2i_jax.training.spikes import Spike, go_back, total_loss
 from t2i_jax.training.start import Begun, begin, check_trainable, report_data, report_model
 from t2i_jax.training.stopping import Stopped, catch_signals
-from t2i_jax.training.trackers import open_trackers
+from t2i_jax.training.trackers import Tracker, open_trackers
 from t2i_jax.training.watchdog import Watchdog
 from t2i_jax.training.writers import NoWriters, Writers
 
 
-def train(config, workdir, evaluators: Evaluators = NO_EVALUATORS) -> Pipeline:
+def train(
+    config,
+    workdir,
+    evaluators: Evaluators = NO_EVALUATORS,
+    trackers: Sequence[Tracker] = (),
+) -> Pipeline:
     """Train `config` in the folder `workdir`, or go on with the run that is there.
 
+    trackers: where the numbers and pictures go, besides to those of `config.train.trackers`. What
+        they raise ends the training.
     Returns the trained pipeline.
     Raises ValueError, before anything is written, for settings that do not fit, and if the folder
     holds a run of another config, data or tokenizer. Raises Stopped on SIGTERM or Ctrl-C (after
@@ -59,7 +66,7 @@ def train(config, workdir, evaluators: Evaluators = NO_EVALUATORS) -> Pipeline:
             current = None
             while current is None:
                 with (
-                    contextlib.closing(open_writers(prepared, begun)) as writers,
+                    contextlib.closing(open_writers(prepared, begun, trackers)) as writers,
                     contextlib.closing(Watchdog(config.train.hang_s)) as watchdog,
                 ):
                     opened = (manager, writers, watchdog)
@@ -84,14 +91,19 @@ def train(config, workdir, evaluators: Evaluators = NO_EVALUATORS) -> Pipeline:
     return session.pipeline(ema, named=True)
 
 
-def open_writers(prepared: Prepared, begun: Begun) -> Writers | NoWriters:
-    """Return what writes the run's files from where it begins; nothing does in other processes."""
+def open_writers(
+    prepared: Prepared, begun: Begun, further: Sequence[Tracker]
+) -> Writers | NoWriters:
+    """Return what writes the run's files from where it begins; nothing does in other processes.
+
+    further: trackers besides those of the config.
+    """
     config, every = prepared.config.to_dict(), prepared.config.train
     if not hosts.is_first():
         return NoWriters()
     trackers = open_trackers(every.trackers, prepared.workdir, begun.step, config)
     about = (begun.step, every.steps, every.batch_size, begun.evaluated)
-    return Writers(prepared.workdir, *about, trackers)
+    return Writers(prepared.workdir, *about, [*trackers, *further])
 
 
 def run_steps(session: Session, begun: Begun, stop: list[str]):
