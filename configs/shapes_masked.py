@@ -1,6 +1,8 @@
-"""Captioned shapes drawn by a masked transformer, many tokens at once.
+r"""Captioned shapes drawn by a masked transformer, many tokens at once.
 
-python main.py train --config=configs/shapes_masked.py --workdir=runs/shapes_masked
+python main.py train --config=configs/shapes_vqgan.py --workdir=runs/shapes_vqgan
+python main.py train --config=configs/shapes_masked.py \
+    --config.first_stage.run=runs/shapes_vqgan --workdir=runs/shapes_masked
 """
 
 from t2i_jax.config import base, recipes
@@ -11,7 +13,7 @@ def get_config():
     config.family = "masked"
     config.data = recipes.SHAPES_DATA
     config.text.update(recipes.SHAPES_TEXT)
-    config.image_tokenizer = recipes.SHAPES_PAIRS
+    config.image_tokenizer = recipes.SHAPES_CODES
     config.model = {
         "width": 128,
         "depth": 4,
@@ -34,10 +36,10 @@ def get_config():
 
 
 def smoke(config):
-    """A tiny one that only shows that everything runs."""
+    """A tiny one that only shows that everything runs; on patches without first_stage.run."""
     recipes.make_tiny(config)
     recipes.make_tiny_transformer(config)
-    config.image_tokenizer.update(codes=64, pairs=0, fit_pictures=32)
+    config.image_tokenizer.update(codes=64, fit_pictures=32)
 
 
 VARIANTS = (smoke,)

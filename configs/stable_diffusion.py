@@ -82,7 +82,7 @@ def emoji(config):
     config.optim.update(recipes.EMOJI_OPTIM)
     config.ema_decay = 0.995
     config.sample = {"guidance": 3.0}
-    config.train.update(steps=700, batch_size=32, eval_every=350, save_every=350, grid=16)
+    config.train.update(steps=4000, batch_size=32, eval_every=1000, save_every=1000, grid=16)
 
 
 def inversion(config):

@@ -9,7 +9,8 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausa
 
 from t2i_jax.convert import language_model
 from t2i_jax.core.text import TextCondition
-from t2i_jax.models.transformer import PrefixDecoder, Transformer
+from t2i_jax.models.prefix_decoder import PrefixDecoder
+from t2i_jax.models.transformer import Transformer
 from t2i_jax.text.language_model import Words
 
 LENGTH, VOCAB = 11, 60

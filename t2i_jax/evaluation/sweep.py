@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import jax
 import optuna  # pyright: ignore[reportMissingImports]
@@ -29,7 +29,7 @@ from t2i_jax.training import loop
 from t2i_jax.training.stopping import Stopped
 from t2i_jax.training.trackers import Tracker
 
-Direction = Literal["maximize", "minimize"]
+DIRECTIONS = ("maximize", "minimize")
 TRIALS_BEFORE_PRUNING = 5  # that run to their end, to compare others with
 STATES = {"COMPLETE": "finished", "PRUNED": "stopped early", "FAIL": "failed", "RUNNING": "begun"}
 
@@ -44,7 +44,7 @@ class Space(NamedTuple):
     text: str
     title: str
     metric: str
-    direction: Direction
+    direction: str
     suggest: Callable[[Any], dict[str, Any]]
 
 
@@ -57,19 +57,18 @@ def read_space(path: str) -> Space:
     if not file.is_file():
         raise FileNotFoundError(f"no sweep file {path!r}: configs/sweeps/shapes.py is one")
     module = run_file(file)
-    parts: list = [getattr(module, name, None) for name in ("METRIC", "DIRECTION", "suggest")]
-    metric, direction = parts[:2]
-    suggest: Any = parts[2]
+    metric, direction = (getattr(module, name, None) for name in ("METRIC", "DIRECTION"))
+    suggest: Callable[[Any], Any] | None = getattr(module, "suggest", None)
     if not isinstance(metric, str) or not callable(suggest):
         raise ValueError(
             f"{path} is not a sweep file: it must define METRIC, a name in metrics.jsonl, and "
             "suggest(trial)"
         )
-    if direction not in get_args(Direction):
+    if direction not in DIRECTIONS:
         raise ValueError(f"{path}: DIRECTION is {direction!r}: it must be maximize or minimize")
     title = (module.__doc__ or "").strip().partition("\n")[0]
     text = file.read_text(encoding="utf-8")
-    return Space(path, text, title, metric, direction, suggest)
+    return Space(path, text, title, metric, str(direction), suggest)
 
 
 def sweep(spec: str, path: str, workdir, trials: int, overrides: Sequence[str] = ()) -> Path:
@@ -100,9 +99,9 @@ def open_study(folder: Path, space: Space, about: dict[str, Any]) -> optuna.Stud
     study = optuna.create_study(
         storage=f"sqlite:///{(folder / 'study.db').absolute()}",
         study_name="sweep",
-        direction=space.direction,
+        direction=optuna.study.StudyDirection[space.direction.upper()],
         load_if_exists=True,
-        pruner=optuna.pruners.MedianPruner(n_startup_trials=TRIALS_BEFORE_PRUNING),
+        pruner=pruner(),
     )
     told = {**about, "sweep": space.text}
     before = study.user_attrs.get("about", told)
@@ -112,6 +111,11 @@ def open_study(folder: Path, space: Space, about: dict[str, Any]) -> optuna.Stud
         )
     study.set_user_attr("about", told)
     return study
+
+
+def pruner() -> optuna.pruners.BasePruner:
+    """Return what stops a trial that is worse than the median of the others at the same step."""
+    return optuna.pruners.MedianPruner(n_startup_trials=TRIALS_BEFORE_PRUNING)
 
 
 def next_trial(study: optuna.Study, trials: int) -> optuna.Trial | None:
@@ -166,9 +170,10 @@ def watcher(trial: optuna.Trial, metric: str, steps: int) -> Tracker:
     told = trial.study.trials[trial.number].intermediate_values
 
     def scalars(step, values):
-        if metric not in values or step in told:  # a resumed run computes some steps again
+        if metric not in values:
             return
-        trial.report(values[metric], step)
+        if step not in told:  # a resumed run computes some steps again
+            trial.report(values[metric], step)
         if step < steps and trial.should_prune():
             raise optuna.TrialPruned
 

@@ -44,7 +44,7 @@ from t2i_jax.families.first_stage import (
     make_frozen,
 )
 from t2i_jax.families.token_loss import part_cross_entropy
-from t2i_jax.models.transformer import PrefixDecoder
+from t2i_jax.models.prefix_decoder import PrefixDecoder
 
 SAMPLE_FIELDS = {
     "temperature": Field(1.0, "of drawing tokens; 0 takes the likeliest", 0.0),

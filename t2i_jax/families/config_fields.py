@@ -101,7 +101,7 @@ def transformer_sections(network: type, leave_out: tuple[str, ...] = ()) -> dict
 
     network: a module around a `models.transformer.Transformer`, whose blocks `block` describes.
     """
-    own = module_fields(Block, leave_out=("heads", "dropout", "dtype"))
+    own = module_fields(Block, leave_out=("heads", "dropout", "dtype", "grid"))
     block = {name: BLOCK[name]._replace(default=field.default) for name, field in own.items()}
     return {
         "model": network_fields(network, ("block", *leave_out)),

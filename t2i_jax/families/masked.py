@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Int, Key
 
 from t2i_jax.core.family import Context, Family, Variables
@@ -94,6 +95,7 @@ def make(config, axis_name=None) -> Family:
         **config.model,
     )
     gamma = parallel.mask_schedule(config.get("mask_schedule", MASK_SCHEDULE_FIELD.default))
+    mean_count = mean_masked_count(gamma, network.length)
     settings = read_section(config, "sample", SAMPLE_FIELDS)
     make_keep(network.length, settings)  # raises for wrong settings
     draw = make_draw(stage, conditioning, network)
@@ -107,7 +109,11 @@ def make(config, axis_name=None) -> Family:
         return {"model": {"text": text_params, "net": net_params}}, {}
 
     def loss(params, ctx: Context):
-        """Return the mean nats of the masked codes, for one `random_mask` per example."""
+        """Return the nats of the masked codes over how many are masked on average.
+
+        Each picture has one `random_mask`. All masked codes have the same weight (arXiv 2202.04200,
+        equation 1); a mean for each picture would give most weight to those of nearly full ones.
+        """
         model = params["model"]
         mask_keys, drop_keys, dropout_keys = split_keys(ctx.keys, 3)
         keys = dropout_keys if ctx.train else None
@@ -119,9 +125,8 @@ def make(config, axis_name=None) -> Family:
         logits: Any = network.apply(net, condition, codes, masked, codebook, keys)
         nats, likeliest = part_cross_entropy(logits, codes, stage.parts)
         metrics = {"token_accuracy": mean_where(masked, likeliest.all(0))}
-        # Each picture has the same weight, however many of its tokens are masked; equation 1 of
-        # arXiv 2202.04200 sums over the tokens instead.
-        return mean_where(masked, nats.sum(0)), (ctx.extra, metrics)
+        nats = jnp.where(masked, nats.sum(0), 0).sum(-1) / mean_count
+        return nats, (ctx.extra, metrics)
 
     def sample(variables: Variables, inputs, keys, **settings):
         """Draw pictures uint8 [B, H, W, 3]."""
@@ -249,6 +254,12 @@ def random_mask(key: Key[Array, ""], gamma: Callable, length: int) -> Bool[Array
     count = parallel.masked_count(gamma, jax.random.uniform(progress_key), length)
     rank = jnp.argsort(jnp.argsort(jax.random.uniform(place_key, (length,))))
     return rank < jnp.maximum(count, 1)
+
+
+def mean_masked_count(gamma: Callable, length: int) -> float:
+    """Return how many tokens `random_mask` masks on average."""
+    progress = (np.arange(1000) + 0.5) / 1000
+    return float(np.maximum(parallel.masked_count(gamma, progress, length), 1).mean())
 
 
 def masked_cells(mask: Bool[AnyArray, "B H W"], grid: tuple[int, int]) -> Bool[AnyArray, "B N"]:

@@ -17,6 +17,7 @@ from t2i_jax.models.layers import (
     sine_time,
     space_to_depth,
     time_and_text,
+    with_neighbours,
 )
 from t2i_jax.models.recompute import recomputed
 from t2i_jax.models.variants import fields_of
@@ -36,25 +37,6 @@ VARIANTS = {
     for name, size in _SIZES.items()
     for patch in (2, 4, 8)
 }
-
-
-def with_neighbours(
-    x: Float[Array, "B N width"], grid: tuple[int, int]
-) -> Float[Array, "B N width"]:
-    """Take an eighth of the channels from the cell above, one from below, left and right each.
-
-    It has no parameters and costs nearly nothing. Beyond the edge there are zeros. What follows the
-    cells of the grid (the text) stays as it is. Source: arXiv 2201.10801, section 3.1.
-    """
-    rows, columns = grid
-    count, eighth = rows * columns, x.shape[-1] // 8
-    cells = x[:, :count].reshape(x.shape[0], rows, columns, -1)
-    moved, own = jnp.split(cells, [4 * eighth], axis=-1)
-    moved = jnp.pad(moved, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    above, below, left, right = jnp.split(moved, 4, axis=-1)
-    parts = [above[:, :-2, 1:-1], below[:, 2:, 1:-1], left[:, 1:-1, :-2], right[:, 1:-1, 2:], own]
-    cells = jnp.concatenate(parts, axis=-1).reshape(x.shape[0], count, -1)
-    return jnp.concatenate([cells, x[:, count:]], axis=1)
 
 
 class Block(nn.Module):

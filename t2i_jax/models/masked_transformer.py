@@ -37,6 +37,8 @@ class MaskedTransformer(nn.Module):
     block: other fields of the blocks (see `transformer.Block`); with "rope", a caption gets no
         other positions.
     parts: of codes with two parts, how many values each has (see `CodeParts`).
+    local: the hidden layer of a block sees some channels of the tokens beside its own
+        (`with_neighbours`), and a linear layer adds what enters to the output.
     """
 
     codes: int
@@ -50,6 +52,7 @@ class MaskedTransformer(nn.Module):
     remat: str = "none"
     block: Mapping = FrozenDict()
     parts: tuple[int, ...] = ()
+    local: bool = False
 
     def setup(self):
         def dense():
@@ -60,9 +63,10 @@ class MaskedTransformer(nn.Module):
         self.vectors = CodeVectors(self.codes, 2, self.width, self.dtype, self.parts)
         if self.parts:
             self.code_parts = CodeParts(self.parts, self.width, self.dtype)
-        self.trunk = Transformer(
-            self.depth, self.heads, self.dropout, self.dtype, self.remat, self.block
-        )
+        sizes = (self.depth, self.heads, self.dropout, self.dtype, self.remat, self.block)
+        self.trunk = Transformer(*sizes, self.grid if self.local else None)
+        if self.local:
+            self.skip = dense()
 
     @property
     def length(self) -> int:
@@ -118,7 +122,8 @@ class MaskedTransformer(nn.Module):
             :, None, None, :
         ]
         x, _ = self.trunk(jnp.concatenate([caption, image], axis=1), present, keys)
-        return x[:, limit:], head
+        x = x[:, limit:] + self.skip(image) if self.local else x[:, limit:]
+        return x, head
 
     def first_part(self, hidden: tuple) -> Float[Array, "B N _"]:
         """Return the logits of the codes, or of their first part. hidden: see `hidden`."""

@@ -1,4 +1,4 @@
-"""A decoder that continues a picture with words: the counterpart of transformer.PrefixDecoder."""
+"""A decoder that continues a picture with words: the counterpart of prefix_decoder.py."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +11,8 @@ from jaxtyping import Array, Float, Int, Key
 
 from t2i_jax.core.types import AnyArray
 from t2i_jax.models.layers import add_positions, matmul
-from t2i_jax.models.transformer import Cache, Transformer, prefix_mask
+from t2i_jax.models.prefix_decoder import prefix_mask
+from t2i_jax.models.transformer import Cache, Transformer
 
 
 class WordDecoder(nn.Module):

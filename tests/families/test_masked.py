@@ -13,7 +13,12 @@ from t2i_jax.core import state
 from t2i_jax.core.family import Context, Variables
 from t2i_jax.decoding.parallel import mask_schedule
 from t2i_jax.families.load import load_family
-from t2i_jax.families.masked import ORDERS, masked_cells, random_mask
+from t2i_jax.families.masked import (
+    ORDERS,
+    masked_cells,
+    mean_masked_count,
+    random_mask,
+)
 from t2i_jax.training import step
 from tests.conftest import ROOT, last_values
 
@@ -27,6 +32,29 @@ def test_random_mask_has_exactly_the_count_of_the_schedule():
     assert (none.sum(-1) == 1).all()
     number = jax.vmap(lambda key: random_mask(key, mask_schedule("linear"), 8))(keys).sum(-1)
     np.testing.assert_allclose(np.bincount(number, minlength=9)[1:] / 4000, 1 / 8, atol=0.02)
+
+
+@pytest.mark.parametrize("name", ["linear", "cosine"])
+def test_the_mean_count_is_that_of_the_masks(name):
+    keys = jax.random.split(jax.random.key(1), 20_000)
+    drawn = jax.vmap(lambda key: random_mask(key, mask_schedule(name), 8).sum())(keys)
+    np.testing.assert_allclose(mean_masked_count(mask_schedule(name), 8), drawn.mean(), rtol=0.01)
+    assert mean_masked_count(mask_schedule("linear"), 8) == pytest.approx(4.5)
+
+
+def test_every_masked_code_has_the_same_weight(tiny_batch):
+    """Where all codes are as likely, a picture's loss is log 2 for each masked code."""
+    config = _config()
+    family = load_family(config)
+    batch, frozen = tiny_batch(config, 64)
+    frozen["first_stage"] = {"codebook": jnp.zeros((2, 48))}
+    params, extra = family.init(jax.random.key(0), batch)
+    keys = jax.random.split(jax.random.key(1), 64)
+    ctx = Context(extra, frozen, None, 0, {**batch, "codes": np.zeros((64, 4), int)}, keys)
+    loss, _ = family.losses["model"](params, ctx)
+    counts = loss / np.log(2) * mean_masked_count(mask_schedule("cosine"), 4)
+    np.testing.assert_allclose(counts, np.round(counts), atol=1e-4)
+    assert set(np.round(counts).astype(int)) == {1, 2, 3, 4}
 
 
 def test_masked_cells():

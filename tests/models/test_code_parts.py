@@ -7,7 +7,7 @@ import numpy as np
 from t2i_jax.core.text import TextCondition
 from t2i_jax.models.code_parts import CodeParts, split_codes
 from t2i_jax.models.code_vectors import CodeVectors, mean_entries
-from t2i_jax.models.transformer import PrefixDecoder
+from t2i_jax.models.prefix_decoder import PrefixDecoder
 
 PARTS, WIDTH = (3, 4), 8
 

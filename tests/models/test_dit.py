@@ -8,7 +8,8 @@ import pytest
 from t2i_jax.core.text import TextCondition
 from t2i_jax.models import dit
 from t2i_jax.models.attention import attend
-from t2i_jax.models.dit import VARIANTS, DiT, with_neighbours
+from t2i_jax.models.dit import VARIANTS, DiT
+from t2i_jax.models.layers import with_neighbours
 
 TINY = dict(patch=2, width=16, depth=2, heads=2, gate_init=0.5)
 

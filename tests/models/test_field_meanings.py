@@ -10,6 +10,7 @@ from t2i_jax.models.dit import DiT
 from t2i_jax.models.masked_transformer import MaskedTransformer
 from t2i_jax.models.next_scale import NextScale
 from t2i_jax.models.patch_discriminator import PatchDiscriminator
+from t2i_jax.models.prefix_decoder import PrefixDecoder
 from t2i_jax.models.sd_unet import UNet2DConditionModel
 from t2i_jax.models.unet import UNet
 from t2i_jax.models.word_decoder import WordDecoder
@@ -17,7 +18,7 @@ from t2i_jax.models.word_decoder import WordDecoder
 NETWORKS = (
     DiT,
     UNet,
-    transformer.PrefixDecoder,
+    PrefixDecoder,
     transformer.Transformer,
     transformer.Block,
     MaskedTransformer,

@@ -16,9 +16,9 @@ from t2i_jax.models.layers import matmul
 from t2i_jax.models.masked_transformer import MaskedTransformer
 from t2i_jax.models.next_scale import NextScale
 from t2i_jax.models.patch_discriminator import PatchDiscriminator
+from t2i_jax.models.prefix_decoder import PrefixDecoder
 from t2i_jax.models.sd3_transformer import SD3Transformer
 from t2i_jax.models.t5 import T5Encoder
-from t2i_jax.models.transformer import PrefixDecoder
 from t2i_jax.models.unet import UNet
 from t2i_jax.models.word_decoder import WordDecoder
 from t2i_jax.text.recurrent import Recurrent

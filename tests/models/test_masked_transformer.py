@@ -21,9 +21,9 @@ def _text(batch, length=3, mask=None, seed=0):
     )
 
 
-@pytest.fixture(scope="module")
-def model():
-    network = MaskedTransformer(CODES, GRID, width=16, depth=1, heads=2)
+@pytest.fixture(scope="module", params=[False, True], ids=["", "local"])
+def model(request):
+    network = MaskedTransformer(CODES, GRID, width=16, depth=1, heads=2, local=request.param)
     codebook = jax.random.normal(jax.random.key(1), (CODES, 4))
     codes = jnp.zeros((1, 4), jnp.int32)
     variables = jax.jit(network.init)(jax.random.key(0), _text(1), codes, codes == 0, codebook)

@@ -13,9 +13,9 @@ from t2i_jax.families.conditioning import make_conditioning
 from t2i_jax.models import recompute
 from t2i_jax.models.dit import DiT
 from t2i_jax.models.flux_transformer import FluxTransformer
+from t2i_jax.models.prefix_decoder import PrefixDecoder
 from t2i_jax.models.sd3_transformer import SD3Transformer
 from t2i_jax.models.sd_unet import UNet2DConditionModel
-from t2i_jax.models.transformer import PrefixDecoder
 from t2i_jax.models.unet import UNet
 
 PICTURES, TIME = jax.random.normal(jax.random.key(1), (2, 8, 8, 4)), jnp.array([0.2, 0.9])

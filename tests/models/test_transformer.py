@@ -8,14 +8,9 @@ from ml_collections import ConfigDict
 
 from t2i_jax.core.text import TextCondition
 from t2i_jax.decoding.autoregressive import generate
-from t2i_jax.models.transformer import (
-    Block,
-    PrefixDecoder,
-    Transformer,
-    neighbour_table,
-    prefix_mask,
-    window_table,
-)
+from t2i_jax.models.layers import with_neighbours
+from t2i_jax.models.prefix_decoder import PrefixDecoder, neighbour_table, prefix_mask
+from t2i_jax.models.transformer import Block, Transformer, window_table
 
 LENGTH, CODES, GRID = 5, 17, (3, 4)
 BOOK = jnp.asarray(np.random.default_rng(1).normal(size=(CODES, 6)), jnp.float32)  # the codebook
@@ -35,6 +30,21 @@ def model():
         0.1 * rng.normal(size=(CODES, 16)), jnp.float32
     )
     return decoder, params, text, codes
+
+
+def test_the_hidden_layer_sees_the_cells_beside_its_own():
+    """Without attention, a block is its GELU network. Two places come before the 2 x 3 cells."""
+    x = jax.random.normal(jax.random.key(0), (2, 8, 16))
+    block = Block(heads=2, grid=(2, 3))
+    params = block.init(jax.random.key(1), x, None)["params"]
+    params["attention"] = jax.tree.map(jnp.zeros_like, params["attention"])
+    normalised = x * jax.lax.rsqrt((x**2).mean(-1, keepdims=True) + 1e-6)
+    cells = with_neighbours(normalised[:, 2:], (2, 3))
+    seen = jnp.concatenate([normalised[:, :2], cells], axis=1)
+    hidden = jax.nn.gelu(seen @ params["mlp_in"]["kernel"], approximate=True)
+    expected = x + hidden @ params["mlp_out"]["kernel"]
+    np.testing.assert_allclose(block.apply({"params": params}, x, None)[0], expected, atol=1e-5)
+    assert not np.allclose(cells, normalised[:, 2:])
 
 
 def test_prefix_mask_by_hand():

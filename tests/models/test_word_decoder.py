@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from t2i_jax.core.text import TextCondition
-from t2i_jax.models.transformer import PrefixDecoder
+from t2i_jax.models.prefix_decoder import PrefixDecoder
 from t2i_jax.models.word_decoder import WordDecoder
 
 WORDS, LENGTH, GRID, CHANNELS = 11, 5, (3, 4), 6

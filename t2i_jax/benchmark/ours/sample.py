@@ -15,7 +15,7 @@ from t2i_jax.evaluation.flops import count_flops
 from t2i_jax.families.conditioning import guide, make_conditioning
 from t2i_jax.families.diffusion import make_denoiser
 from t2i_jax.families.first_stage import load_codes
-from t2i_jax.models.transformer import PrefixDecoder
+from t2i_jax.models.prefix_decoder import PrefixDecoder
 from t2i_jax.runs.prepare import Prepared, prepare_run
 
 

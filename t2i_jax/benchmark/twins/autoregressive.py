@@ -1,4 +1,4 @@
-"""The twin of models/transformer.py (PrefixDecoder) and of its training on codes of patches."""
+"""The twin of models/prefix_decoder.py and of its training on codes of patches."""
 
 import torch
 import torch.nn.functional as F

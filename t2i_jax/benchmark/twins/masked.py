@@ -38,7 +38,7 @@ class Masked(OfCodes):
         masked = rank < count.clamp(min=1)
         logits = self.logits(*self.captions(batch, dropped=True), codes, masked)
         nats = F.cross_entropy(logits.flatten(0, 1), codes.flatten(), reduction="none")
-        return ((nats.view_as(codes) * masked).sum(1) / masked.sum(1)).mean()
+        return (nats * masked.flatten()).sum() / masked.sum()
 
 
 def make(config, frozen, params):
