@@ -10,8 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array, Bool, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from t2i_jax.core.family import Context, Family, Variables
 from t2i_jax.core.fields import Field
@@ -95,7 +94,6 @@ def make(config, axis_name=None) -> Family:
         **config.model,
     )
     gamma = parallel.mask_schedule(config.get("mask_schedule", MASK_SCHEDULE_FIELD.default))
-    mean_count = mean_masked_count(gamma, network.length)
     settings = read_section(config, "sample", SAMPLE_FIELDS)
     make_keep(network.length, settings)  # raises for wrong settings
     draw = make_draw(stage, conditioning, network)
@@ -125,8 +123,8 @@ def make(config, axis_name=None) -> Family:
         logits: Any = network.apply(net, condition, codes, masked, codebook, keys)
         nats, likeliest = part_cross_entropy(logits, codes, stage.parts)
         metrics = {"token_accuracy": mean_where(masked, likeliest.all(0))}
-        nats = jnp.where(masked, nats.sum(0), 0).sum(-1) / mean_count
-        return nats, (ctx.extra, metrics)
+        total = jnp.where(masked, nats.sum(0), 0).sum(-1)
+        return total / mean_masked_count(gamma, network.length), (ctx.extra, metrics)
 
     def sample(variables: Variables, inputs, keys, **settings):
         """Draw pictures uint8 [B, H, W, 3]."""
@@ -256,10 +254,10 @@ def random_mask(key: Key[Array, ""], gamma: Callable, length: int) -> Bool[Array
     return rank < jnp.maximum(count, 1)
 
 
-def mean_masked_count(gamma: Callable, length: int) -> float:
+def mean_masked_count(gamma: Callable, length: int) -> Float[Array, ""]:
     """Return how many tokens `random_mask` masks on average."""
-    progress = (np.arange(1000) + 0.5) / 1000
-    return float(np.maximum(parallel.masked_count(gamma, progress, length), 1).mean())
+    progress = (jnp.arange(1000) + 0.5) / 1000
+    return jnp.maximum(parallel.masked_count(gamma, progress, length), 1).mean()
 
 
 def masked_cells(mask: Bool[AnyArray, "B H W"], grid: tuple[int, int]) -> Bool[AnyArray, "B N"]:

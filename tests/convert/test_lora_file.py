@@ -103,7 +103,7 @@ def test_original_names_are_found_from_those_of_diffusers(variant):
 
 
 def test_stable_diffusion_xl_has_two_text_encoders_and_the_original_names():
-    overrides = ["model.added_width=12", "model.number_width=4"]
+    overrides = ["model.added_width=12", "model.number_width=4", "model.depths=(1,)"]
     config = configs.load(f"{ROOT}/configs/stable_diffusion.py:smoke", overrides)
     towers = config.text.towers.to_dict()
     with config.unlocked():
