@@ -75,6 +75,29 @@ def choose(
     return places.min(-1).astype(jnp.int32)
 
 
+def choose_token(
+    keys: Key[Array, "B"],
+    logits: Float[Array, "B *rest V"],
+    second_of: Callable | None = None,
+    **settings: Number,
+) -> tuple[Int[Array, "B *rest"], tuple]:
+    """Draw tokens. Return (tokens, for each part of them its logits and what was drawn).
+
+    second_of: of tokens with two parts (`core.first_stage.Codes`), first part -> logits of the
+        second one; `logits` are then of the first part.
+    settings: those of `choose`, for each part on its own. A nucleus of whole tokens would be filled
+        with the likeliest first part, and a rare one has many tokens of small probability each.
+    """
+    token = choose(keys, logits, **settings)
+    if second_of is None:
+        return token, ((logits, token),)
+    second_logits = second_of(token)
+    second_keys = jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys)
+    second = choose(second_keys, second_logits, **settings)
+    parts = ((logits, token), (second_logits, second))
+    return token * second_logits.shape[-1] + second, parts
+
+
 def generate(
     logits_of: Callable,
     carry,
@@ -92,22 +115,15 @@ def generate(
     carry: any tree of arrays, such as key and value caches.
     keys: one random key per row. The tokens of a row depend on its own key only.
     temperature, top_k, top_p: see `filter_logits` and `choose`.
-    second_of: of tokens with two parts (`core.first_stage.Codes`), (carry, first [B]) -> logits
-        [B, M] of the second part; those of `logits_of` are then of the first part. So each part is
-        cut on its own: a nucleus of whole tokens would be filled with the likeliest first part, and
-        a rare one has many tokens of small probability each.
+    second_of: of tokens with two parts, (carry, first [B]) -> logits [B, M]; see `choose_token`.
     """
-    draw = functools.partial(choose, temperature=temperature, top_k=top_k, top_p=top_p)
+    draw = functools.partial(choose_token, temperature=temperature, top_k=top_k, top_p=top_p)
 
     def step(state, i):
         carry, tokens = state
         logits, carry = logits_of(carry, tokens, i)
         step_keys = jax.vmap(lambda key: jax.random.fold_in(key, i))(keys)
-        token = draw(step_keys, logits)
-        if second_of is not None:
-            second_logits = second_of(carry, token)
-            second_keys = jax.vmap(lambda key: jax.random.fold_in(key, 1))(step_keys)
-            token = token * second_logits.shape[-1] + draw(second_keys, second_logits)
+        token, _ = draw(step_keys, logits, second_of and functools.partial(second_of, carry))
         return (carry, tokens.at[:, i].set(token)), None
 
     start = jnp.zeros((keys.shape[0], length), jnp.int32)

@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Int, Int32, Key
 
 from t2i_jax.core.registry import did_you_mean
 from t2i_jax.core.types import AnyArray, Number, Numbers
-from t2i_jax.decoding.autoregressive import choose
+from t2i_jax.decoding.autoregressive import choose_token
 
 SCHEDULES = {
     "cosine": lambda r: jnp.cos(jnp.pi / 2 * r),
@@ -94,10 +94,10 @@ def decode(
     keep: (step, parts, masked, keys) -> bool [B, N]; see `by_confidence`, `by_surprise`. parts: for
         each part of the tokens, its logits and what was drawn from them, int [B, N].
     temperature, top_k, top_p: see decoding/autoregressive.choose.
-    second_of: of tokens with two parts (`core.first_stage.Codes`), (carry, first [B, N]) -> logits
-        [B, N, M] of the second part; those of `tokens_to_logits` are then of the first part.
+    second_of: of tokens with two parts, (carry, first [B, N]) -> logits [B, N, M]; see
+        `decoding.autoregressive.choose_token`.
     """
-    draw = functools.partial(choose, temperature=temperature, top_k=top_k, top_p=top_p)
+    draw = functools.partial(choose_token, temperature=temperature, top_k=top_k, top_p=top_p)
 
     def step(state, i):
         codes, masked = state
@@ -105,12 +105,8 @@ def decode(
             lambda key: jax.random.split(jax.random.fold_in(key, i)), out_axes=1
         )(keys)
         logits, carry = tokens_to_logits(codes, masked)
-        token = draw(draw_keys, logits)
-        parts = ((logits, token),)
-        if second_of is not None:
-            logits = second_of(carry, token)
-            second = draw(jax.vmap(lambda key: jax.random.fold_in(key, 1))(draw_keys), logits)
-            parts, token = (*parts, (logits, second)), token * logits.shape[-1] + second
+        rest = second_of and functools.partial(second_of, carry)
+        token, parts = draw(draw_keys, logits, rest)
         kept = masked & (keep(i, parts, masked, keep_keys) | (i == steps - 1))
         return (jnp.where(kept, token, codes), masked & ~kept), None
 

@@ -94,7 +94,7 @@ def train(
 def open_writers(
     prepared: Prepared, begun: Begun, further: Sequence[Tracker]
 ) -> Writers | NoWriters:
-    """Return what writes the run's files from where it begins; nothing does in other processes.
+    """Return the writers of a run, from the step it begins at; in other processes they do nothing.
 
     further: trackers besides those of the config.
     """
