@@ -9,7 +9,6 @@ Each trial is a run of its own, in `trials/` of the sweep's folder, and `study.d
 Optuna's record. A sweep that was stopped goes on where it was: the trial that was cut off first.
 """
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -24,6 +23,7 @@ from t2i_jax.config.files import run_file
 from t2i_jax.core.files import check_folder, write_atomically
 from t2i_jax.evaluation.during_training import EVALUATORS
 from t2i_jax.evaluation.plots import plot_trials
+from t2i_jax.evaluation.report.entry import read_lines
 from t2i_jax.runs.lock import lock_folder
 from t2i_jax.training import loop
 from t2i_jax.training.stopping import Stopped
@@ -185,8 +185,7 @@ def last_value(workdir: Path, space: Space) -> float:
 
     Raises ValueError, listing the names there are, if it has none.
     """
-    lines = (workdir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    rows = [json.loads(line) for line in lines]
+    rows = read_lines(workdir / "metrics.jsonl", ("step",))
     if found := [row[space.metric] for row in rows if space.metric in row]:
         return found[-1]
     known = ", ".join(sorted({name for row in rows for name in row} - {"step"}))
