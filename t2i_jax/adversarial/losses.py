@@ -23,11 +23,14 @@ class Adversarial(NamedTuple):
     real: the discriminator's loss on logits of pictures that it should call real.
     fake: the discriminator's loss on logits of pictures that it should call fake.
     fool: the generator's loss on logits of its own pictures.
+    relative: each logit is the difference from that of a picture of the other kind: real - fake for
+        `real`, fake - real for `fool`; there is no `fake`.
     """
 
     real: LossFunction
     fake: LossFunction
     fool: LossFunction
+    relative: bool = False
 
 
 def _cross_entropy(target):
@@ -62,7 +65,14 @@ UNLABELLED = {
     # `penalties.gradient_penalty`
     "wasserstein": Adversarial(jnp.negative, lambda logits: logits, jnp.negative),
 }
-NAMES = (*LABELLED, *UNLABELLED)
+ABSOLUTE = (*LABELLED, *UNLABELLED)
+# arXiv 1807.00734, section 4.1; 2501.05441, equation 2, adds both penalties of gan.r1 and gan.r2
+RELATIVE = {
+    "relativistic": Adversarial(
+        _cross_entropy(1.0), jnp.zeros_like, _cross_entropy(1.0), relative=True
+    )
+}
+NAMES = (*ABSOLUTE, *RELATIVE)
 
 
 def make_losses(name: str, smoothing: float = 0.0) -> Adversarial:
@@ -88,4 +98,4 @@ def make_losses(name: str, smoothing: float = 0.0) -> Adversarial:
             f"the loss {name!r} has no labels to smooth: smoothing can be used with "
             f"{', '.join(LABELLED)}"
         )
-    return UNLABELLED[name]
+    return {**UNLABELLED, **RELATIVE}[name]

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Int, Int32, Key
+from jaxtyping import Array, Bool, Float, Int, Int32, Key
 
 from t2i_jax.core.registry import did_you_mean
 from t2i_jax.core.types import AnyArray, Number, Numbers
@@ -82,11 +82,13 @@ def decode(
     top_k: Number = 0,
     top_p: Number = 1.0,
     second_of: Callable | None = None,
+    doubt: Number = 0.0,
 ) -> Int[Array, "B N"]:
     """Draw all `masked` codes in one compiled loop, and keep the others as given.
 
     Each step draws every masked token independently, and then fixes those that `keep` selects. The
-    last step keeps all.
+    last step keeps all. Before it, a drawn token is masked again if the model now gives it a
+    probability below `doubt` (the idea of arXiv 2209.04439, with the model as its own critic).
 
     tokens_to_logits: (codes, masked) -> (logits [B, N, V], a carry for `second_of`). If it does not
         look at masked codes, their values make no difference.
@@ -96,8 +98,10 @@ def decode(
     temperature, top_k, top_p: see decoding/autoregressive.choose.
     second_of: of tokens with two parts, (carry, first [B, N]) -> logits [B, N, M]; see
         `decoding.autoregressive.choose_token`.
+    doubt: 0 for a model that was trained on right tokens alone: it believes what it sees.
     """
     draw = functools.partial(choose_token, temperature=temperature, top_k=top_k, top_p=top_p)
+    to_draw = masked
 
     def step(state, i):
         codes, masked = state
@@ -108,9 +112,26 @@ def decode(
         rest = second_of and functools.partial(second_of, carry)
         token, parts = draw(draw_keys, logits, rest)
         kept = masked & (keep(i, parts, masked, keep_keys) | (i == steps - 1))
-        return (jnp.where(kept, token, codes), masked & ~kept), None
+        doubtful = probability(codes, logits, rest) < doubt
+        again = to_draw & ~masked & doubtful & (i < steps - 1)
+        return (jnp.where(kept, token, codes), masked & ~kept | again), None
 
     return jax.lax.scan(step, (codes, masked), jnp.arange(steps))[0][0]
+
+
+def probability(
+    codes: Int[Array, "B N"], logits: Float[Array, "B N V"], second_of: Callable | None
+) -> Float[Array, "B N"]:
+    """Return the probability of codes under logits. Arguments are those of `choose_token`."""
+
+    def log_p(logits, chosen):
+        return jnp.take_along_axis(jax.nn.log_softmax(logits), chosen[..., None], -1)[..., 0]
+
+    if second_of is None:
+        return jnp.exp(log_p(logits, codes))
+    size = jax.eval_shape(second_of, codes).shape[-1]
+    first = codes // size
+    return jnp.exp(log_p(logits, first) + log_p(second_of(first), codes % size))
 
 
 def by_confidence(

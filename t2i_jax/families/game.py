@@ -46,9 +46,10 @@ GAN_FIELDS = {
     ),
     "gradient_penalty": Field(0.0, "weight of the gradient penalty (arXiv 1704.00028)", 0.0),
     "r1": Field(0.0, "weight of the R1 penalty (arXiv 1801.04406)", 0.0),
+    "r2": Field(0.0, "weight of the same penalty at drawn pictures (the same, section 4.1)", 0.0),
     "r1_every": Field(
         1,
-        "apply it only every so many steps, that many times as strongly (arXiv 1912.04958, "
+        "apply both only every so many steps, that many times as strongly (arXiv 1912.04958, "
         "section 3.1)",
         1,
     ),
@@ -239,7 +240,7 @@ def check(settings: Mapping[str, Any], config) -> None:
     for field in ("discriminator_steps", "r1_every", "path_every"):
         if settings[field] < 1:
             raise ValueError(f"gan.{field} is {settings[field]}: it is 1 or more")
-    for field in ("mismatch", "instance_noise", "gradient_penalty", "r1", "path_length"):
+    for field in ("mismatch", "instance_noise", "gradient_penalty", "r1", "r2", "path_length"):
         if settings[field] < 0:
             raise ValueError(f"gan.{field} is {settings[field]}: it is 0, for none, or more")
     if not 0 <= settings["style_mixing"] <= 1:

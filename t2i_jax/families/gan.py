@@ -4,17 +4,19 @@ The networks are those of a file of models/ (families/game.py); objectives and p
 of adversarial/.
 """
 
+import functools
 from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from t2i_jax.adversarial.penalties import gradient_penalty, path_length, r1
 from t2i_jax.core.family import Context, Family, Variables
 from t2i_jax.core.fields import Field
 from t2i_jax.core.pictures import from_unit, to_rgb
 from t2i_jax.core.random import derive_keys, split_keys
+from t2i_jax.core.types import AnyArray
 from t2i_jax.families.config_fields import read_section
 from t2i_jax.families.game import Game, game_fields, make_game
 
@@ -81,20 +83,25 @@ def make_discriminator_loss(game: Game) -> Callable:
         stats = ctx.extra["stats"]
         real_logits, _, stats = game.judge(params, stats, real, own_condition, ctx.train)
         fake_logits, _, stats = game.judge(params, stats, fake, own_condition, ctx.train)
-        total = objective.real(real_logits) + objective.fake(fake_logits)
+        if objective.relative:
+            total = objective.real(real_logits - fake_logits)
+        else:
+            total = objective.real(real_logits) + objective.fake(fake_logits)
         metrics = {
             "accuracy": real_logits > fake_logits,
             "real_logit": real_logits,
             "fake_logit": fake_logits,
         }
         if settings["mismatch"]:
-            others = of_next(text["tokens"], axis_name)
             null = game.conditioning.null(ctx.frozen)["tokens"]
-            # A caption that is equal or empty is not wrong for the picture.
-            wrong = (others != text["tokens"]).any(1) & (others != null).any(1)
-            other_condition = of_next(own_condition, axis_name)
+            other, wrong = most_alike(text["tokens"], null, axis_name)
+            other_condition = of_others(own_condition, other, axis_name)
             wrong_logits, *_ = game.judge(params, stats, real, other_condition, ctx.train)
-            total = total + settings["mismatch"] * wrong * objective.fake(wrong_logits)
+            if objective.relative:
+                mismatch = objective.real(real_logits - wrong_logits)
+            else:
+                mismatch = objective.fake(wrong_logits)
+            total = total + settings["mismatch"] * wrong * mismatch
             metrics["caption_accuracy"] = real_logits > wrong_logits
         if ctx.train:
 
@@ -104,9 +111,12 @@ def make_discriminator_loss(game: Game) -> Callable:
             if settings["gradient_penalty"]:
                 penalty = gradient_penalty(logits_of, real, fake, place_keys)
                 total = total + settings["gradient_penalty"] * penalty
-            if settings["r1"]:
-                penalty = lazily(settings["r1_every"], ctx.step, lambda: r1(logits_of, real))
-                total = total + settings["r1"] * penalty
+            for weight, x in ((settings["r1"], real), (settings["r2"], fake)):
+                if weight:
+                    penalty = lazily(
+                        settings["r1_every"], ctx.step, functools.partial(r1, logits_of, x)
+                    )
+                    total = total + weight * penalty
         return total, ({**ctx.extra, "stats": stats}, metrics)
 
     return loss
@@ -119,13 +129,16 @@ def make_generator_loss(game: Game) -> Callable:
     def loss(params, ctx: Context):
         """Return how little the discriminator is fooled, and the path length penalty."""
         keys = derive_keys(ctx.keys, GENERATOR_KEYS)
-        text_keys, w_keys, draw_keys, fake_keys, path_keys = split_keys(keys, 5)
+        text_keys, w_keys, draw_keys, fake_keys, real_keys, path_keys = split_keys(keys, 6)
         _, condition, own_condition = encode_for_both(game, params, ctx, text_keys)
         w = game.draw_w(params, condition, w_keys, settings["style_mixing"])
         stats = ctx.extra["stats"]
         fake, stats = game.synthesize(params, stats, w, condition, draw_keys, ctx.train)
         fake = game.augment(fake, fake_keys, ctx)
         logits, *_ = game.judge(params, stats, fake, own_condition, ctx.train)
+        if game.objective.relative:
+            real = game.augment(game.real(ctx), real_keys, ctx)
+            logits = logits - game.judge(params, stats, real, own_condition, ctx.train)[0]
         total, extra = game.objective.fool(logits), {**ctx.extra, "stats": stats}
         if ctx.train:
             extra["w"] = running_mean(extra["w"], w[:, 0], axis_name)
@@ -190,19 +203,31 @@ def lazily(every: int, step, penalty: Callable):
     )
 
 
-def of_next(tree, axis_name: str | None):
-    """Return, for each example, what the next example of the global batch has.
+def most_alike(
+    tokens: Int[AnyArray, "B L"], null: Int[AnyArray, "L"], axis_name: str | None
+) -> tuple[Int[AnyArray, "B"], Bool[AnyArray, "B"]]:
+    """Return, for each caption, the place in the global batch of the wrong one that is most alike.
 
-    The last example gets what the first has. Leaves are [B, ...].
+    That one has the most equal tokens; of several, the next in the batch. Captions that are equal
+    or empty (null) are not wrong. Returns (places, whether any caption is wrong).
     """
+    whole = gather(tokens, axis_name)
+    first = 0 if axis_name is None else jax.lax.axis_index(axis_name) * len(tokens)
+    equal = tokens[:, None] == whole
+    wrong = ~equal.all(-1) & (whole != null).any(-1)
+    distance = (jnp.arange(len(whole)) - first - jnp.arange(len(tokens))[:, None]) % len(whole)
+    likeness = jnp.where(wrong, equal.sum(-1) - distance / len(whole), -jnp.inf)
+    return likeness.argmax(-1), wrong.any(-1)
 
-    def next_of(x):
-        if axis_name is None:
-            return jnp.roll(x, -1, axis=0)
-        whole = jnp.roll(jax.lax.all_gather(x, axis_name, tiled=True), -1, axis=0)
-        return jax.lax.dynamic_slice_in_dim(whole, jax.lax.axis_index(axis_name) * len(x), len(x))
 
-    return jax.tree.map(next_of, tree)
+def of_others(tree, places: Int[AnyArray, "B"], axis_name: str | None):
+    """Return what the examples at `places` of the global batch have. Leaves are [B, ...]."""
+    return jax.tree.map(lambda x: gather(x, axis_name)[places], tree)
+
+
+def gather(x, axis_name: str | None):
+    """Return the global batch of x [B, ...]."""
+    return x if axis_name is None else jax.lax.all_gather(x, axis_name, tiled=True)
 
 
 def running_mean(

@@ -55,6 +55,9 @@ SAMPLE_FIELDS = {
         1.0, 'of order "confidence": randomness of the order; inf for any order', 0.0, math.inf
     ),
     "sure": Field(0.1, 'of order "surprise": draw every token with less entropy, in nats', 0.0),
+    "doubt": Field(
+        0.0, "mask a drawn token again if its probability falls below this; 0 for never", 0.0, 1.0
+    ),
     "temperature": Field(1.0, "of drawing tokens; 0 takes the likeliest", 0.0),
     "top_k": Field(0, "how many of the likeliest tokens one is drawn from; 0 for all", 0, 2**24),
     "top_p": Field(1.0, "probability of the likeliest tokens that one is drawn from", 0.001, 1.0),
@@ -66,12 +69,15 @@ MASK_SCHEDULE_FIELD = Field(
     "of training: how many tokens are masked at a uniform progress",
     choices=tuple(parallel.SCHEDULES),
 )
+CORRUPTION_FIELD = Field(
+    0.0, "of training: share of the visible tokens that are wrong, for `sample.doubt`", 0.0, 1.0
+)
 
 
 def fields(config) -> dict[str, dict[str, Field]]:
     """Return the config fields of this family."""
     return {
-        "": {"mask_schedule": MASK_SCHEDULE_FIELD},
+        "": {"mask_schedule": MASK_SCHEDULE_FIELD, "corruption": CORRUPTION_FIELD},
         **transformer_sections(MaskedTransformer, ("parts",)),
         "sample": SAMPLE_FIELDS,
         **image_tokenizer_fields(config),
@@ -94,6 +100,7 @@ def make(config, axis_name=None) -> Family:
         **config.model,
     )
     gamma = parallel.mask_schedule(config.get("mask_schedule", MASK_SCHEDULE_FIELD.default))
+    corruption = config.get("corruption", CORRUPTION_FIELD.default)
     settings = read_section(config, "sample", SAMPLE_FIELDS)
     make_keep(network.length, settings)  # raises for wrong settings
     draw = make_draw(stage, conditioning, network)
@@ -111,19 +118,24 @@ def make(config, axis_name=None) -> Family:
 
         Each picture has one `random_mask`. All masked codes have the same weight (arXiv 2202.04200,
         equation 1); a mean for each picture would give most weight to those of nearly full ones.
+        With `corruption`, in training, the visible codes count too.
         """
         model = params["model"]
-        mask_keys, drop_keys, dropout_keys = split_keys(ctx.keys, 3)
+        mask_keys, drop_keys, dropout_keys, wrong_keys = split_keys(ctx.keys, 4)
         keys = dropout_keys if ctx.train else None
         text = conditioning.training_text(ctx, drop_keys)
         codebook, codes = stage.vectors(ctx.frozen["first_stage"]), batch_codes(stage, ctx)
         masked = jax.vmap(lambda key: random_mask(key, gamma, network.length))(mask_keys)
         condition = conditioning.encode(model["text"], ctx.frozen, text, keys)
         net = {"params": model["net"]}
-        logits: Any = network.apply(net, condition, codes, masked, codebook, keys)
+        counted, given = masked, codes
+        if corruption and ctx.train:
+            counted = jnp.ones_like(masked)
+            given = jax.vmap(lambda key, row: corrupt(key, row, corruption))(wrong_keys, codes)
+        logits: Any = network.apply(net, condition, given, masked, codebook, keys, codes)
         nats, likeliest = part_cross_entropy(logits, codes, stage.parts)
         metrics = {"token_accuracy": mean_where(masked, likeliest.all(0))}
-        total = jnp.where(masked, nats.sum(0), 0).sum(-1)
+        total = jnp.where(counted, nats.sum(0), 0).sum(-1)
         return total / mean_masked_count(gamma, network.length), (ctx.extra, metrics)
 
     def sample(variables: Variables, inputs, keys, **settings):
@@ -181,7 +193,9 @@ def make_draw(stage: Codes, conditioning: Conditioning, network: MaskedTransform
             logits: Any = network.apply(net, hidden, twice(first), method="second_part")
             return guide(logits, settings["guidance"])
 
-        choice = {name: settings[name] for name in ("steps", "temperature", "top_k", "top_p")}
+        choice = {
+            name: settings[name] for name in ("steps", "temperature", "top_k", "top_p", "doubt")
+        }
         keep, rest = make_keep(count, settings), second_of if stage.parts else None
         return parallel.decode(first_of, codes, masked, keys, keep, second_of=rest, **choice)
 
@@ -252,6 +266,13 @@ def random_mask(key: Key[Array, ""], gamma: Callable, length: int) -> Bool[Array
     count = parallel.masked_count(gamma, jax.random.uniform(progress_key), length)
     rank = jnp.argsort(jnp.argsort(jax.random.uniform(place_key, (length,))))
     return rank < jnp.maximum(count, 1)
+
+
+def corrupt(key: Key[Array, ""], codes: Int[Array, "N"], share) -> Int[Array, "N"]:
+    """Return codes of which `share`, on average, were replaced by codes of other places."""
+    where_key, place_key = jax.random.split(key)
+    others = codes[jax.random.randint(place_key, codes.shape, 0, len(codes))]
+    return jnp.where(jax.random.bernoulli(where_key, share, codes.shape), others, codes)
 
 
 def mean_masked_count(gamma: Callable, length: int) -> Float[Array, ""]:

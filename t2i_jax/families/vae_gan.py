@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from t2i_jax.adversarial.losses import ABSOLUTE
 from t2i_jax.core.family import Context, Family, Variables
 from t2i_jax.core.fields import Field
 from t2i_jax.core.pictures import from_unit, to_channels, to_rgb, to_unit
@@ -43,9 +44,15 @@ def fields(config) -> dict[str, dict[str, Field]]:
 def make(config, axis_name=None) -> Family:
     """Return the family; its fields are those of `fields`, data.resolution, text and train.steps.
 
-    Raises ValueError for an unknown field of these, and as `make_game` does.
+    Raises ValueError for an unknown field of these, for a relativistic loss, and as `make_game`
+    does.
     """
     game = make_game(config, axis_name)
+    if game.objective.relative:
+        raise ValueError(
+            "gan.loss = 'relativistic': family 'vae_gan' judges reconstructions without a real "
+            f"picture beside each; it can be {', '.join(ABSOLUTE)}"
+        )
     settings = read_section(config, "vae_gan", VAE_GAN_FIELDS)
     encoder = Encoder(game.generator.latent, **config.get("encoder", {}))
     check(encoder.net, encoder.multipliers, config.data.resolution)

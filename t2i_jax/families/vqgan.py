@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from t2i_jax.adversarial.losses import NAMES, make_losses
+from t2i_jax.adversarial.losses import ABSOLUTE, make_losses
 from t2i_jax.core.family import Context, Family, Frozen, Variables
 from t2i_jax.core.fields import Field
 from t2i_jax.core.first_stage import Codes, Latents
@@ -36,7 +36,7 @@ VQGAN_FIELDS = {
     "perceptual": Field(0.0, "weight of the distance of EfficientNet-Lite0's features", 0.0),
     "perceptual_side": Field(64, "side of the pictures from which it computes them, in px", 1),
     "adversarial": Field(0.0, "weight of the discriminator's judgement, times `balance`", 0.0),
-    "loss": Field("hinge", "objective of both players", choices=NAMES),
+    "loss": Field("hinge", "objective of both players", choices=ABSOLUTE),
     "start": Field(0, "step at which the discriminator joins in", 0),
 }
 STATISTICS_PICTURES = 512  # from which the mean and deviation of latents are computed

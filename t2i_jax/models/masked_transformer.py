@@ -80,6 +80,7 @@ class MaskedTransformer(nn.Module):
         masked: Bool[AnyArray, "B N"],
         codebook: Float[AnyArray, "codes D"],
         keys: Key[Array, "B"] | None = None,
+        true: Int[AnyArray, "B N"] | None = None,
     ) -> tuple[Float[Array, "B N _"], ...]:
         """Return the logits of each part of the codes; of the second, given the true first.
 
@@ -87,11 +88,12 @@ class MaskedTransformer(nn.Module):
             the logits of their own first part.
         codebook: the vector of each code.
         keys: for dropout; None for no dropout.
+        true: the true codes, where some of `codes` are wrong.
         """
         hidden = self.hidden(text, codes, masked, codebook, keys)
         if not self.parts:
             return (self.first_part(hidden),)
-        first = split_codes(codes, self.parts)[0]
+        first = split_codes(codes if true is None else true, self.parts)[0]
         return self.first_part(hidden), self.second_part(hidden, first)
 
     def hidden(

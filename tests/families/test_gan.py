@@ -102,14 +102,11 @@ def test_losses_are_those_of_the_logits():
     np.testing.assert_array_equal(metrics["accuracy"], real > fake)
 
 
-def test_a_neighbour_with_the_same_caption_is_no_mismatch():
-    """The captions of the batch are a, b, a, b.
-
-    With a, a, b, b every second picture has a neighbour with the same caption.
-    """
+def test_an_equal_caption_is_no_mismatch():
+    """The captions of the batch are a, b, a, b. Then all are a."""
     family, params, extra = started("mlp", mismatch=1.0)
     batch, keys = batch_of(), jax.random.split(jax.random.key(0), 4)
-    pairs = jax.tree.map(lambda x: x[np.array([0, 2, 1, 3])], batch["text"])
+    alike = jax.tree.map(lambda x: x[np.array([0, 0, 0, 0])], batch["text"])
 
     @jax.jit
     def both(text):
@@ -117,8 +114,8 @@ def test_a_neighbour_with_the_same_caption_is_no_mismatch():
         plain = gan.make(config_of()).losses["discriminator"]
         return family.losses["discriminator"](params, ctx)[0] - plain(params, ctx)[0]
 
-    assert (both(batch["text"]) > 0).all()
-    np.testing.assert_array_equal(both(pairs) > 1e-6, [False, True, False, True])
+    assert (both(batch["text"]) > 1e-6).all()
+    assert (abs(both(alike)) <= 1e-6).all()
 
 
 def test_the_generators_loss_and_instance_noise():
@@ -134,7 +131,7 @@ def test_the_generators_loss_and_instance_noise():
     np.testing.assert_array_equal(loss, smoothed)  # one-sided: the generator's target stays
 
 
-@pytest.mark.parametrize("settings", [{"r1": 2.0}, {"gradient_penalty": 10.0}])
+@pytest.mark.parametrize("settings", [{"r1": 2.0}, {"r2": 2.0}, {"gradient_penalty": 10.0}])
 def test_penalties_are_added_in_training_only(settings):
     for train in (True, False):
         with_penalty, without = (
@@ -162,12 +159,38 @@ def test_path_length_keeps_its_running_mean_between_lazy_steps():
     np.testing.assert_allclose(extra["path_length"], eager["path_length"], rtol=1e-5)
 
 
-def test_of_next_is_the_roll_of_the_whole_batch_on_any_number_of_devices():
-    x = np.arange(16.0).reshape(16, 1)
-    plain = gan.of_next({"a": x}, None)["a"]
-    np.testing.assert_array_equal(plain[:, 0], [*range(1, 16), 0])
-    spread = jax.pmap(lambda x: gan.of_next(x, "i"), "i")(x.reshape(8, 2, 1))
-    np.testing.assert_array_equal(spread.reshape(16, 1), plain)
+def test_the_wrong_caption_is_the_one_most_alike_on_any_number_of_devices():
+    """Equal captions and the empty one (null) are never wrong; of equally good, the next."""
+    null = np.array([1, 0, 0])
+    tokens = np.array(
+        [[2, 3, 1], [2, 4, 1], [5, 5, 5], [2, 3, 1], [1, 0, 0], [5, 5, 6], [7, 3, 1], [2, 4, 1]]
+    )
+    places, wrong = gan.most_alike(tokens, null, None)
+    np.testing.assert_array_equal(places, [1, 3, 5, 6, 5, 2, 0, 0])
+    assert wrong.all()
+    _, wrong = gan.most_alike(np.array([[2, 3, 1], [1, 0, 0], [2, 3, 1]]), null, None)
+    np.testing.assert_array_equal(wrong, [False, True, False])
+
+    def on_a_device(tokens):
+        found, _ = gan.most_alike(tokens, null, "i")
+        return found, gan.of_others({"tokens": tokens}, found, "i")["tokens"]
+
+    spread, others = jax.pmap(on_a_device, "i")(tokens.reshape(4, 2, 3))
+    np.testing.assert_array_equal(spread.reshape(8), places)
+    np.testing.assert_array_equal(others.reshape(8, 3), tokens[places])
+
+
+def test_a_relativistic_loss_compares_each_drawn_picture_with_the_real_one_of_its_caption():
+    loss, _, metrics = evaluated("discriminator", loss="relativistic")
+    real, fake = (np.asarray(metrics[name]) for name in ("real_logit", "fake_logit"))
+    np.testing.assert_allclose(loss, softplus(fake - real), rtol=1e-5)
+    both, _, _ = evaluated("discriminator", loss="relativistic", mismatch=0.5)
+    assert (both > loss).all()
+    # The generator's loss has the same pairs the other way round, of pictures of its own.
+    absolute, _, _ = evaluated("generator")
+    own = -np.log(np.expm1(np.asarray(absolute, np.float64)))  # the logits of its pictures
+    relative, _, _ = evaluated("generator", loss="relativistic")
+    np.testing.assert_allclose(relative, softplus(real - own), rtol=1e-4)
 
 
 def test_each_player_changes_only_itself_and_the_discriminator_may_take_more_steps():
@@ -258,7 +281,7 @@ def test_a_batch_of_one_is_refused_where_statistics_need_more():
     ("change", "message"),
     [
         ({"gan.loss": "nonsaturing"}, "did you mean 'nonsaturating'"),
-        ({"gan.r2": 1.0}, "gan.r2 is unknown: gan has loss"),
+        ({"gan.r3": 1.0}, "gan.r3 is unknown: gan has loss"),
         ({"gan.discriminator_steps": 0}, "gan.discriminator_steps is 0: it is 1 or more"),
         ({"gan.augment": "colour,cutoff"}, "no differentiable augmentation 'cutoff'"),
         ({"gan.style_mixing": 2.0}, "from 0 to 1"),

@@ -93,6 +93,13 @@ def test_a_size_that_the_encoder_cannot_halve_is_refused():
         vae_gan.make(config)
 
 
+def test_a_relativistic_loss_is_refused():
+    config = config_with()
+    config.gan.loss = "relativistic"
+    with pytest.raises(ValueError, match="without a real picture beside each; it can be minimax"):
+        vae_gan.make(config)
+
+
 def test_the_ends_of_an_interpolation_are_reconstructions():
     family, (params, extra) = vae_gan.make(config_with()), started()
     variables, images = Variables(params, extra, FROZEN), batch_of()["image"]
