@@ -17,6 +17,7 @@ from t2i_jax.decoding.parallel import (
     decode,
     mask_schedule,
     masked_count,
+    probability,
     remaining_counts,
 )
 
@@ -297,3 +298,37 @@ def test_surprise_wants_as_many_steps_as_there_are_surprises():
     assert np.isin(one, alike).mean() < 0.2 and np.isin(two, alike).all()
     first = np.array([p[0] ** 3, (1 - p[0] ** 3) * 0.6, (1 - p[0] ** 3) * 0.4])
     np.testing.assert_allclose(np.bincount(two // 13, minlength=3) / MANY, first, atol=0.015)
+
+
+def test_a_doubted_token_is_masked_and_drawn_again():
+    """The network first draws 1 at the middle place, and doubts it once it sees its neighbours.
+
+    With a doubt of 0 it stays. A token that was given stays in any case.
+    """
+
+    def logits_of(codes, masked):
+        seen = (~masked).sum(-1, keepdims=True) > 1
+        of_middle = jnp.where(seen[..., None], jnp.array([5.0, -5.0]), jnp.array([-5.0, 5.0]))
+        others = jnp.broadcast_to(jnp.array([9.0, -9.0]), (*codes.shape, 2))
+        return others.at[:, 1].set(of_middle[:, 0]), None
+
+    def keep(step, parts, masked, keys):
+        return jnp.arange(3) == jnp.array([1, 0, 2, 1])[step]  # the middle, the two others, again
+
+    def drawn(doubt, masked=(True, True, True), codes=(0, 0, 0)):
+        given = jnp.array([codes]), jnp.array([masked])
+        keys = jax.random.split(jax.random.key(0), 1)
+        return decode(logits_of, *given, keys, keep, 4, temperature=0, doubt=doubt)[0]
+
+    np.testing.assert_array_equal(drawn(0.0), [0, 1, 0])
+    np.testing.assert_array_equal(drawn(0.1), [0, 0, 0])
+    np.testing.assert_array_equal(drawn(0.1, (True, False, True), (0, 1, 0)), [0, 1, 0])
+
+
+def test_the_probability_of_a_code_of_two_parts_is_the_product():
+    rng = np.random.default_rng(0)
+    first, second = rng.normal(size=(1, 2, 3)), rng.normal(size=(3, 4))
+    codes = jnp.array([[5, 10]])  # parts (1, 1) and (2, 2)
+    found = probability(codes, jnp.asarray(first), lambda part: jnp.asarray(second)[part])
+    p, q = (np.exp(x) / np.exp(x).sum(-1, keepdims=True) for x in (first, second))
+    np.testing.assert_allclose(found[0], [p[0, 0, 1] * q[1, 1], p[0, 1, 2] * q[2, 2]], rtol=1e-5)

@@ -15,6 +15,7 @@ from t2i_jax.decoding.parallel import mask_schedule
 from t2i_jax.families.load import load_family
 from t2i_jax.families.masked import (
     ORDERS,
+    corrupt,
     masked_cells,
     mean_masked_count,
     random_mask,
@@ -42,9 +43,13 @@ def test_the_mean_count_is_that_of_the_masks(name):
     assert mean_masked_count(mask_schedule("linear"), 8) == pytest.approx(4.5)
 
 
-def test_every_masked_code_has_the_same_weight(tiny_batch):
-    """Where all codes are as likely, a picture's loss is log 2 for each masked code."""
-    config = _config()
+@pytest.mark.parametrize(("corruption", "numbers"), [(0.0, {1, 2, 3, 4}), (0.5, {4})])
+def test_every_counted_code_has_the_same_weight(tiny_batch, corruption, numbers):
+    """Where all codes are as likely, a picture's loss is log 2 for each masked code.
+
+    With corruption it is log 2 for each of the four codes.
+    """
+    config = _config(f"corruption={corruption}")
     family = load_family(config)
     batch, frozen = tiny_batch(config, 64)
     frozen["first_stage"] = {"codebook": jnp.zeros((2, 48))}
@@ -54,7 +59,7 @@ def test_every_masked_code_has_the_same_weight(tiny_batch):
     loss, _ = family.losses["model"](params, ctx)
     counts = np.asarray(loss / np.log(2) * mean_masked_count(mask_schedule("cosine"), 4))
     np.testing.assert_allclose(counts, np.round(counts), atol=1e-4)
-    assert set(np.round(counts)) == {1, 2, 3, 4}
+    assert set(np.round(counts).tolist()) == numbers
 
 
 def test_masked_cells():
@@ -71,6 +76,8 @@ def _config(*overrides):
         "caption_dropout=0.2",
         "sample.steps=2",
         "model.depth=1",
+        "corruption=0.0",
+        "sample.doubt=0.0",
     )
     tiny += (
         "sample.order=confidence",
@@ -234,3 +241,13 @@ def test_bad_settings(toy):
         config.mask_schedule = "cosinus"
     with pytest.raises(ValueError, match=r"no mask schedule 'cosinus'"):
         load_family(config)
+
+
+def test_corrupted_codes_are_codes_of_the_same_picture():
+    codes = jnp.arange(64) + 100
+    keys = jax.random.split(jax.random.key(0), 500)
+    given = jax.vmap(lambda key: corrupt(key, codes, 0.2))(keys)
+    assert set(np.unique(given)) <= set(range(100, 164))
+    # A wrong code comes from the same place once in 64 times.
+    assert np.mean(given != codes) == pytest.approx(0.2 * 63 / 64, abs=0.01)
+    np.testing.assert_array_equal(corrupt(keys[0], codes, 0.0), codes)
