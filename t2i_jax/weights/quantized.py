@@ -25,17 +25,16 @@ TABLES = ("embed", "embedding", "head", "words")  # [channels, inputs], a row fo
 def quantize_tree(tree: Any, kind: str) -> dict:
     """Return a nested dict of arrays with each large weight as {kind: whole numbers, "scale"}.
 
+    tree: of NumPy or JAX arrays; what is quantised becomes NumPy arrays.
     kind: of KINDS. Raises ValueError, naming them, for another.
     """
     if kind not in KINDS:
         raise ValueError(f"there are no weights in {kind!r}: there are {' and '.join(KINDS)}")
     nodes: Any = flatten_dict(tree, keep_empty_nodes=True)
-    return unflatten_dict(
-        {
-            path: quantize(node, kind, path[-1] in KERNELS) if _is_weight(path[-1], node) else node
-            for path, node in nodes.items()
-        }
-    )
+    for path, node in nodes.items():
+        if _is_weight(path[-1], node):
+            nodes[path] = quantize(np.asarray(node), kind, path[-1] in KERNELS)
+    return unflatten_dict(nodes)
 
 
 def widen_tree(tree: Any) -> dict:
@@ -43,12 +42,10 @@ def widen_tree(tree: Any) -> dict:
     nodes: Any = flatten_dict(
         tree, keep_empty_nodes=True, is_leaf=lambda path, node: _is_quantized(node)
     )
-    return unflatten_dict(
-        {
-            path: widen(node, path[-1] in KERNELS) if _is_quantized(node) else node
-            for path, node in nodes.items()
-        }
-    )
+    for path, node in nodes.items():
+        if _is_quantized(node):
+            nodes[path] = widen(node, path[-1] in KERNELS)
+    return unflatten_dict(nodes)
 
 
 def quantize(x: Float[np.ndarray, "..."], kind: str, is_kernel: bool) -> dict[str, np.ndarray]:
@@ -59,7 +56,7 @@ def quantize(x: Float[np.ndarray, "..."], kind: str, is_kernel: bool) -> dict[st
     and a bfloat16 scale for each group of at most GROUP inputs; 8 bits if there are no such groups.
     is_kernel: see KERNELS and TABLES.
     """
-    x, axis = np.asarray(x), _input_axis(np.ndim(x), is_kernel)
+    axis = _input_axis(x.ndim, is_kernel)
     size = math.gcd(x.shape[axis], GROUP)
     if kind == "int8" or size < MIN_GROUP:
         channel = x.ndim - 1 if is_kernel else 0

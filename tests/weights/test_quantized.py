@@ -1,6 +1,7 @@
 """Weights in 8 and 4 bits: against numbers by hand, bounds of the error, and what stays."""
 
 import jax
+import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import pytest
@@ -86,7 +87,7 @@ def test_a_channel_of_zeros_stays_zero():
 def test_which_arrays_of_a_tree_are_quantised():
     large, table = normal(64, 128), normal(300, 32)
     tree = {
-        "block": {"kernel": large, "bias": normal(5000), "scale": normal(128)},
+        "block": {"kernel": jnp.asarray(large), "bias": normal(5000), "scale": normal(128)},
         "conv": {"kernel": normal(3, 3, 4, 4)},
         "text": {"embedding": table},
         "quantizer": {"codebook": table},
