@@ -14,6 +14,7 @@
   python main.py compare  runs/shapes runs/shapes_diffusion --out=comparison
   python main.py compare  configs/shapes.py configs/shapes_diffusion.py --minutes=3
   python main.py benchmark --what=dit_small --out=benchmark
+  python main.py compress --workdir=runs/shapes --to=int8 --out=runs/shapes_int8
   python main.py convert  --from=stable-diffusion-v1-5 --workdir=runs/sd
   python main.py prepare  --data=emoji
   python main.py prepare  --weights=efficientnet_lite0
@@ -104,6 +105,11 @@ def add_training(command) -> None:
     sub = command("export", "write a run without its training to a folder, to share it")
     add_run(sub)
     sub.add_argument("--to", required=True, type=filled, metavar="FOLDER", help="may not exist yet")
+    sub = command("compress", "write a run with its weights in fewer bits to a folder")
+    add_run(sub)
+    sub.add_argument("--to", required=True, metavar="KIND", help="int8 or int4")
+    help = "may not exist yet"
+    sub.add_argument("--out", required=True, type=filled, metavar="FOLDER", help=help)
 
 
 def add_abilities(command) -> None:

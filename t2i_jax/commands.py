@@ -6,7 +6,6 @@ argument is told at once.
 
 import os
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -76,7 +75,9 @@ def train(args, overrides) -> None:
 
     keep_compiled_programs()
     if args.compile_only:
-        _describe_step(chosen)
+        from t2i_jax.evaluation.step_needs import describe_step
+
+        print(describe_step(chosen))
         return
     pipe = loop.train(chosen, args.workdir, EVALUATORS)
     if hosts.is_first():
@@ -122,36 +123,22 @@ def export(args, overrides) -> None:
     from t2i_jax.runs.run_folder import export as write
 
     folder = write(args.workdir, args.checkpoint, args.to)
+    print(f"{folder}: {_mebibytes(folder)}; t2i_jax.load and all commands take it as a run")
+
+
+def compress(args, overrides) -> None:
+    """Write a run with its weights in fewer bits."""
+    from t2i_jax.runs.compressed import compress as write
+
+    if overrides:
+        raise ValueError("compress changes no setting: leave out --config")
+    folder, share = write(args.workdir, args.checkpoint, args.to, args.out)
+    print(f"{folder}: {_mebibytes(folder)}; its weights take {share:.3f} of those of the run")
+
+
+def _mebibytes(folder: Path) -> str:
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    print(f"{folder}: {size / 2**20:,.1f} MiB; t2i_jax.load and all commands take it as a run")
-
-
-def _describe_step(config) -> None:
-    """Print what a step under `jit` needs. No run is written."""
-    import jax
-
-    from t2i_jax.evaluation.flops import count_flops
-    from t2i_jax.runs.prepare import prepare_run
-    from t2i_jax.training import needs, parallel, programs, start
-
-    place = parallel.make(ConfigDict({**config.parallel, "mode": "jit"}))
-    with tempfile.TemporaryDirectory() as folder:
-        prepared = prepare_run(config, Path(folder) / "run")
-        with prepared.lock:
-            made = programs.make_programs(prepared, place)
-            shapes = programs.step_shapes(made, prepared, place)
-            flops = count_flops(made.update, *shapes)
-            compiled = made.update.lower(*shapes).compile()
-    print(f"parameters: {sum(x.size for x in jax.tree.leaves(shapes[0].params)):,}")
-    print(f"FLOPs of a step: {flops:.4g}, on {jax.device_count()} devices")
-    memory = compiled.memory_analysis()
-    print(
-        f"memory of a device: {needs.peak_bytes(compiled) / 2**20:,.1f} MiB, of them "
-        f"{memory.temp_size_in_bytes / 2**20:,.1f} MiB temporary; there are "
-        f"{start.memory_of_a_device() / 2**20:,.0f} MiB"
-    )
-    for name, (count, size) in needs.collectives(compiled).items():
-        print(f"{name}: {count} in a step, {size / 2**20:,.2f} MiB of results on a device")
+    return f"{size / 2**20:,.1f} MiB"
 
 
 def sample(args, overrides) -> None:

@@ -20,6 +20,7 @@ from t2i_jax.runs.exported import read_exported, write_exported
 from t2i_jax.runs.frozen import load_frozen, tree_hash
 from t2i_jax.text import tokenizer as tokenizers
 from t2i_jax.text.encoder import make_encoder
+from t2i_jax.weights.quantized import KINDS, widen_tree
 
 PUBLISHED = Path(__file__).parent.parent / "published"
 # What may differ between the commands that start and resume a run: it changes no number.
@@ -75,6 +76,7 @@ def read_run(workdir) -> dict:
         known &= "weights" not in run or (
             isinstance(run["weights"], str) and type(run["step"]) is int
         )
+        known &= "quantized" not in run or ("weights" in run and run["quantized"] in KINDS)
     except (ValueError, KeyError, TypeError, RecursionError):
         known = False
     if not known:
@@ -119,6 +121,8 @@ def read_frozen(workdir, run: dict) -> Frozen:
     training.
     """
     frozen: dict[str, Any] = load_frozen(locate(workdir), run["frozen"])
+    if "quantized" in run:
+        frozen = widen_tree(frozen)
     if named := run.get("pretrained", {}).get("text"):
         frozen["text"] = make_encoder(config_of(run).text).make_frozen()
         if tree_hash(frozen["text"]) != named["hash"]:
@@ -144,6 +148,12 @@ def read_ema(workdir, which: str | int = "last") -> tuple[dict, int]:
     Raises as `read_run`, `checkpoint.restore_ema` and `read_exported` do.
     """
     run = read_run(workdir)
+    ema, step = _stored_ema(workdir, run, which)
+    return (widen_tree(ema), step) if "quantized" in run else (ema, step)
+
+
+def _stored_ema(workdir, run: dict, which: str | int) -> tuple[dict, int]:
+    """As `read_ema`, with quantised weights as they are in the file."""
     if "weights" in run:
         return read_exported(locate(workdir), run, which)
     return checkpoint.restore_ema(workdir, which)
@@ -152,10 +162,11 @@ def read_ema(workdir, which: str | int = "last") -> tuple[dict, int]:
 def export(workdir, which: str | int, target) -> Path:
     """Write a run without its training to the folder `target`: see runs/exported.py.
 
+    Weights that are quantised stay so.
     Raises as `read_ema`, `read_frozen` and `write_exported` do.
     """
     run, folder = read_run(workdir), locate(workdir)
-    ema, step = read_ema(workdir, which)
+    ema, step = _stored_ema(workdir, run, which)
     frozen = load_frozen(folder, run["frozen"])
     read_tokenizer(workdir, run)  # raises if it is not the run's
     return write_exported(run, ema, frozen, step, folder, target)
