@@ -89,3 +89,15 @@ def make_losses(name: str, smoothing: float = 0.0) -> Adversarial:
             f"{', '.join(LABELLED)}"
         )
     return UNLABELLED[name]
+
+
+def relativistic(
+    higher: Float[Array, "*shape"], lower: Float[Array, "*shape"]
+) -> Float[Array, "*shape"]:
+    """Return -log sigmoid(higher - lower): the loss of wanting one logit above the other.
+
+    With the logits of a real picture and of its own imitation, the discriminator's loss is
+    relativistic(real, fake), and the generator's relativistic(fake, real). Source: arXiv
+    1807.00734, the relativistic standard GAN.
+    """
+    return softplus(lower - higher)
