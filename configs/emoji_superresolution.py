@@ -4,8 +4,7 @@ python main.py prepare --data=emoji --resolution=64
 python main.py train --config=configs/emoji_superresolution.py --workdir=runs/emoji_superresolution
 python main.py upscale --workdir=runs/emoji_superresolution --image=X.png --out=upscaled
 
-`x4` enlarges 16 px to 64 px. `gan` adds a discriminator: start it from a trained run
-(--config.init_from=runs/emoji_superresolution).
+`x4` enlarges 16 px to 64 px. `gan` adds a discriminator.
 """
 
 from t2i_jax.config import base, recipes
@@ -34,8 +33,7 @@ def gan(config):
     """With a discriminator and its relativistic loss."""
     config.superresolution.adversarial = 0.005
     config.discriminator = {"width": 32, "levels": 2}
-    config.optim.update(learning_rate=1e-4)
-    config.train.steps = 500
+    config.optim.players = {"discriminator": {"learning_rate": 2e-4, "schedule": "constant"}}
 
 
 def smoke(config):

@@ -82,3 +82,11 @@ def test_refusals():
     for smoothing in (-0.1, 0.5):
         with pytest.raises(ValueError, match=r"0 to below 0\.5"):
             losses.make_losses("minimax", smoothing)
+
+
+def test_a_relativistic_loss_is_of_the_difference():
+    """-log sigmoid of it: log 2 for equal logits, 0 for one that is far above the other."""
+    found = losses.relativistic(LOGITS, LOGITS[::-1])
+    np.testing.assert_allclose(found, np.log1p(np.exp(-2 * X)), rtol=1e-5)
+    np.testing.assert_allclose(losses.relativistic(LOGITS + 7, LOGITS + 7), np.log(2), rtol=1e-6)
+    assert np.isfinite(losses.relativistic(1e4 * LOGITS, -1e4 * LOGITS)).all()
