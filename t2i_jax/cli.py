@@ -4,15 +4,12 @@
   python main.py train    --config=configs/shapes.py --workdir=runs/shapes
   python main.py sweep    --config=configs/shapes.py --sweep=configs/sweeps/shapes.py --workdir=S
   python main.py sample   --workdir=runs/shapes --prompt="a large red circle" --num=4 --seed=0
-  python main.py sample   --workdir=runs/shapes --from=samples/000.png
   python main.py edit     --workdir=runs/shapes_diffusion --image=X.png --prompt="..."
   python main.py inpaint  --workdir=runs/shapes_masked --image=X.png --mask=M.png --prompt="..."
-  python main.py outpaint --workdir=runs/shapes_masked --image=X.png --left=8 --prompt="..."
   python main.py caption  --workdir=runs/shapes_captioner --image=X.png --image=Y.png
+  python main.py upscale  --workdir=esrgan_slim_x2 --image=X.png
   python main.py evaluate --workdir=runs/shapes --split=test
-  python main.py evaluate --config=configs/shapes.py
   python main.py compare  runs/shapes runs/shapes_diffusion --out=comparison
-  python main.py compare  configs/shapes.py configs/shapes_diffusion.py --minutes=3
   python main.py benchmark --what=dit_small --out=benchmark
   python main.py compress --workdir=runs/shapes --to=int8 --out=runs/shapes_int8
   python main.py convert  --from=stable-diffusion-v1-5 --workdir=runs/sd
@@ -74,7 +71,8 @@ def add_training(command) -> None:
     what.add_argument("--data", help="the source: shapes, emoji, folder, fashion_mnist, tfds")
     what.add_argument(
         "--weights",
-        help="efficientnet_lite0 (for evaluate), minilm (a text encoder), clip_tokenizer",
+        help="efficientnet_lite0 (for evaluate), minilm (a text encoder), clip_tokenizer, "
+        "esrgan_slim (for upscale)",
     )
     sub.add_argument("--archives", help="a folder of archives fetched by other means")
     help = "side of the pictures in pixels (32)"
@@ -153,6 +151,9 @@ def add_abilities(command) -> None:
     sub.add_argument("--image", nargs=2, type=filled, required=True, metavar="X.png", help=help)
     help = "pictures on the way, both ends included (8)"
     sub.add_argument("--num", type=whole(2, 1024), default=8, help=help)
+    sub = command("upscale", "enlarge pictures of any size")
+    add_run(sub, out="samples")
+    add_images(sub)
     sub = command("encode", "write the codes or latents of pictures to a .npy file")
     add_run(sub)
     add_images(sub)

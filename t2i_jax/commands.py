@@ -19,6 +19,7 @@ from t2i_jax.core.registry import lookup, names_with
 from t2i_jax.data.load import load_source, say_what_to_install
 
 WRITE_ARRAYS = ("encode", "embed_image", "embed_text")  # --out is a file, not a folder
+WEIGHTS = ("features", "text", "convert")  # folders with files that fetch published weights
 MAX_PICTURES = 100_000  # of one call, which holds them all in memory
 # What a user can mend: shown as one line. Anything else is a bug and shows its trace.
 UserError = (ValueError, OSError, RuntimeError)
@@ -220,6 +221,11 @@ def reconstruct(args, overrides) -> None:
     _save_all(images, args.image, args.out)
 
 
+def upscale(args, overrides) -> None:
+    """Enlarge pictures."""
+    _save_all(_load(args, overrides).upscale(args.image), args.image, args.out)
+
+
 def interpolate(args, overrides) -> None:
     """Draw the way from one picture to another."""
     first, last = args.image
@@ -367,10 +373,8 @@ def _measures(args) -> tuple[str, ...]:
 
 
 def _fetch_weights(name: str):
-    """The `prepare` of features/NAME.py or text/NAME.py. ValueError for an unknown name."""
-    found = {
-        each: folder for folder in ("features", "text") for each in names_with(folder, "prepare")
-    }
+    """The `prepare` of a file NAME.py of WEIGHTS. ValueError for an unknown name."""
+    found = {each: folder for folder in WEIGHTS for each in names_with(folder, "prepare")}
     if name not in found:
         raise ValueError(f"there are no weights {name!r} to fetch: there are {', '.join(found)}")
     return lookup(found[name], name, "prepare")

@@ -17,7 +17,13 @@ from t2i_jax.core.family import Family, Variables, get_ability
 from t2i_jax.core.progress import Listen, watch, watched_inputs
 from t2i_jax.core.random import keys_at
 from t2i_jax.core.registry import lookup
-from t2i_jax.data.pictures import read_masks, read_pictures, widen
+from t2i_jax.data.pictures import (
+    read_masks,
+    read_pictures,
+    read_whole_pictures,
+    size_within,
+    widen,
+)
 from t2i_jax.data.provenance import with_metadata
 from t2i_jax.families.captioning import check_caption_settings
 from t2i_jax.runs.adapters import add_adapters
@@ -27,6 +33,7 @@ from t2i_jax.runs.drawn_picture import MAX_BATCH, draw_again
 from t2i_jax.runs.published import read_published
 from t2i_jax.runs.run_folder import is_run
 from t2i_jax.runs.trained import read_trained
+from t2i_jax.runs.upscaled import upscale_in_tiles
 from t2i_jax.text import tokenizer as tokenizers
 from t2i_jax.text.prompts import encode_prompts, most_tokens, prompt_inputs
 
@@ -160,17 +167,9 @@ class Pipeline:
         Raises ValueError also for margins that leave nothing.
         """
         get_ability(self.family, "inpaint")
-        sides = {"top": top, "bottom": bottom, "left": left, "right": right}
-        for name, margin in sides.items():
-            whole_number(name, margin, 0, MAX_NUM)
         known = {k: v for k, v in more.items() if k in ("height", "width")}
-        height, width = self._size(self.settings(known, "inpaint"))
-        inner = (height - top - bottom, width - left - right)
-        if min(inner) < 1:
-            raise ValueError(
-                f"margins of {top} + {bottom} and {left} + {right} pixels leave nothing of "
-                f"{height} x {width}: give smaller ones"
-            )
+        size = self._size(self.settings(known, "inpaint"))
+        inner = size_within(*size, top=top, bottom=bottom, left=left, right=right)
         pictures, mask = widen(read_pictures(images, "outpaint", *inner), top, bottom, left, right)
         return self.inpaint(prompt, pictures, mask, **more)
 
@@ -224,6 +223,12 @@ class Pipeline:
         name = "codes" if encoded.dtype.kind == "i" else "latent"
         drawn = np.concatenate(list(self._run(ability, {name: encoded})))
         return list(map(Image.fromarray, drawn))
+
+    def upscale(self, images) -> list[Image.Image]:
+        """Enlarge pictures in tiles, each whole and of its own size (runs/upscaled.py)."""
+        run = functools.partial(run_ability, get_ability(self.family, "upscale"), self.variables)
+        pictures = read_whole_pictures(images, "upscale")
+        return [Image.fromarray(upscale_in_tiles(run, picture)) for picture in pictures]
 
     def embed_image(self, images) -> np.ndarray:
         """Return vectors of unit length of pictures, float32 [N, D].

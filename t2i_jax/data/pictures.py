@@ -1,18 +1,21 @@
 """Reading pictures: any file, Pillow picture or array becomes uint8 RGB, resized where asked."""
 
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, UInt8
 from PIL import Image, ImageOps
 
+from t2i_jax.core.arguments import MAX_NUM, whole_number
+
 SUFFIXES = frozenset(
     (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm")
 )
 # No others: for EPS, Pillow would run Ghostscript.
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
+MAX_JPEG_SIDE = 65_535  # pixels
 
 
 def decode(
@@ -141,13 +144,37 @@ def read_pictures(
     purpose: what they are for, for the error.
     Raises as `read_picture`, and ValueError if there are none.
     """
+    return np.stack([read_picture(x, height, width) for x in _several(pictures, purpose)])
+
+
+def read_whole_pictures(pictures, purpose: str) -> list[UInt8[np.ndarray, "H W 3"]]:
+    """Read one or several pictures, each whole and of its own size.
+
+    Arguments and errors are those of `read_pictures`.
+    """
+    return [read_whole(picture) for picture in _several(pictures, purpose)]
+
+
+def read_whole(picture) -> UInt8[np.ndarray, "H W 3"]:
+    """Read one picture, whole. Arguments and errors are those of `read_picture`."""
+    if not isinstance(picture, str | Path):
+        return rgb(picture)
+    if not Path(picture).is_file():
+        raise FileNotFoundError(f"no picture {picture}")
+    try:
+        return np.asarray(open_rgb(picture, MAX_JPEG_SIDE))
+    except ValueError as error:
+        raise ValueError(f"{picture}: {error}") from error
+
+
+def _several(pictures, purpose: str) -> Sequence:
+    """Return the pictures as a sequence. Raises ValueError if there are none."""
     is_one = getattr(pictures, "ndim", 0) in (2, 3) or not isinstance(pictures, Iterable)
     if is_one or isinstance(pictures, str | Path | Image.Image):
-        pictures = [pictures]
-    read = [read_picture(picture, height, width) for picture in pictures]
-    if not read:
+        return [pictures]
+    if not (several := list(pictures)):
         raise ValueError(f"nothing to {purpose}: give at least one picture")
-    return np.stack(read)
+    return several
 
 
 def read_masks(masks, height: int, width: int) -> Bool[np.ndarray, "N H W"]:
@@ -176,3 +203,21 @@ def widen(
     margins = ((top, bottom), (left, right))
     mask = np.pad(np.zeros(pictures.shape[1:3], bool), margins, constant_values=True)
     return np.pad(pictures, ((0, 0), *margins, (0, 0)), mode="edge"), mask[None]
+
+
+def size_within(
+    height: int, width: int, *, top: int, bottom: int, left: int, right: int
+) -> tuple[int, int]:
+    """Return the height and width that margins of these many pixels leave.
+
+    Raises ValueError for a margin that is no whole number from 0, and if they leave nothing.
+    """
+    for name, margin in {"top": top, "bottom": bottom, "left": left, "right": right}.items():
+        whole_number(name, margin, 0, MAX_NUM)
+    inner = (height - top - bottom, width - left - right)
+    if min(inner) < 1:
+        raise ValueError(
+            f"margins of {top} + {bottom} and {left} + {right} pixels leave nothing of "
+            f"{height} x {width}: give smaller ones"
+        )
+    return inner

@@ -8,6 +8,10 @@ import numpy as np
 from jaxtyping import UInt8
 from tqdm import tqdm
 
+from t2i_jax.core.pictures import from_unit, to_unit
+from t2i_jax.core.random import keys_at
+from t2i_jax.data.degradation import enlarge
+from t2i_jax.families.superresolution import degrade
 from t2i_jax.pipeline import Pipeline
 from t2i_jax.text import tokenizer as tokenizers
 
@@ -41,11 +45,45 @@ def reconstruct(
     # The last batch is padded, so that one program is compiled.
     missing = -len(images) % size
     padded = jax.tree.map(lambda x: np.concatenate([x, np.repeat(x[-1:], missing, axis=0)]), inputs)
-    ability, parts = pipe.family.abilities["reconstruct"], []
-    for first in range(0, len(padded["image"]), size):
-        part = jax.tree.map(lambda x, first=first: x[first : first + size], padded)
+    ability = pipe.family.abilities["reconstruct"]
+    return _in_batches(pipe, ability, padded, size)[: len(images)]
+
+
+def upscale(
+    pipe: Pipeline, images: UInt8[np.ndarray, "N H W 3"], seed: int
+) -> UInt8[np.ndarray, "N H W 3"]:
+    """Make pictures small as in training, and enlarge them again with the model."""
+    size, ability = pipe.config.evaluate.batch, pipe.family.abilities["upscale"]
+    small = made_small(pipe, images, seed)
+    padded = np.concatenate([small, np.repeat(small[-1:], -len(small) % size, axis=0)])
+    return _in_batches(pipe, ability, {"image": padded}, size)[: len(images)]
+
+
+def made_small(
+    pipe: Pipeline, images: UInt8[np.ndarray, "N H W 3"], seed: int
+) -> UInt8[np.ndarray, "N h w 3"]:
+    """Return the pictures from which `upscale` has to restore `images`.
+
+    Picture i has the random key of (seed, i).
+    """
+    keys = keys_at(seed, np.arange(len(images)))
+    return np.asarray(degrade(images, keys, pipe.config.superresolution))
+
+
+def enlarged_plainly(
+    small: UInt8[np.ndarray, "N h w 3"], scale: int
+) -> UInt8[np.ndarray, "N H W 3"]:
+    """Return pictures enlarged by bicubic interpolation."""
+    return np.asarray(from_unit(enlarge(to_unit(small), scale)))
+
+
+def _in_batches(pipe: Pipeline, ability, inputs, size: int) -> np.ndarray:
+    """Return what an ability makes of inputs, `size` at once, which divides their number."""
+    parts = []
+    for first in range(0, len(inputs["image"]), size):
+        part = jax.tree.map(lambda x, first=first: x[first : first + size], inputs)
         parts.append(np.asarray(_run(ability, pipe.variables, part)))
-    return np.concatenate(parts)[: len(images)]
+    return np.concatenate(parts)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -62,13 +100,16 @@ def make_pictures(
 ) -> UInt8[np.ndarray, "M H W 3"]:
     """Return the pictures by which a model is measured: drawn ones, else reconstructions.
 
+    A model that enlarges pictures restores the true ones, which are made small for it.
     captions, true: N captions and the pictures that they were written for.
-    M is N, or 0 if the model neither draws nor reconstructs.
+    M is N, or 0 if the model makes no pictures.
     """
     if "sample" in pipe.family.abilities:
         return draw(pipe, captions, seed, title)
     if "reconstruct" in pipe.family.abilities:
         return reconstruct(pipe, captions, true)
+    if "upscale" in pipe.family.abilities:
+        return upscale(pipe, true, seed)
     return true[:0]
 
 
@@ -82,10 +123,14 @@ def for_display(
 
     These are the drawn pictures; or the true ones, each with its reconstruction to the right; or
     the true ones with the captions that the model gives them, or chooses for them among `captions`.
+    Of a model that enlarges pictures: by bicubic interpolation, by the model, and the true one.
     images: what `make_pictures` returned for these captions.
     """
     if "sample" in pipe.family.abilities:
         return images, picture_titles(pipe.config, captions)
+    if "upscale" in pipe.family.abilities:
+        plain = enlarged_plainly(made_small(pipe, true, 0), pipe.config.superresolution.scale)
+        return np.concatenate([plain, images, true], axis=2), list(captions)
     if len(images):
         return np.concatenate([true, images], axis=2), list(captions)
     if "caption" in pipe.family.abilities:

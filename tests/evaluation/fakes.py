@@ -1,6 +1,9 @@
 """Models and extractors whose scores are known, for the tests of this folder."""
 
+from types import SimpleNamespace
+
 import numpy as np
+from ml_collections import ConfigDict
 
 from t2i_jax.data.load import load_source
 from t2i_jax.features.extractor import Extractor
@@ -92,3 +95,21 @@ class Captioner(TruePipeline):
 
     def caption(self, images, **settings):
         return ["a large red circle and more", *self.pictures.captions[1 : len(images)]]
+
+
+class Enlarger(TruePipeline):
+    """Enlarges pictures twice, by repeating pixels."""
+
+    variables = {}
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.config = SimpleNamespace(evaluate=config.evaluate, superresolution=TWICE)
+        self.family = family_of({"upscale": repeat_pixels})
+
+
+TWICE = ConfigDict({"scale": 2, "blur": 0.0, "noise": 0.0})
+
+
+def repeat_pixels(variables, inputs, keys):
+    return inputs["image"].repeat(2, axis=1).repeat(2, axis=2)

@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from t2i_jax.evaluation.draw import for_display, make_pictures, picture_titles, reconstruct
-from tests.evaluation.fakes import Captioner, Painter, TruePipeline
+from tests.evaluation.fakes import Captioner, Enlarger, Painter, TruePipeline
 
 
 @pytest.fixture
@@ -48,3 +49,20 @@ def test_given_captions_are_shown_beneath_the_true_pictures(examples):
     shown, titles = for_display(pipe, captions, true, images)
     np.testing.assert_array_equal(shown, true)
     assert titles == ["a large red circle and more", *captions[1:]]
+
+
+def test_enlarged_pictures_are_shown_between_bicubic_and_the_true_ones(examples):
+    config, captions, true = examples
+    pipe = Enlarger(config)
+    images = make_pictures(pipe, captions, true, seed=0)
+    small = images[:, ::2, ::2]
+    np.testing.assert_array_equal(images, small.repeat(2, 1).repeat(2, 2))
+    bicubic = Image.Resampling.BICUBIC
+    for a, b in zip(small, true, strict=True):
+        by_pillow = np.asarray(Image.fromarray(b).resize((16, 16), bicubic))
+        assert np.abs(a.astype(int) - by_pillow).max() <= 1
+    shown, titles = for_display(pipe, captions, true, images)
+    np.testing.assert_array_equal(shown[:, :, 32:], np.concatenate([images, true], axis=2))
+    plain = np.stack([np.asarray(Image.fromarray(x).resize((32, 32), bicubic)) for x in small])
+    assert np.abs(shown[:, :, :32].astype(int) - plain).max() <= 2
+    assert titles == captions

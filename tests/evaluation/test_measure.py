@@ -30,6 +30,7 @@ def test_the_columns_of_the_table():
         "class accuracy",
         "classes missing",
         "GenEval",
+        "dB over bicubic",
         "under noise",
         "own R@1",
         "R@5",

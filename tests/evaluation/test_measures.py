@@ -9,12 +9,13 @@ import pytest
 from t2i_jax.core.source import Source
 from t2i_jax.data.load import load_source
 from t2i_jax.evaluation import classifier, picture_features
+from t2i_jax.evaluation.draw import enlarged_plainly, made_small
 from t2i_jax.evaluation.measure import Trial, load_measures, take
 from t2i_jax.evaluation.measures.alignment import derangement
 from t2i_jax.features.extractor import Extractor
 from t2i_jax.metrics import alignment, similarity
 from t2i_jax.text import minilm
-from tests.evaluation.fakes import COUNT, cell_means, family_of, use_sources
+from tests.evaluation.fakes import COUNT, Enlarger, cell_means, family_of, use_sources
 
 
 def measure(name, *trials):
@@ -187,6 +188,25 @@ def test_reconstruction(trials, tmp_path):
     assert report["psnr_under_noise"]["grain_32"] < 25
     load_measures()["reconstruction"].save(report, tmp_path)
     assert (tmp_path / "denoising.png").is_file()
+
+
+def test_upscaling(trials):
+    """Repeated pixels are worse than bicubic enlargement; what applies is said."""
+    true = trials[0].true
+    pipe = Enlarger(trials[0].pipe.config)
+    small = made_small(pipe, true, 0)
+    repeated = small.repeat(2, 1).repeat(2, 2)
+    (report,) = measure("upscaling", dataclasses.replace(trials[0], pipe=pipe, drawn=repeated))
+    bicubic = enlarged_plainly(small, 2)
+    decibels = [similarity.psnr(x, true).mean() for x in (repeated, bicubic)]
+    assert report["psnr"] == pytest.approx(decibels[0]) and report["scale"] == 2
+    assert report["bicubic"]["psnr"] == pytest.approx(decibels[1])
+    assert report["bicubic"]["ssim"] == pytest.approx(similarity.ssim(bicubic, true).mean())
+    gain = report["gain"]
+    assert gain["value"] == pytest.approx(decibels[0] - decibels[1]) and gain["high"] < 0
+    assert load_measures()["upscaling"].lines(report, {})[0].startswith("enlarged 2 times: ")
+    with pytest.raises(ValueError, match="does not enlarge"):
+        measure("upscaling", trials[0])
 
 
 def test_diversity(trials):
