@@ -110,7 +110,7 @@ def test_what_is_missing_or_damaged_is_named(downloads):
         t2i_jax.load("esrgan_slim_x2")
     _, _, files = random_model(2)
     write_archive(downloads, 2, files)
-    with pytest.raises(ValueError, match="no 'model.json'"):
+    with pytest.raises(ValueError, match=r"no 'model\.json'"):
         t2i_jax.load("esrgan_slim_x4")
     with pytest.raises(ValueError, match="float32"):
         t2i_jax.load("esrgan_slim_x2", dtype="bfloat16")

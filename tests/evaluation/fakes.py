@@ -100,10 +100,9 @@ class Captioner(TruePipeline):
 class Enlarger(TruePipeline):
     """Enlarges pictures twice, by repeating pixels."""
 
-    variables = {}
-
     def __init__(self, config):
         super().__init__(config)
+        self.variables = {}
         self.config = SimpleNamespace(evaluate=config.evaluate, superresolution=TWICE)
         self.family = family_of({"upscale": repeat_pixels})
 

@@ -140,7 +140,8 @@ def test_all_measures_of_a_model_that_only_captions(smoke, tmp_path, monkeypatch
     report = evaluate(Captioner(smoke("shapes")), tmp_path, num=10, measures=tuple(load_measures()))
     assert report["captioning"]["agrees"]["value"] == 0.9
     assert "does not reconstruct" in report["not_measured"].pop("reconstruction")
+    assert "does not enlarge" in report["not_measured"].pop("upscaling")
     assert report["not_measured"] == dict.fromkeys(
-        load_measures().keys() - {"captioning", "cost", "reconstruction"},
+        load_measures().keys() - {"captioning", "cost", "reconstruction", "upscaling"},
         "this model neither draws nor reconstructs pictures",
     )

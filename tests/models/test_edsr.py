@@ -1,4 +1,4 @@
-"""Networks that enlarge pictures: how far they see, what an untrained EDSR does, their gradients."""
+"""Networks that enlarge pictures: how far they see, an untrained EDSR, their gradients."""
 
 import jax
 import jax.numpy as jnp

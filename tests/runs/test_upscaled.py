@@ -38,7 +38,9 @@ def test_the_result_is_that_of_the_whole_picture(size):
     assert (seen_too_far != whole).any() == is_tiled  # the margin matters
 
 
-@pytest.mark.parametrize(("size", "tile"), [((1, 1), (1, 1)), ((5, 16), (8, 16)), ((9, 3), (16, 4))])
+@pytest.mark.parametrize(
+    ("size", "tile"), [((1, 1), (1, 1)), ((5, 16), (8, 16)), ((9, 3), (16, 4))]
+)
 def test_a_picture_smaller_than_a_tile_is_filled_up_with_its_border(size, tile):
     picture = np.random.default_rng(0).integers(0, 250, (*size, 3)).astype(np.uint8)
     ability = Around(0)
