@@ -66,6 +66,16 @@ def test_shapes_of_pictures_and_logits(resolution, levels):
     assert "batch_stats" in variables
 
 
+def test_a_product_of_windows_is_the_convolution():
+    x, kernel = jax.random.normal(jax.random.key(0), (2, 6, 4, 3)), jnp.arange(240.0) % 7
+    kernel = kernel.reshape(4, 4, 3, 5)
+    layout = ("NHWC", "HWIO", "NHWC")
+    expected = jax.lax.conv_general_dilated(x, kernel, (2, 2), "SAME", dimension_numbers=layout)
+    np.testing.assert_allclose(
+        dcgan.windows(x) @ kernel.reshape(48, 5), expected, rtol=1e-4, atol=1e-4
+    )
+
+
 def test_the_projection_is_linear_in_the_pooled_text():
     """As a function of the pooled text alone, the logits f have f(a + b) - f(b) = f(a) - f(0)."""
     _, discriminator = dcgan.make_players(
