@@ -67,8 +67,8 @@ def batches(
     Where the source has buckets, each batch has pictures of one size.
     rows: the rows of each batch to read; by default all `batch_size`. With several processes, each
         reads those of its own devices.
-    rate: if not 0, Poisson sampling: each example is in a batch with this probability. The batch has
-        the column `poisson.INCLUDED`, 0 for rows that only fill it up.
+    rate: if not 0, Poisson sampling: each example is in a batch with this probability. The batch
+        has the column `poisson.INCLUDED`, 0 for rows that only fill it up.
     reader: a name of `read_ahead.READERS`. It changes no batch.
     The iterator raises RuntimeError if reading fails.
     """

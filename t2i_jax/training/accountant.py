@@ -9,7 +9,7 @@ Plain Python: nothing here imports JAX.
 import math
 
 ORDERS = (*range(2, 65), *range(68, 129, 4), *range(144, 513, 16))
-# Of one step: how likely the examples drawn are more than the batch has room for (`expected_batch`).
+# How likely it is that a step draws more examples than its batch has room for (`expected_batch`).
 LOG_OVERFLOW = math.log(1e-20)
 
 

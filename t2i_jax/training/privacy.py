@@ -1,7 +1,7 @@
 """Private training, DP-SGD (arXiv 1607.00133, algorithm 1), set from `config.privacy`.
 
 Each step draws every example with the same probability (data/poisson.py), clips the gradient of
-each, and adds Gaussian noise once to their sum over all devices. `accountant` says what that spends.
+each, and adds Gaussian noise once to their sum over all devices. `accountant` says what it spends.
 What is not private is in docs/privacy.md.
 """
 

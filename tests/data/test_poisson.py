@@ -3,8 +3,8 @@
 import numpy as np
 
 from t2i_jax.data import loader
-from t2i_jax.data.poisson import INCLUDED, poisson_batch
 from t2i_jax.data.load import load_source
+from t2i_jax.data.poisson import INCLUDED, poisson_batch
 
 STEPS, COUNT, RATE = 4000, 50, 0.2
 

@@ -17,7 +17,7 @@ def test_without_sampling_it_is_the_gaussian_mechanism():
 
 
 def test_order_two_and_three_by_hand():
-    """The binomial sums written out: E[(1 - q + q L)^order], E[L^k] = exp(k (k - 1) / 2 noise^2)."""
+    """The sums written out: E[(1 - q + q L)^order], where E[L^k] = exp(k (k - 1) / 2 noise^2)."""
     rate, noise = 0.03, 0.8
     power = math.exp(1 / noise**2)
     two = 1 + rate**2 * (power - 1)
