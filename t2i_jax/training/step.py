@@ -122,6 +122,12 @@ def batch_size_of(batch) -> int:
     return len(jax.tree.leaves(batch)[0])
 
 
+def without_weight(batch: Mapping) -> tuple[dict, jax.Array]:
+    """Return (the batch without the column of Poisson sampling, the weight [B] of its rows)."""
+    weight = batch[INCLUDED] if INCLUDED in batch else jnp.ones(batch_size_of(batch), jnp.float32)
+    return {name: column for name, column in batch.items() if name != INCLUDED}, weight
+
+
 def make_step(
     family: Family,
     optimizers: Mapping[str, optax.GradientTransformation],
@@ -158,10 +164,7 @@ def make_step(
         step_key = once_a_step_key(state.rng, state.step)
         if augment is not None:
             batch = augment(batch, derive_keys(keys, AUGMENT))
-        weight = jnp.ones(len(keys), jnp.float32)
-        if INCLUDED in batch:  # of Poisson sampling
-            batch = dict(batch)
-            weight = batch.pop(INCLUDED)
+        batch, weight = without_weight(batch)
         examples = in_parts((batch, keys, weight), parts)
 
         for number, (player, loss) in enumerate(family.losses.items()):

@@ -17,7 +17,7 @@ from t2i_jax.core.family import Family
 from t2i_jax.data.poisson import INCLUDED
 from t2i_jax.runs import prepare
 from t2i_jax.training import accountant, loop, parallel, programs, step
-from t2i_jax.training.privacy import check_budget, make_privacy, private_transforms
+from t2i_jax.training.privacy import check_budget, check_private, make_privacy, private_transforms
 
 CLIP, NOISE = 0.5, 2.0
 PRIVATE = ("privacy.clip=0.1", "privacy.noise=1.0", "privacy.epsilon=20", "train.batch_size=64")
@@ -209,3 +209,13 @@ def test_what_cannot_be_private_is_refused(name, override, message, smoke, tmp_p
     with pytest.raises(ValueError, match=message):
         loop.train(smoke(name, *PRIVATE, override), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("change", ["updates", "players"])
+def test_several_updates_in_a_step_are_refused(change, smoke):
+    config, family = smoke("shapes_diffusion", *PRIVATE), linear(3)
+    check_private(config, family)
+    loss = family.losses["model"]
+    several = {"updates": {"updates": {"model": 2}}, "players": {"losses": {"a": loss, "b": loss}}}
+    with pytest.raises(ValueError, match="makes several updates in a step, and the accountant"):
+        check_private(config, family._replace(**several[change]))
