@@ -103,6 +103,12 @@ def add_training(command) -> None:
     sub = command("export", "write a run without its training to a folder, to share it")
     add_run(sub)
     sub.add_argument("--to", required=True, type=filled, metavar="FOLDER", help="may not exist yet")
+    help = "run (what all commands take), or stablehlo: a sampler that needs JAX alone (run)"
+    sub.add_argument("--format", default="run", choices=("run", "stablehlo"), help=help)
+    help = "stablehlo: pictures that one call draws (16)"
+    sub.add_argument("--batch", type=whole(1, MAX_NUM), default=16, help=help)
+    help = "stablehlo: where it will run: cpu, cuda, rocm, tpu, with commas between (cpu)"
+    sub.add_argument("--platforms", default="cpu", help=help)
     sub = command("compress", "write a run with its weights in fewer bits to a folder")
     add_run(sub)
     sub.add_argument("--to", required=True, metavar="KIND", help="int8 or int4")

@@ -121,6 +121,17 @@ def convert(args, overrides) -> None:
 
 def export(args, overrides) -> None:
     """Write a run without its training to a folder, to share it."""
+    if args.format == "stablehlo":
+        from t2i_jax.runs.stablehlo import export_sampler
+
+        how = (args.batch, args.platforms.split(","), overrides)
+        folder = export_sampler(args.workdir, args.checkpoint, args.to, *how)
+        print(f"{folder}: {_mebibytes(folder)}; its README.md says how to draw with JAX alone")
+        return
+    if unused := {"--batch", "--platforms"} & args.given:
+        raise ValueError(f"{min(unused)} is of a sampler: it needs --format=stablehlo")
+    if overrides:
+        raise ValueError("export changes no setting of a run: leave out --config")
     from t2i_jax.runs.run_folder import export as write
 
     folder = write(args.workdir, args.checkpoint, args.to)

@@ -66,8 +66,11 @@ def last_values(overrides) -> list[str]:
     return [f"{key}={value}" for key, value in last.items()]
 
 
-def write_untrained_run(config, workdir) -> None:
-    """Make a run folder with a model as it is before the first step: nothing is compiled for it."""
+def write_untrained_run(config, workdir, change=lambda params: params) -> None:
+    """Make a run folder with a model as it is before the first step: nothing is compiled for it.
+
+    change: (parameters) -> those that are written, such as others than the zeros of a last layer.
+    """
     # Here: they import JAX's numpy, which reads XLA_FLAGS.
     from t2i_jax.core.state import TrainState
     from t2i_jax.data import loader
@@ -77,7 +80,7 @@ def write_untrained_run(config, workdir) -> None:
     prepared.lock.close()
     batch = loader.make_batch(*prepared.training, np.arange(2))
     params, extra = jax.jit(prepared.family.init)(jax.random.key(0), batch)
-    ema = {"params": params, "extra": extra}
+    ema = {"params": change(params), "extra": extra}
     with checkpoint.open_manager(workdir) as manager:
         checkpoint.save(manager, TrainState(0, {}, {}, {}, ema, jax.random.key(0)), {})
 

@@ -113,6 +113,15 @@ BASE: dict[str, dict[str, Field]] = {
         ),
         "players": Field({}, 'fields of one player that differ: {"discriminator": {"b1": 0.0}}'),
     },
+    # DP-SGD: training/privacy.py, docs/privacy.md.
+    "privacy": {
+        "clip": Field(
+            0.0, "largest norm of the gradient of each example; 0: not trained privately", 0.0
+        ),
+        "noise": Field(1.0, "standard deviation of the noise on their sum, over clip", 0.0),
+        "epsilon": Field(8.0, "the most that all steps may spend", 0.0),
+        "delta": Field(1e-6, "of (epsilon, delta): much less than 1 / training examples", 0.0, 1.0),
+    },
     "train": {
         "steps": Field(1000, "training steps", 1, 10**9),
         "batch_size": Field(64, "examples in a step, over all devices", 1, 2**20),

@@ -185,12 +185,17 @@ def get_ability(family: Family, name: str) -> Ability:
 
 def parameter_shapes(config, family: Family) -> Any:
     """Return the family's parameters as shapes, {player: tree}. Nothing is computed."""
+    return variable_shapes(config, family)[0]
+
+
+def variable_shapes(config, family: Family) -> tuple[Any, Any]:
+    """Return what `family.init` does, as shapes: (params, extra). Nothing is computed."""
     side, text = config.data.resolution, (1, config.text.length)
     image = jax.ShapeDtypeStruct((1, side, side, 3), np.uint8)
     tokens = jax.ShapeDtypeStruct(text, np.int32)
     mask = jax.ShapeDtypeStruct(text, np.bool_)
     batch = {"image": image, "text": {config.text.encoder: {"tokens": tokens, "mask": mask}}}
-    return jax.eval_shape(family.init, jax.random.key(0), batch)[0]
+    return jax.eval_shape(family.init, jax.random.key(0), batch)
 
 
 def updates_per_step(family: Family) -> int:

@@ -11,6 +11,7 @@ from jaxtyping import Int
 
 from t2i_jax.core.source import Source
 from t2i_jax.data import buckets, read_ahead
+from t2i_jax.data.poisson import columns_of, poisson_batch
 
 
 @functools.lru_cache(maxsize=3)
@@ -58,6 +59,7 @@ def batches(
     last: int,
     rows: Int[np.ndarray, "N"] | None = None,
     reader: str = "auto",
+    rate: float = 0.0,
 ) -> Generator[dict]:
     """Return an iterator over the batches of steps first .. last - 1, which are read ahead.
 
@@ -65,6 +67,8 @@ def batches(
     Where the source has buckets, each batch has pictures of one size.
     rows: the rows of each batch to read; by default all `batch_size`. With several processes, each
         reads those of its own devices.
+    rate: if not 0, Poisson sampling: each example is in a batch with this probability. The batch
+        has the column `poisson.INCLUDED`, 0 for rows that only fill it up.
     reader: a name of `read_ahead.READERS`. It changes no batch.
     The iterator raises RuntimeError if reading fails.
     """
@@ -74,6 +78,9 @@ def batches(
         in_sizes = buckets.batch_order(source.buckets, batch_size, seed)
 
     def read(step: int) -> dict:
+        if rate:
+            index, included = poisson_batch(seed, step, count, rate, batch_size)
+            return columns_of(make_batch(source, columns, index[rows]), included[rows])
         if source.buckets:
             index = in_sizes(step)[rows]
         else:

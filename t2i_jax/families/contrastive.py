@@ -154,9 +154,10 @@ def refuse_parts(config) -> None:
             "captions of the batch, and a part of it has fewer. Let it be 1; parallel.remat saves "
             "memory too"
         )
-    if config.optim.clip_examples:
+    if config.optim.clip_examples or config.privacy.clip:
+        name = "privacy.clip" if config.privacy.clip else "optim.clip_examples"
         raise ValueError(
-            "optim.clip_examples needs the gradient of each example by itself, and a contrastive "
+            f"{name} needs the gradient of each example by itself, and a contrastive "
             "loss compares examples: let it be 0"
         )
     if size < 2:

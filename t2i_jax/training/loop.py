@@ -18,6 +18,7 @@ from t2i_jax.runs.prepare import Prepared, prepare_run
 from t2i_jax.training import parallel
 from t2i_jax.training.assess import assess, due
 from t2i_jax.training.needs import report_needs
+from t2i_jax.training.privacy import check_budget, make_privacy
 from t2i_jax.training.programs import choose_by_size, compile_sizes, make_programs
 from t2i_jax.training.session import NO_EVALUATORS, Evaluators, Session
 from t2i_jax.training.spikes import Spike, go_back, total_loss
@@ -52,6 +53,7 @@ def train(
     prepared = hosts.first_then_others(lambda: prepare_run(config, workdir, check))
     hosts.refuse_differences({"the training data": prepared.training.source.fingerprint})
     report_data(prepared)
+    check_budget(prepared.config, len(prepared.training.source.captions))
     with prepared.lock, checkpoint.open_manager(prepared.workdir) as manager:
         programs = make_programs(prepared, place)
         if place.axis_name is None:  # under pmap, the first step compiles
@@ -120,9 +122,11 @@ def run_steps(session: Session, begun: Begun, stop: list[str]):
         session.watchdog,
     )
     current, pending, number, loss = begun.state, begun.pending, begun.step, begun.loss
+    privacy = make_privacy(config, len(session.prepared.training.source.captions))
 
     def keep():
         notes = {"loss": loss, "left_out": begun.left_out}
+        notes |= {"privacy": privacy.notes(number)} if privacy else {}
         save(session, current, finite(pending, number, session.manager), notes, number)
 
     if hosts.any_of(not begun.evaluated):
@@ -145,6 +149,7 @@ def run_steps(session: Session, begun: Begun, stop: list[str]):
                 before, loss = loss, total_loss(means)
                 if every.spike and before is not None and loss > every.spike * abs(before):
                     raise Spike(number, number - len(pending), before, loss)
+                means |= {"epsilon": privacy.spent(number)} if privacy else {}
                 writers.progress(number, means)
                 writers.warn(number, session.prepared.family.warn(means))
                 pending = []
@@ -192,6 +197,7 @@ def read_batches(session: Session, begun: Begun) -> Generator:
     config, (source, columns) = session.prepared.config, session.prepared.training
     size, steps = config.train.batch_size, config.train.steps
     rows = session.place.local_rows(size)
+    privacy = make_privacy(config, len(source.captions))
     batches = loader.batches(
         source,
         columns,
@@ -201,6 +207,7 @@ def read_batches(session: Session, begun: Begun) -> Generator:
         steps + begun.left_out,
         rows,
         config.train.reader,
+        privacy.rate if privacy else 0.0,
     )
     with contextlib.closing(batches):  # an error elsewhere ends the reading too
         yield from loader.prefetch(batches, session.place.put_batch)

@@ -9,12 +9,14 @@ import numpy as np
 
 from t2i_jax.core import state
 from t2i_jax.data import loader
+from t2i_jax.data.poisson import INCLUDED
 from t2i_jax.families.load import load_trained
 from t2i_jax.runs.prepare import Prepared
 from t2i_jax.training import step
 from t2i_jax.training.gradients import make_gradient_transforms
 from t2i_jax.training.optimizer import stop_frozen
 from t2i_jax.training.parallel import Parallel
+from t2i_jax.training.privacy import make_privacy, private_transforms
 from t2i_jax.training.start import make_optimizers
 
 
@@ -38,6 +40,12 @@ def make_programs(prepared: Prepared, place: Parallel) -> Programs:
     config, family = prepared.config, prepared.family
     parallel_family = family if place.axis_name is None else load_trained(config, place.axis_name)
     optimizers = make_optimizers(config, family)
+    privacy = make_privacy(config, len(prepared.training.source.captions))
+    transforms = (
+        private_transforms(privacy, config.train.batch_size)
+        if privacy
+        else make_gradient_transforms(config.optim)
+    )
     update = step.make_step(
         parallel_family,
         optimizers,
@@ -46,7 +54,7 @@ def make_programs(prepared: Prepared, place: Parallel) -> Programs:
         axis_name=place.axis_name,
         augment=prepared.augment,
         stop_frozen=stop_frozen(config.optim),
-        **make_gradient_transforms(config.optim),
+        **transforms,
     )
     shapes = batch_shapes(prepared)
     return Programs(
@@ -65,6 +73,8 @@ def batch_shapes(prepared: Prepared, side: tuple[int, int] | None = None) -> dic
     (source, columns), size = prepared.training, prepared.config.train.batch_size
     zeros = np.zeros(size, np.int64)
     shapes = jax.eval_shape(lambda: loader.make_batch(source, columns, zeros))
+    if prepared.config.privacy.clip:
+        shapes[INCLUDED] = jax.ShapeDtypeStruct((size,), np.float32)
     if side:
         shapes["image"] = jax.ShapeDtypeStruct((size, *side, 3), np.uint8)
     return shapes

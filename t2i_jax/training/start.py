@@ -19,6 +19,7 @@ from t2i_jax.runs.prepare import Prepared
 from t2i_jax.runs.run_folder import read_variables
 from t2i_jax.training import optimizer
 from t2i_jax.training.parallel import Parallel, put_array
+from t2i_jax.training.privacy import check_private
 
 
 def check_batch_size(config, devices: int, updates: int = 1) -> None:
@@ -40,6 +41,7 @@ def check_trainable(config, family: Family, place: Parallel) -> None:
     shapes = parameter_shapes(config, family)  # a network refuses here what does not fit together
     check_memory(config, shapes)
     make_optimizers(config, family, shapes)
+    check_private(config, family)
 
 
 def check_memory(config, shapes) -> None:

@@ -9,6 +9,7 @@ import optax
 from t2i_jax.core.family import Context, Family, updates_per_step
 from t2i_jax.core.random import derive_keys, example_keys, once_a_step_key
 from t2i_jax.core.state import TrainState, update_ema
+from t2i_jax.data.poisson import INCLUDED
 
 AUGMENT = 2**31 - 1  # apart from the small numbers that losses fold into the same keys
 
@@ -48,7 +49,8 @@ def per_example_gradients(transform: Callable) -> Callable:
     """Return a function like `mean_gradients` that applies `transform` before the mean.
 
     transform: (gradients of one example) -> the same tree. Each example is a batch of its own, so
-    the loss must not compare examples, and `extra` must be empty: a ValueError says so.
+    the loss must not compare examples, and `extra` must be empty: a ValueError says so. Gradients
+    of rows of weight 0 are zero in the mean, which is over all rows; metrics leave these rows out.
     """
 
     def gradients_of(loss, player, params, ctx: Context):
@@ -60,13 +62,15 @@ def per_example_gradients(transform: Callable) -> Callable:
 
         def of_one(batch, keys, weight):
             one = ctx._replace(
-                batch=jax.tree.map(lambda x: x[None], batch), keys=keys[None], weight=weight[None]
+                batch=jax.tree.map(lambda x: x[None], batch), keys=keys[None], weight=jnp.ones(1)
             )
             gradients, _, means = mean_gradients(loss, player, params, one)
-            return transform(gradients), means
+            return jax.tree.map(lambda x: x * weight, (transform(gradients), means))
 
         gradients, means = jax.vmap(of_one)(ctx.batch, ctx.keys, ctx.weight)
-        gradients, means = jax.tree.map(lambda x: x.mean(0), (gradients, means))
+        counted = jnp.maximum(ctx.weight.sum(), 1.0)
+        gradients = jax.tree.map(lambda x: x.mean(0), gradients)
+        means = jax.tree.map(lambda x: x.sum(0) / counted, means)
         return gradients, ctx.extra, means
 
     return gradients_of
@@ -118,6 +122,12 @@ def batch_size_of(batch) -> int:
     return len(jax.tree.leaves(batch)[0])
 
 
+def without_weight(batch: Mapping) -> tuple[dict, jax.Array]:
+    """Return (the batch without the column of Poisson sampling, the weight [B] of its rows)."""
+    weight = batch[INCLUDED] if INCLUDED in batch else jnp.ones(batch_size_of(batch), jnp.float32)
+    return {name: column for name, column in batch.items() if name != INCLUDED}, weight
+
+
 def make_step(
     family: Family,
     optimizers: Mapping[str, optax.GradientTransformation],
@@ -154,7 +164,7 @@ def make_step(
         step_key = once_a_step_key(state.rng, state.step)
         if augment is not None:
             batch = augment(batch, derive_keys(keys, AUGMENT))
-        weight = jnp.ones(len(keys), jnp.float32)
+        batch, weight = without_weight(batch)
         examples = in_parts((batch, keys, weight), parts)
 
         for number, (player, loss) in enumerate(family.losses.items()):
