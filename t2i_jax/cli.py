@@ -8,6 +8,7 @@
   python main.py inpaint  --workdir=runs/shapes_masked --image=X.png --mask=M.png --prompt="..."
   python main.py caption  --workdir=runs/shapes_captioner --image=X.png --image=Y.png
   python main.py upscale  --workdir=esrgan_slim_x2 --image=X.png
+  python main.py translate --workdir=runs/emoji_cyclegan --image=X.png
   python main.py evaluate --workdir=runs/shapes --split=test
   python main.py compare  runs/shapes runs/shapes_diffusion --out=comparison
   python main.py benchmark --what=dit_small --out=benchmark
@@ -152,6 +153,9 @@ def add_abilities(command) -> None:
     help = "pictures on the way, both ends included (8)"
     sub.add_argument("--num", type=whole(2, 1024), default=8, help=help)
     sub = command("upscale", "enlarge pictures of any size")
+    add_run(sub, out="samples")
+    add_images(sub)
+    sub = command("translate", "translate pictures of one set to pictures of another")
     add_run(sub, out="samples")
     add_images(sub)
     sub = command("encode", "write the codes or latents of pictures to a .npy file")

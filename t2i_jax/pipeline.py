@@ -230,6 +230,17 @@ class Pipeline:
         pictures = read_whole_pictures(images, "upscale")
         return [Image.fromarray(upscale_in_tiles(run, picture)) for picture in pictures]
 
+    def translate(self, images, **settings) -> list[Image.Image]:
+        """Translate pictures of one set to pictures of another.
+
+        settings: override the family's defaults: `direction`, "forward" or "backward".
+        """
+        ability = get_ability(self.family, "translate")
+        settings = self.settings(settings, "translate")
+        inputs = {"image": self._read(images, "translate")}
+        drawn = np.concatenate(list(self._run(ability, inputs, settings)))
+        return list(map(Image.fromarray, drawn))
+
     def embed_image(self, images) -> np.ndarray:
         """Return vectors of unit length of pictures, float32 [N, D].
 
