@@ -106,6 +106,6 @@ def _pairs(first, second) -> np.ndarray:
 
 def _only(source: Source, index: np.ndarray) -> Source:
     """Return a source of the examples at `index`."""
-    captions = [source.captions[i] for i in index]
+    captions = [str(source.captions[i]) for i in index]
     mark = fingerprint(source.fingerprint, index.tobytes())
     return Source(captions, lambda positions: source.read(index[positions]), mark)

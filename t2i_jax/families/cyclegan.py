@@ -41,9 +41,11 @@ TRANSLATE_FIELDS = {
 def fields(config) -> dict[str, dict[str, Field]]:
     """Return the config fields of this family."""
     del config
-    norms = {"norm": resnet_generator.NORMS}
+    model = network_fields(
+        resnet_generator.ResNetGenerator, choices={"norm": resnet_generator.NORMS}
+    )
     return {
-        "model": network_fields(resnet_generator.ResNetGenerator, (), norms),
+        "model": {**model, "levels": model["levels"]._replace(low=0)},
         "discriminator": network_fields(patch_discriminator.PatchDiscriminator),
         "cyclegan": FIELDS,
         "translate": TRANSLATE_FIELDS,
@@ -142,7 +144,10 @@ def make_losses(
         whose logit is nearer to the right target.
         """
         first, second = to_unit(ctx.batch["image"]), to_unit(ctx.batch["image_b"])
-        drawn = {"first": draw(params, "backward", second), "second": draw(params, "forward", first)}
+        drawn = {
+            "first": draw(params, "backward", second),
+            "second": draw(params, "forward", first),
+        }
         real, pools = {"first": first, "second": second}, dict(ctx.extra["pool"])
         loss = accuracy = jnp.zeros(len(first))
         for (which, fake), keys in zip(drawn.items(), split_keys(ctx.keys, 2), strict=True):

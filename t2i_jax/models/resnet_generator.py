@@ -4,7 +4,6 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-
 NORMS = ("instance", "none")
 
 
@@ -15,7 +14,7 @@ class ResNetGenerator(nn.Module):
     of the paper's transposed convolution, whose strides show in pictures (Odena et al. 2016).
 
     width: channels of the finest level; each coarser level has twice as many.
-    levels: how often the sides are halved; the paper has 2.
+    levels: how often the sides are halved; the paper has 2. 0 keeps the details of small pictures.
     depth: residual blocks at the coarsest level; the paper has 6 for 128 px, and 9 above.
     norm: "instance", which makes the mean of each channel of a picture 0, or "none".
     """
@@ -28,7 +27,6 @@ class ResNetGenerator(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "B H W 3"]) -> Float[Array, "B H W 3"]:
         """Return the translated pictures."""
-
 
         def conv(y, features, side, name, stride=1):
             edge = (side - 1) // 2
