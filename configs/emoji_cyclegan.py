@@ -24,12 +24,12 @@ def get_config():
     config.text.update(encoder="none", length=2)
     config.caption_dropout = 0.0
     config.ema_decay = 0.995
-    config.model = {"width": 16, "levels": 0, "depth": 3, "norm": "none"}
-    config.discriminator = {"width": 24, "levels": 1}
+    config.model = {"width": 16, "levels": 0, "depth": 2, "norm": "none"}
+    config.discriminator = {"width": 16, "levels": 1}
     config.cyclegan = {"cycle": 10.0, "identity": 5.0, "pool": 50}
     config.optim.update(recipes.FASHION_GAME_OPTIM, learning_rate=1e-3, schedule="linear")
     config.train.update(
-        steps=1200, batch_size=8, eval_every=400, save_every=400, validation_examples=64
+        steps=1200, batch_size=4, eval_every=500, save_every=500, validation_examples=64
     )
     return config
 

@@ -21,12 +21,12 @@ def get_config():
     config.text.update(encoder="none", length=2)
     config.caption_dropout = 0.0
     config.ema_decay = 0.99
-    config.model = {"width": 12, "levels": 0, "depth": 2, "norm": "none"}
+    config.model = {"width": 12, "levels": 0, "depth": 1, "norm": "none"}
     config.discriminator = {"width": 16, "levels": 1}
-    config.cyclegan = {"cycle": 10.0, "identity": 0.0, "pool": 50}
+    config.cyclegan = {"cycle": 2.0, "identity": 0.0, "pool": 50}
     config.optim.update(recipes.FASHION_GAME_OPTIM, learning_rate=1e-3, schedule="linear")
     config.train.update(
-        steps=1500, batch_size=8, eval_every=500, save_every=500, validation_examples=128
+        steps=1200, batch_size=4, eval_every=600, save_every=600, validation_examples=128
     )
     return config
 
