@@ -8,11 +8,9 @@
   python main.py inpaint  --workdir=runs/shapes_masked --image=X.png --mask=M.png --prompt="..."
   python main.py caption  --workdir=runs/shapes_captioner --image=X.png --image=Y.png
   python main.py upscale  --workdir=esrgan_slim_x2 --image=X.png
-  python main.py translate --workdir=runs/emoji_cyclegan --image=X.png
   python main.py evaluate --workdir=runs/shapes --split=test
   python main.py compare  runs/shapes runs/shapes_diffusion --out=comparison
   python main.py benchmark --what=dit_small --out=benchmark
-  python main.py compress --workdir=runs/shapes --to=int8 --out=runs/shapes_int8
   python main.py convert  --from=stable-diffusion-v1-5 --workdir=runs/sd
   python main.py prepare  --data=emoji
   python main.py prepare  --weights=efficientnet_lite0
