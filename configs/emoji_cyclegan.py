@@ -29,7 +29,7 @@ def get_config():
     config.cyclegan = {"cycle": 10.0, "identity": 5.0, "pool": 50}
     config.optim.update(recipes.FASHION_GAME_OPTIM, learning_rate=1e-3, schedule="linear")
     config.train.update(
-        steps=1200, batch_size=4, eval_every=500, save_every=500, validation_examples=64
+        steps=1600, batch_size=4, eval_every=400, save_every=400, validation_examples=64
     )
     return config
 
