@@ -188,7 +188,8 @@ def test_a_second_source_and_its_pool_resume_bit_for_bit(smoke, tmp_path):
     """From the checkpoint of step 3 to step 6, with the orders of both sources and the pools."""
     config = configs.copy(smoke("emoji_cyclegan", "train.eval_every=0", "model.width=2"))
     shapes = {"name": "shapes", "resolution": 16, "scenes": 20}
-    config.data = {"name": "unpaired", "resolution": 16, "first": shapes, "second": shapes}
+    sets = {"first": shapes, "second": shapes}
+    config.data = {"name": "unpaired", "resolution": 16, "match": "none", **sets}
     config.lock()
     loop.train(config, tmp_path / "whole")
     shutil.copytree(tmp_path / "whole", tmp_path / "resumed")
