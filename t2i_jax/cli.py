@@ -11,7 +11,6 @@
   python main.py evaluate --workdir=runs/shapes --split=test
   python main.py compare  runs/shapes runs/shapes_diffusion --out=comparison
   python main.py benchmark --what=dit_small --out=benchmark
-  python main.py compress --workdir=runs/shapes --to=int8 --out=runs/shapes_int8
   python main.py convert  --from=stable-diffusion-v1-5 --workdir=runs/sd
   python main.py prepare  --data=emoji
   python main.py prepare  --weights=efficientnet_lite0
@@ -158,6 +157,9 @@ def add_abilities(command) -> None:
     help = "pictures on the way, both ends included (8)"
     sub.add_argument("--num", type=whole(2, 1024), default=8, help=help)
     sub = command("upscale", "enlarge pictures of any size")
+    add_run(sub, out="samples")
+    add_images(sub)
+    sub = command("translate", "translate pictures of one set to pictures of another")
     add_run(sub, out="samples")
     add_images(sub)
     sub = command("encode", "write the codes or latents of pictures to a .npy file")

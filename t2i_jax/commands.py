@@ -237,6 +237,11 @@ def upscale(args, overrides) -> None:
     _save_all(_load(args, overrides).upscale(args.image), args.image, args.out)
 
 
+def translate(args, overrides) -> None:
+    """Translate pictures."""
+    _save_all(_load(args, overrides).translate(args.image), args.image, args.out)
+
+
 def interpolate(args, overrides) -> None:
     """Draw the way from one picture to another."""
     first, last = args.image

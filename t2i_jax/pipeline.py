@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 from PIL import Image
 
@@ -27,7 +26,7 @@ from t2i_jax.data.pictures import (
 from t2i_jax.data.provenance import with_metadata
 from t2i_jax.families.captioning import check_caption_settings
 from t2i_jax.runs.adapters import add_adapters
-from t2i_jax.runs.batches import run_ability, run_in_batches, split_static
+from t2i_jax.runs.batches import check_encoded, run_ability, run_in_batches, split_static
 from t2i_jax.runs.drawn import Drawn, padded_size
 from t2i_jax.runs.drawn_picture import MAX_BATCH, draw_again
 from t2i_jax.runs.published import read_published
@@ -203,8 +202,13 @@ class Pipeline:
 
     def reconstruct(self, images, prompts: Sequence[str] | str = "") -> list[Image.Image]:
         """Encode pictures and decode them again. Prompts condition a model that is conditional."""
-        drawn = self._reconstruct(self._read(images, "reconstruct"), prompts)
-        return list(map(Image.fromarray, drawn))
+        pictures, captions = self._read(images, "reconstruct"), texts("prompts", prompts)
+        captions = captions * len(pictures) if isinstance(prompts, str) else captions
+        if len(captions) != len(pictures):
+            raise ValueError(f"{len(captions)} prompts for {len(pictures)} pictures")
+        self.warn_if_cut(captions)
+        inputs = {"image": pictures, "text": self._text(captions)}
+        return self._pictures(get_ability(self.family, "reconstruct"), inputs)
 
     def encode(self, images) -> np.ndarray:
         """Encode pictures to codes int32 [N, L] or latents float32 [N, ...]."""
@@ -214,21 +218,25 @@ class Pipeline:
     def decode(self, encoded: np.ndarray) -> list[Image.Image]:
         """Decode what `encode` returned to pictures. Raises ValueError for what it cannot be."""
         ability, encoded = get_ability(self.family, "decode"), np.asarray(encoded)
-        own = self._shape_of_encoded()
-        if encoded.dtype.kind != own.dtype.kind or encoded.shape[1:] != own.shape[1:]:
-            right = f"{own.dtype} [N, {', '.join(map(str, own.shape[1:]))}]"
-            raise ValueError(f"this model decodes {right}, not {encoded.dtype} {[*encoded.shape]}")
-        if not len(encoded):
-            raise ValueError("nothing to decode: give the codes of at least one picture")
+        encode = get_ability(self.family, "encode")
+        check_encoded(encoded, encode, self.variables, self.config.data.resolution)
         name = "codes" if encoded.dtype.kind == "i" else "latent"
-        drawn = np.concatenate(list(self._run(ability, {name: encoded})))
-        return list(map(Image.fromarray, drawn))
+        return self._pictures(ability, {name: encoded})
 
     def upscale(self, images) -> list[Image.Image]:
         """Enlarge pictures in tiles, each whole and of its own size (runs/upscaled.py)."""
         run = functools.partial(run_ability, get_ability(self.family, "upscale"), self.variables)
         pictures = read_whole_pictures(images, "upscale")
         return [Image.fromarray(upscale_in_tiles(run, picture)) for picture in pictures]
+
+    def translate(self, images, **settings) -> list[Image.Image]:
+        """Translate pictures of one set to pictures of another.
+
+        settings: override the family's defaults: `direction`, "forward" or "backward".
+        """
+        ability = get_ability(self.family, "translate")
+        settings = self.settings(settings, "translate")
+        return self._pictures(ability, {"image": self._read(images, "translate")}, settings)
 
     def embed_image(self, images) -> np.ndarray:
         """Return vectors of unit length of pictures, float32 [N, D].
@@ -324,26 +332,15 @@ class Pipeline:
         config, variables, weights = add_adapters(self.config, self.variables, adapters)
         return dataclasses.replace(self, config=config, variables=variables, weights=weights)
 
-    def _reconstruct(self, pictures: np.ndarray, prompts: Sequence[str] | str) -> np.ndarray:
-        captions = texts("prompts", prompts)
-        captions = captions * len(pictures) if isinstance(prompts, str) else captions
-        if len(captions) != len(pictures):
-            raise ValueError(f"{len(captions)} prompts for {len(pictures)} pictures")
-        self.warn_if_cut(captions)
-        inputs = {"image": pictures, "text": self._text(captions)}
-        ability = get_ability(self.family, "reconstruct")
-        return np.concatenate(list(self._run(ability, inputs)))
+    def _pictures(self, ability, inputs: dict, settings=None) -> list[Image.Image]:
+        drawn = np.concatenate(list(self._run(ability, inputs, settings)))
+        return list(map(Image.fromarray, drawn))
 
     def _run(self, ability, inputs: dict, settings=None, seed=None, batch: int = BATCH) -> Iterator:
         """Yield an ability's results; see `runs.batches.run_in_batches`."""
         traced, static = split_static(self.family, settings or {})
         run = functools.partial(run_ability, ability, self.variables)
         return run_in_batches(run, inputs, traced, static, seed, batch)
-
-    def _shape_of_encoded(self) -> jax.ShapeDtypeStruct:
-        side, ability = self.config.data.resolution, get_ability(self.family, "encode")
-        inputs = {"image": jax.ShapeDtypeStruct((1, side, side, 3), np.uint8)}
-        return jax.eval_shape(lambda v, x: ability(v, x, None), self.variables, inputs)
 
     def _text(self, captions: Sequence[str]) -> dict:
         return encode_prompts(self.tokenizer, captions, self.config.text)[0]

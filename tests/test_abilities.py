@@ -134,6 +134,22 @@ def test_interpolate_goes_from_one_reconstruction_to_the_other(vae, pictures, tm
     assert np.abs(again.astype(int) - np.stack([way[0], way[-1]])).max() <= 1
 
 
+def test_translate_goes_in_both_directions(tmp_path_factory, pictures, tmp_path, capsys):
+    workdir, image = tiny_run(tmp_path_factory, "emoji_cyclegan", "none"), pictures / "a.png"
+    pipe = t2i_jax.load(workdir)
+    for direction in ("forward", "backward"):
+        setting = f"--config.translate.direction={direction}"
+        out = tmp_path / direction
+        run("translate", f"--workdir={workdir}", f"--image={image}", setting, f"--out={out}")
+        (drawn,) = pipe.translate(image, direction=direction)
+        np.testing.assert_array_equal(read(out / "000.png"), np.asarray(drawn))
+    assert (read(tmp_path / "forward/000.png") != read(tmp_path / "backward/000.png")).any()
+    with pytest.raises(ValueError, match="forward or backward"):
+        pipe.translate(image, direction="sideways")
+    with pytest.raises(ValueError, match="no setting 'seed'"):
+        pipe.translate(image, seed=1)
+
+
 def test_an_ability_that_a_model_lacks_names_those_it_has(masked, pictures):
     pipe = t2i_jax.load(masked)
     for call in (

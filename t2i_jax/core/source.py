@@ -43,6 +43,10 @@ class Source(NamedTuple):
         (data/augmentation.py).
     buckets: the same pictures in other sizes, if the config asks for them. Training takes these,
         and each of its batches has one size (data/buckets.py).
+    second: a second source, of the pictures "image_b" of a batch, of the same size. In training it
+        has an order of its own (data/loader.py).
+    paired: whether picture i of `second` shows the same as picture i: then a translation can be
+        compared with the true one.
     """
 
     captions: Sequence[str]
@@ -53,3 +57,5 @@ class Source(NamedTuple):
     classes: Sequence[str] = ()
     variants: Mapping[str, Sequence[str]] = MappingProxyType({})
     buckets: Buckets | None = None
+    second: "Source | None" = None
+    paired: bool = False

@@ -78,6 +78,7 @@ def fields(config) -> dict[str, Field]:
     return {
         "resolution": Field(32, "pixels a side; 32 is 28 framed in black", choices=RESOLUTIONS),
         "template": Field(templates.DEFAULT, "the caption, with {} for the name of the class"),
+        "negative": Field(False, "whether pictures are negatives: dark clothes on white"),
     }
 
 
@@ -89,6 +90,7 @@ def make(config, split: str) -> source.Source:
     `debian.fetch` raises, with what would help.
     """
     side, template = config.resolution, getattr(config, "template", "") or templates.DEFAULT
+    negative = getattr(config, "negative", False)
     if split not in SPLITS:
         raise ValueError(f"fashion_mnist has no split {split!r}: it has {', '.join(SPLITS)}")
     if side not in RESOLUTIONS:
@@ -107,10 +109,12 @@ def make(config, split: str) -> source.Source:
 
     def read(positions):
         grey = np.pad(images[positions], ((0, 0), (margin, margin), (margin, margin)))
+        grey = 255 - grey if negative else grey
         return np.repeat(grey[..., None], 3, axis=-1)
 
     captions = [class_captions[label] for label in labels]
-    mark = fingerprint("fashion_mnist", PACKAGES[SPEC][1], split, side, *class_captions)
+    changed = ("negative",) if negative else ()
+    mark = fingerprint("fashion_mnist", PACKAGES[SPEC][1], split, side, *changed, *class_captions)
     return source.Source(
         captions,
         read,

@@ -14,30 +14,47 @@ from t2i_jax.data import buckets, read_ahead
 from t2i_jax.data.poisson import columns_of, poisson_batch
 
 
-@functools.lru_cache(maxsize=3)
-def epoch_order(seed: int, epoch: int, count: int) -> Int[np.ndarray, "N"]:
-    """Return the order of `count` examples in one epoch."""
-    return np.random.default_rng((seed, epoch)).permutation(count)
+@functools.lru_cache(maxsize=6)
+def epoch_order(seed: int, epoch: int, count: int, stream: int = 0) -> Int[np.ndarray, "N"]:
+    """Return the order of `count` examples in one epoch.
+
+    stream: 0 for the source, 1 for its second one: their orders are independent.
+    """
+    return np.random.default_rng((seed, epoch, stream)).permutation(count)
 
 
-def examples_at(seed: int, positions: Int[np.ndarray, "N"], count: int) -> Int[np.ndarray, "N"]:
+def examples_at(
+    seed: int, positions: Int[np.ndarray, "N"], count: int, stream: int = 0
+) -> Int[np.ndarray, "N"]:
     """Return the example index at each position of the infinite shuffled stream.
 
     The stream is one epoch of `count` examples after another, each in its own order.
     """
     return np.array(
-        [epoch_order(seed, int(p) // count, count)[int(p) % count] for p in positions], np.int64
+        [epoch_order(seed, int(p) // count, count, stream)[int(p) % count] for p in positions],
+        np.int64,
     )
 
 
-def make_batch(source: Source, columns: Mapping, index: Int[np.ndarray, "B"]) -> dict:
+def make_batch(
+    source: Source,
+    columns: Mapping,
+    index: Int[np.ndarray, "B"],
+    index_b: Int[np.ndarray, "B"] | None = None,
+) -> dict:
     """Return the examples at `index`: {"image" uint8 [B, H, W, 3], "index" int32 [B], **columns}.
 
+    Where there is a second source, its pictures are "image_b" [B, H, W, 3].
     columns: a tree of arrays with a row for each example, or of objects that take indices as arrays
         do (see runs/columns.py). If its "image" is None, no pictures are read.
+    index_b: of the second source; by default as `index`, from the start again at its end.
     """
     columns = {"image": _PictureColumn(source.read), **columns}
-    return {**jax.tree.map(lambda x: x[index], columns), "index": index.astype(np.int32)}
+    batch = {**jax.tree.map(lambda x: x[index], columns), "index": index.astype(np.int32)}
+    if source.second:
+        index_b = index % len(source.second.captions) if index_b is None else index_b
+        batch["image_b"] = source.second.read(index_b)
+    return batch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +80,7 @@ def batches(
 ) -> Generator[dict]:
     """Return an iterator over the batches of steps first .. last - 1, which are read ahead.
 
-    Starting at any step costs nothing.
+    Starting at any step costs nothing. A second source has epochs and orders of its own.
     Where the source has buckets, each batch has pictures of one size.
     rows: the rows of each batch to read; by default all `batch_size`. With several processes, each
         reads those of its own devices.
@@ -85,7 +102,11 @@ def batches(
             index = in_sizes(step)[rows]
         else:
             index = examples_at(seed, step * batch_size + rows, count)
-        return make_batch(source, columns, index)
+        if not source.second:
+            return make_batch(source, columns, index)
+        count_b = len(source.second.captions)
+        index_b = examples_at(seed, step * batch_size + rows, count_b, stream=1)
+        return make_batch(source, columns, index, index_b)
 
     return read_ahead.read_steps(read, first, last, reader)
 

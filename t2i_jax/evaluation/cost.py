@@ -153,8 +153,10 @@ def random_batch(pipe) -> dict:
     tokens, _ = tokenizers.encode(pipe.tokenizer, [CAPTION] * size, config.text.length)
     # Not always arrays, but always something that takes indices (runs/columns.py).
     columns = {config.text.encoder: make_encoder(config.text).precompute(tokens)}
+    image = np.random.default_rng(0).integers(0, 256, (size, side, side, 3), np.uint8)
     return {
-        "image": np.random.default_rng(0).integers(0, 256, (size, side, side, 3), np.uint8),
+        "image": image,
+        "image_b": image[::-1],  # for a family that learns from two sets
         "text": jax.tree.map(lambda x: x[np.arange(size)], columns),
         "index": np.arange(size, dtype=np.int32),
     }

@@ -59,6 +59,16 @@ def upscale(
     return _in_batches(pipe, ability, {"image": padded}, size)[: len(images)]
 
 
+def translate(
+    pipe: Pipeline, images: UInt8[np.ndarray, "N H W 3"], direction: str
+) -> UInt8[np.ndarray, "N H W 3"]:
+    """Translate pictures with the model, "forward" or "backward"."""
+    size, ability = pipe.config.evaluate.batch, pipe.family.abilities["translate"]
+    padded = np.concatenate([images, np.repeat(images[-1:], -len(images) % size, axis=0)])
+    static = (("direction", direction),)
+    return _in_batches(pipe, ability, {"image": padded}, size, static)[: len(images)]
+
+
 def made_small(
     pipe: Pipeline, images: UInt8[np.ndarray, "N H W 3"], seed: int
 ) -> UInt8[np.ndarray, "N h w 3"]:
@@ -77,18 +87,21 @@ def enlarged_plainly(
     return np.asarray(from_unit(enlarge(to_unit(small), scale)))
 
 
-def _in_batches(pipe: Pipeline, ability, inputs, size: int) -> np.ndarray:
-    """Return what an ability makes of inputs, `size` at once, which divides their number."""
+def _in_batches(pipe: Pipeline, ability, inputs, size: int, static: tuple = ()) -> np.ndarray:
+    """Return what an ability makes of inputs, `size` at once, which divides their number.
+
+    static: ((setting, value), ...).
+    """
     parts = []
     for first in range(0, len(inputs["image"]), size):
         part = jax.tree.map(lambda x, first=first: x[first : first + size], inputs)
-        parts.append(np.asarray(_run(ability, pipe.variables, part)))
+        parts.append(np.asarray(_run(ability, static, pipe.variables, part)))
     return np.concatenate(parts)
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _run(ability, variables, inputs):
-    return ability(variables, inputs, None)
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _run(ability, static, variables, inputs):
+    return ability(variables, inputs, None, **dict(static))
 
 
 def make_pictures(
@@ -100,7 +113,8 @@ def make_pictures(
 ) -> UInt8[np.ndarray, "M H W 3"]:
     """Return the pictures by which a model is measured: drawn ones, else reconstructions.
 
-    A model that enlarges pictures restores the true ones, which are made small for it.
+    A model that enlarges pictures restores the true ones, which are made small for it. One that
+    translates pictures translates the true ones, forward.
     captions, true: N captions and the pictures that they were written for.
     M is N, or 0 if the model makes no pictures.
     """
@@ -110,6 +124,8 @@ def make_pictures(
         return reconstruct(pipe, captions, true)
     if "upscale" in pipe.family.abilities:
         return upscale(pipe, true, seed)
+    if "translate" in pipe.family.abilities:
+        return translate(pipe, true, "forward")
     return true[:0]
 
 
@@ -124,6 +140,7 @@ def for_display(
     These are the drawn pictures; or the true ones, each with its reconstruction to the right; or
     the true ones with the captions that the model gives them, or chooses for them among `captions`.
     Of a model that enlarges pictures: by bicubic interpolation, by the model, and the true one.
+    Of one that translates: the true one, its translation, and what that is translated back to.
     images: what `make_pictures` returned for these captions.
     """
     if "sample" in pipe.family.abilities:
@@ -131,6 +148,9 @@ def for_display(
     if "upscale" in pipe.family.abilities:
         plain = enlarged_plainly(made_small(pipe, true, 0), pipe.config.superresolution.scale)
         return np.concatenate([plain, images, true], axis=2), list(captions)
+    if "translate" in pipe.family.abilities:
+        back = translate(pipe, images, "backward")
+        return np.concatenate([true, images, back], axis=2), list(captions)
     if len(images):
         return np.concatenate([true, images], axis=2), list(captions)
     if "caption" in pipe.family.abilities:

@@ -112,7 +112,9 @@ def take(measure: Measure, trial: Trial) -> dict:
 
 
 def require_pictures(trial: Trial) -> None:
-    """Raise ValueError if the model made no pictures that could be measured."""
+    """Raise ValueError if the model made no pictures that could be compared with the true ones."""
+    if "translate" in trial.pipe.family.abilities:
+        raise ValueError("this model translates pictures: the measure translation is for it")
     if not len(trial.drawn):
         raise ValueError("this model neither draws nor reconstructs pictures")
 

@@ -25,12 +25,12 @@ from t2i_jax.weights.quantized import KINDS, widen_tree
 PUBLISHED = Path(__file__).parent.parent / "published"
 # What may differ between the commands that start and resume a run: it changes no number.
 FREE = (
-    *("sample.", "edit.", "inpaint.", "reranker.", "caption.", "evaluate.", "parallel."),
-    *("train.save_every", "train.reader", "train.trackers", "model.scan"),
+    *("sample.", "edit.", "inpaint.", "reranker.", "caption.", "translate.", "evaluate."),
+    *("parallel.", "train.save_every", "train.reader", "train.trackers", "model.scan"),
 )
 # What can be set when a trained run is used: how it draws and is measured, and where its data is.
 CHANGEABLE = (
-    *("sample.", "edit.", "inpaint.", "caption.", "evaluate.", "reranker."),
+    *("sample.", "edit.", "inpaint.", "caption.", "translate.", "evaluate.", "reranker."),
     *("data.path", "lora.add", "text.add"),
 )
 

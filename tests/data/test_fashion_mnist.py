@@ -80,7 +80,7 @@ def test_from_package_to_pictures(package, capsys):
 
 def test_28_px_are_as_published_and_each_setting_has_its_fingerprint(package):
     fashion_mnist.prepare(CONFIG, str(package))
-    changes = ({}, {"resolution": 28}, {"template": "{}"})
+    changes = ({}, {"resolution": 28}, {"template": "{}"}, {"negative": True})
     sources = [
         fashion_mnist.make(SimpleNamespace(**vars(CONFIG) | change), "test") for change in changes
     ]
@@ -89,7 +89,10 @@ def test_28_px_are_as_published_and_each_setting_has_its_fingerprint(package):
     )
     assert sources[2].captions[:2] == ["ankle boot", "sneaker"]
     marks = {s.fingerprint for s in (*sources, fashion_mnist.make(CONFIG, "train"))}
-    assert len(marks) == 4 and fashion_mnist.make(CONFIG, "test").fingerprint in marks
+    np.testing.assert_array_equal(
+        sources[3].read(np.arange(12)), 255 - sources[0].read(np.arange(12))
+    )
+    assert len(marks) == 5 and fashion_mnist.make(CONFIG, "test").fingerprint in marks
     without = SimpleNamespace(name="fashion_mnist", resolution=32)
     assert fashion_mnist.make(without, "test").fingerprint == sources[0].fingerprint, (
         "the default template"

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from t2i_jax.evaluation.draw import for_display, make_pictures, picture_titles, reconstruct
-from tests.evaluation.fakes import Captioner, Enlarger, Painter, TruePipeline
+from tests.evaluation.fakes import Captioner, Enlarger, Painter, Translator, TruePipeline
 
 
 @pytest.fixture
@@ -69,4 +69,14 @@ def test_enlarged_pictures_are_shown_between_bicubic_and_the_true_ones(examples)
     ]
     plain = np.array([[np.asarray(x) for x in picture] for picture in plain]).transpose(0, 2, 3, 1)
     assert np.abs(shown[:, :, :32] - plain.clip(0, 255)).max() <= 1
+    assert titles == captions
+
+
+def test_translated_pictures_are_shown_between_the_true_ones_and_the_way_back(examples):
+    config, captions, true = examples
+    pipe = Translator(config)
+    images = make_pictures(pipe, captions, true, seed=0)
+    np.testing.assert_array_equal(images, true + np.uint8(40))
+    shown, titles = for_display(pipe, captions, true, images)
+    np.testing.assert_array_equal(shown, np.concatenate([true, images, true], axis=2))
     assert titles == captions

@@ -134,6 +134,9 @@ def test_a_model_that_only_captions_is_measured_by_its_captions(smoke, tmp_path)
     assert (tmp_path / "evaluation" / "test" / "grid.png").is_file()
 
 
+OF_OTHER_MODELS = {"captioning", "cost", "reconstruction", "upscaling", "translation"}
+
+
 def test_all_measures_of_a_model_that_only_captions(smoke, tmp_path, monkeypatch):
     monkeypatch.setattr(picture_features, "load_extractor", lambda config: COLOURS)
     replace_measure(monkeypatch, "cost", lambda trial: {})  # the fake has no network
@@ -141,7 +144,8 @@ def test_all_measures_of_a_model_that_only_captions(smoke, tmp_path, monkeypatch
     assert report["captioning"]["agrees"]["value"] == 0.9
     assert "does not reconstruct" in report["not_measured"].pop("reconstruction")
     assert "does not enlarge" in report["not_measured"].pop("upscaling")
+    assert "does not translate" in report["not_measured"].pop("translation")
     assert report["not_measured"] == dict.fromkeys(
-        load_measures().keys() - {"captioning", "cost", "reconstruction", "upscaling"},
+        load_measures().keys() - OF_OTHER_MODELS,
         "this model neither draws nor reconstructs pictures",
     )

@@ -31,6 +31,7 @@ def test_the_columns_of_the_table():
         "classes missing",
         "GenEval",
         "dB over bicubic",
+        "dB over untranslated",
         "under noise",
         "own R@1",
         "R@5",

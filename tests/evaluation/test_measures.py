@@ -13,9 +13,17 @@ from t2i_jax.evaluation.draw import enlarged_plainly, made_small
 from t2i_jax.evaluation.measure import Trial, load_measures, take
 from t2i_jax.evaluation.measures.alignment import derangement
 from t2i_jax.features.extractor import Extractor
-from t2i_jax.metrics import alignment, similarity
+from t2i_jax.metrics import alignment, fidelity, similarity
 from t2i_jax.text import minilm
-from tests.evaluation.fakes import COUNT, Enlarger, cell_means, family_of, use_sources
+from tests.evaluation.fakes import (
+    COUNT,
+    Enlarger,
+    Translator,
+    cell_means,
+    family_of,
+    shift_levels,
+    use_sources,
+)
 
 
 def measure(name, *trials):
@@ -54,7 +62,9 @@ def test_compositional(trials, monkeypatch):
     assert report["strict"] == {"value": 1.0, "low": 1.0, "high": 1.0, "n": len(unseen.captions)}
     with pytest.raises(ValueError, match="does not draw"):
         measure("compositional", bad)
-    drawer = SimpleNamespace(config=good.pipe.config.copy_and_resolve_references())
+    drawer = SimpleNamespace(
+        family=family_of({}), config=good.pipe.config.copy_and_resolve_references()
+    )
     drawer.config.data.name = "folder"
     with pytest.raises(ValueError, match="only `shapes`"):
         measure("compositional", dataclasses.replace(good, pipe=drawer))
@@ -92,7 +102,7 @@ def clothes(smoke, monkeypatch, tmp_path):
         test, config = known["test"], smoke("shapes", f"text.encoder={encoder}")
         images = known["train"].read(np.asarray(drawn))  # example i of "train" is of class i % 3
         true = test.read(np.arange(len(drawn)))
-        pipe = SimpleNamespace(config=config)
+        pipe = SimpleNamespace(config=config, family=family_of({}))
         return Trial(pipe, "test", test, 0, test.captions[: len(drawn)], true, images)
 
     return trial, fitted
@@ -207,6 +217,41 @@ def test_upscaling(trials):
     assert load_measures()["upscaling"].lines(report, {})[0].startswith("enlarged 2 times: ")
     with pytest.raises(ValueError, match="does not enlarge"):
         measure("upscaling", trials[0])
+
+
+def test_translation(trials):
+    """A perfect translation to lighter pictures, and pictures left as they are."""
+    pipe, true = Translator(trials[0].pipe.config), trials[0].true
+    lighter = shift_levels({}, {"image": true}, None)
+    second = Source(trials[0].captions, lambda index: lighter[index], "lighter")
+    source = trials[0].source._replace(second=second, paired=True)
+    trial = dataclasses.replace(trials[0], pipe=pipe, source=source, drawn=lighter)
+    (report,) = measure("translation", trial)
+    plain = similarity.psnr(true, lighter).mean()
+    features = [cell_means({}, x)["features"] for x in (true, lighter)]
+    apart = np.linalg.norm(features[0] - features[1], axis=1).mean()
+    for direction, order in (("forward", 1), ("backward", -1)):
+        own = report[direction]
+        assert own["psnr"]["translated"] == 100.0  # equal pictures: the most that counts
+        assert own["psnr"]["untranslated"] == pytest.approx(plain)
+        assert own["psnr"]["gain"]["low"] == pytest.approx(100.0 - plain, rel=0.1)
+        assert own["feature_distance"]["translated"] == 0
+        assert own["feature_distance"]["gain"]["value"] == pytest.approx(-apart, rel=1e-5)
+        start, target = features[::order]
+        assert own["kid"]["untranslated"] == pytest.approx(fidelity.kid(target, start))
+        assert own["kid"]["translated"] == pytest.approx(fidelity.kid(target, target))
+    said = load_measures()["translation"].lines(report, {})
+    assert len(said) == 6 and said[0].startswith(
+        "forward: PSNR in dB from the true translation 100"
+    )
+    unpaired = dataclasses.replace(trial, source=source._replace(paired=False))
+    assert set(measure("translation", unpaired)[0]["forward"]) == {"kid", "refused"}
+    with pytest.raises(ValueError, match="no second set"):
+        measure("translation", dataclasses.replace(trial, source=trials[0].source))
+    with pytest.raises(ValueError, match="does not translate"):
+        measure("translation", trials[0])
+    with pytest.raises(ValueError, match="the measure translation is for it"):
+        measure("fidelity", trial)
 
 
 def test_diversity(trials):

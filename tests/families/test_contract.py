@@ -21,6 +21,9 @@ from tests.conftest import ROOT
 from tests.tiny_stable_diffusion import make_flow_model, make_model
 
 BATCH = 8
+PICTURES_OF_ONE_SIZE = (
+    *("sample", "edit", "inpaint", "reconstruct", "decode", "interpolate", "translate"),
+)
 PUBLISHED = {"stable_diffusion": make_model, "flow_transformer": make_flow_model}
 
 
@@ -43,6 +46,9 @@ def tiny_config(family: str, folder):
     if config.data.name != "shapes":
         config.data = configs.load(f"{ROOT}/configs/shapes.py:smoke").data.to_dict()
         config.text.encoder = "none"
+    if family == "cyclegan":
+        shapes = config.data.to_dict()
+        config.data = {"name": "unpaired", "resolution": 32, "first": shapes, "second": shapes}
     if family == "next_scale":
         stage = configs.load(f"{ROOT}/configs/shapes_vqgan.py:scales_smoke").to_dict()
         config.first_stage = {"run": "runs/stage", "config": stage, "cache": False}
@@ -146,7 +152,7 @@ def test_every_ability_works(made):
         static = tuple((s, settings.pop(s)) for s in family.static if s in settings)
         drawn = run_ability(ability, variables, inputs, keys, settings, static)
         assert len(drawn) == 2, name
-        if name in ("sample", "edit", "inpaint", "reconstruct", "decode", "interpolate"):
+        if name in PICTURES_OF_ONE_SIZE:
             assert drawn.dtype == np.uint8 and drawn.shape[-3:] == (side, side, 3), name
 
 

@@ -184,6 +184,21 @@ def test_two_players_and_their_statistics_resume_bit_for_bit(smoke, tmp_path):
     assert_same_run(tmp_path / "resumed", tmp_path / "whole")
 
 
+def test_a_second_source_and_its_pool_resume_bit_for_bit(smoke, tmp_path):
+    """From the checkpoint of step 3 to step 6, with the orders of both sources and the pools."""
+    config = configs.copy(smoke("emoji_cyclegan", "train.eval_every=0", "model.width=2"))
+    shapes = {"name": "shapes", "resolution": 16, "scenes": 20}
+    sets = {"first": shapes, "second": shapes}
+    config.data = {"name": "unpaired", "resolution": 16, "match": "none", **sets}
+    config.lock()
+    loop.train(config, tmp_path / "whole")
+    shutil.copytree(tmp_path / "whole", tmp_path / "resumed")
+    shutil.rmtree(tmp_path / "resumed" / "checkpoints" / "6")
+    loop.train(config, tmp_path / "resumed")
+    assert any("'pool'" in name for name in arrays(tmp_path / "whole"))
+    assert_same_run(tmp_path / "resumed", tmp_path / "whole")
+
+
 def test_init_from_starts_with_the_other_runs_weights(never_killed):
     ema, _ = checkpoint.restore_ema(never_killed)
     fresh = state.TrainState(

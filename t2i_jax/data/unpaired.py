@@ -1,0 +1,111 @@
+"""`unpaired`: two sets of pictures, for a model that translates between them.
+
+Each set is a source of its own. Pictures of the first are "image" in a batch, those of the second
+"image_b". Where both show the same things, `match` says how to find the pairs: then one half of
+them gives the first set of training and the other half the second, so that no training picture has
+its partner there. The other splits keep whole pairs, by which a translation can be measured.
+"""
+
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from t2i_jax.core.fields import Field, defaults_of
+from t2i_jax.core.files import fingerprint
+from t2i_jax.core.registry import lookup
+from t2i_jax.core.source import Source
+from t2i_jax.data.load import load_source
+
+MATCHES = {
+    "none": lambda source: [],
+    "position": lambda source: range(len(source.captions)),
+    "name": lambda source: [caption.rpartition(", ")[0] for caption in source.captions],
+}
+
+
+def fields(config) -> dict[str, Field]:
+    """Return the fields of `config.data` for unpaired."""
+    del config
+    return {
+        "resolution": Field(32, "pixels a side, of both sets", 1, 2**14),
+        "first": Field({}, 'the first set, as a section "data"'),
+        "second": Field({}, 'the second set, as a section "data"'),
+        "match": Field(
+            "none",
+            "what pairs have in common: nothing is paired, their position, or their captions up to "
+            "the last comma",
+            choices=tuple(MATCHES),
+        ),
+    }
+
+
+def make(config, split: str) -> Source:
+    """Return the first set of a split, with the second as its `second`. Captions are the first's.
+
+    Raises ValueError for sets of different sizes, for one without pictures, for fewer than two
+    pairs, and whatever the two sources raise.
+    """
+    first, second = (_set(config, name, split) for name in ("first", "second"))
+    notes = [*first.notes, *second.notes]
+    match = getattr(config, "match", "none")
+    if match != "none":
+        pairs = _pairs(MATCHES[match](first), MATCHES[match](second))
+        if len(pairs) < 2:
+            raise ValueError(
+                f"data.match is {match!r}, and {split} has {len(pairs)} pairs of pictures: at "
+                "least 2 are needed"
+            )
+        halves = (pairs[::2], pairs[1::2]) if split == "train" else (pairs, pairs)
+        first, second = _only(first, halves[0][:, 0]), _only(second, halves[1][:, 1])
+    mark = fingerprint("unpaired", match, split, first.fingerprint, second.fingerprint)
+    return Source(
+        first.captions,
+        first.read,
+        mark,
+        notes=notes,
+        second=second,
+        paired=match != "none" and split != "train",
+    )
+
+
+def _set(config, name: str, split: str) -> Source:
+    """Return one of the two sources, at `config.resolution`."""
+    own: Any = dict(config[name])
+    if not own.get("name"):
+        raise ValueError(f'data.{name} names no source: set it as {{"name": "folder", ...}}')
+    side = own.setdefault("resolution", config.resolution)
+    if side != config.resolution:
+        raise ValueError(
+            f"data.{name} has pictures of {side} px, and data.resolution is {config.resolution}: "
+            "both sets have to be of one size, so leave it out there"
+        )
+    known = lookup("data", own["name"], "fields")(ConfigDict(own))
+    if unknown := sorted(own.keys() - known - {"name"}):
+        raise ValueError(
+            f"data.{name} has no field {unknown[0]!r}: {own['name']} has {', '.join(known)}"
+        )
+    source = load_source(ConfigDict({**defaults_of(known), **own}), split)
+    if not len(source.captions):
+        raise ValueError(f"data.{name} has no pictures in {split}: at least one is needed")
+    shape = source.read(np.zeros(1, np.int64)).shape[1:]
+    if shape != (config.resolution, config.resolution, 3):
+        raise ValueError(
+            f"data.{name} gives pictures of shape {shape}, and data.resolution is "
+            f"{config.resolution}: both sets have to be of one size"
+        )
+    return source
+
+
+def _pairs(first, second) -> np.ndarray:
+    """Return int64 [N, 2]: the positions of what is in both lists, in the order of the first."""
+    places = {key: place for place, key in enumerate(second)}
+    found = [(i, places[key]) for i, key in enumerate(first) if key in places]
+    return np.array(found, np.int64).reshape(-1, 2)
+
+
+def _only(source: Source, index: np.ndarray) -> Source:
+    """Return a source of the examples at `index`."""
+    captions = [str(source.captions[i]) for i in index]
+    mark = fingerprint(source.fingerprint, index.tobytes())
+    return Source(captions, lambda positions: source.read(index[positions]), mark)
