@@ -119,6 +119,8 @@ def add_abilities(command) -> None:
     what.add_argument("--prompts", metavar="FILE", help="a text file with a prompt a line")
     help = "draw this picture again, from its metadata"
     what.add_argument("--from", dest="origin", metavar="IMAGE.png", help=help)
+    help = "also write X-words.png: where in a picture each word is (docs/word_maps.md)"
+    sub.add_argument("--explain", action="store_true", help=help)
     sub = command("edit", "redraw pictures to fit a prompt (--config.edit.strength=0.6)")
     add_run(sub, num="results a picture (1)", default=1, out="samples")
     add_images(sub)
@@ -154,6 +156,10 @@ def add_abilities(command) -> None:
     sub = command("upscale", "enlarge pictures of any size")
     add_run(sub, out="samples")
     add_images(sub)
+    sub = command("explain", "show which part of a picture belongs to which word of its caption")
+    add_run(sub, out="samples", workdir=OUR_MODEL)
+    add_images(sub)
+    sub.add_argument("--prompt", required=True, type=filled, help="what the pictures show")
     sub = command("encode", "write the codes or latents of pictures to a .npy file")
     add_run(sub)
     add_images(sub)
