@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
+from t2i_jax.metrics.word_maps import stretched
 from t2i_jax.text.words import Word
 
 PANEL_PX, GAP_PX, LINE_PX, COLUMNS = 160, 6, 18, 6
@@ -35,7 +36,8 @@ class WordMaps(NamedTuple):
         grey = np.asarray(picture.convert("L"), np.float32)[:, :, None]
         panels = [picture]
         for each in self.maps:
-            smooth = Image.fromarray(stretched(each)).resize(size, Image.Resampling.BILINEAR)
+            values = stretched(each).astype(np.float32)
+            smooth = Image.fromarray(values).resize(size, Image.Resampling.BILINEAR)
             heat = 255 * heat_colours(np.asarray(smooth))
             mixed = (1 - HEAT_SHARE) * grey + HEAT_SHARE * heat
             panels.append(Image.fromarray(np.rint(mixed).astype(np.uint8)))
@@ -51,12 +53,6 @@ def of_words(
     """
     means = np.stack([maps[list(word.places)].mean(0) for word in words])
     return WordMaps(image, [word.text for word in words], means)
-
-
-def stretched(values: Float[np.ndarray, "h w"]) -> Float[np.ndarray, "h w"]:
-    """Return values as float32 from 0 (the least) to 1 (the greatest); zeros if all are equal."""
-    low, high = values.min(), values.max()
-    return ((values - low) / (high - low if high > low else 1.0)).astype(np.float32)
 
 
 def heat_colours(values: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape 3"]:
