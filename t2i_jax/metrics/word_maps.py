@@ -87,12 +87,13 @@ def best_threshold(maps: Float[np.ndarray, "n h w"], masks: Bool[np.ndarray, "n 
 
 
 def maps_and_masks(
-    word_maps: Sequence[Float[np.ndarray, "words h w"]],
+    word_maps: Sequence[Float[np.ndarray, "_ h w"]],
     images: UInt8[np.ndarray, "N R R 3"],
     captions: Sequence[str],
 ) -> dict[str, tuple[Float[np.ndarray, "n h w"], Bool[np.ndarray, "n R R"]]]:
     """Return {what: (maps, masks)} of the things in all pictures that show their captions exactly.
 
+    word_maps: of each picture, a map for each word of its caption.
     "noun": the map of the word for the shape. "phrase": the mean of those for size, colour and
     shape. "ceiling": the mask itself at the size of a map, which is the best that maps can do.
     Raises ValueError if no picture shows its caption exactly.

@@ -83,8 +83,8 @@ def test_coarse_cells_that_attend_to_tokens_are_enlarged():
 @pytest.mark.parametrize(
     ("network", "grid"),
     [
-        (DiT(patch=2, width=16, depth=2, heads=2, text_mode="cross", gate_init=0.5), 4),
-        (UNet(width=8, multipliers=(1, 2), attention=(0, 1), heads=2), 8),
+        (DiT(patch=2, width=16, depth=1, heads=2, text_mode="cross", gate_init=0.5), 4),
+        (UNet(width=8, multipliers=(1,), attention=(), heads=2), 8),
     ],
     ids=["dit", "unet"],
 )
@@ -96,7 +96,7 @@ def test_a_cell_divides_its_attention_among_the_tokens(network, grid):
 
 
 def test_a_token_divides_its_attention_among_cells_and_tokens():
-    network = DiT(patch=2, width=16, depth=2, heads=2, gate_init=0.5)
+    network = DiT(patch=2, width=16, depth=1, heads=2, gate_init=0.5)
     found = maps_of_random(network)
     total = found.sum((2, 3))
     assert found.shape == (2, 5, 4, 4) and (total > 0).all() and (total < 1).all()
