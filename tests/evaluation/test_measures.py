@@ -236,6 +236,7 @@ def test_word_maps(trials, monkeypatch):
         for what in ("phrase", "noun", "ceiling"):
             assert right[name][what]["iou"]["value"] == 1.0
         assert wrong[name]["phrase"]["iou"]["value"] < 0.1
+        assert right[name]["told_apart"]["value"] == 1.0 == 1 - wrong[name]["told_apart"]["value"]
     count = sum(2 - (c.split()[0] != "a" or len(c.split()) == 4) for c in good.captions[:8])
     assert right["true"]["noun"]["iou"]["n"] == count
     assert "IoU 1.000 [1.000, 1.000]" in load_measures()["word_maps"].lines(right, {})[0]

@@ -72,7 +72,7 @@ def test_only_pictures_that_show_their_caption_have_known_masks():
     assert word_maps.things_of(np.zeros_like(image), scene.caption) == []
     maps = [np.ones((4, 4, 4))]
     with pytest.raises(ValueError, match="no picture shows its caption exactly"):
-        word_maps.maps_and_masks(maps, np.zeros_like(image)[None], [scene.caption])
+        word_maps.named_things(maps, np.zeros_like(image)[None], [scene.caption])
     for index in range(4):
         with pytest.raises(ValueError, match="a paraphrase"):
             word_maps.things_of(image, shapes.scene("paraphrase", index).caption)
@@ -83,9 +83,21 @@ def test_maps_of_a_thing_are_those_of_its_words():
     scene = next(s for s in map(lambda i: shapes.scene("test", i), range(9)) if s.kind == "two")
     image, words = draw(scene.objects, 32), len(scene.caption.split())
     maps = np.arange(words)[:, None, None] * np.ones((words, 4, 4))
-    pairs = word_maps.maps_and_masks([maps], image[None], [scene.caption])
+    found = word_maps.named_things([maps], image[None], [scene.caption])
+    pairs = word_maps.maps_and_masks(found)
     np.testing.assert_allclose(pairs["noun"][0][:, 0, 0], [3, words - 1])
     np.testing.assert_allclose(pairs["phrase"][0][:, 0, 0], [2, words - 2])
     shares, masks = pairs["ceiling"]
     np.testing.assert_allclose(shares.mean((1, 2)), masks.mean((1, 2)))
     assert shares.shape == (2, 4, 4)
+
+
+def test_two_things_are_told_apart_by_the_map_that_is_greater_in_one():
+    """Maps that agree with their thing: always; with the other: never; with both: never."""
+    other = np.flip(square(3))
+    own, swapped, both = (np.stack([x] * 3).astype(float) for x in (square(3), other, square(8)))
+    things = [word_maps.Thing((1, 2, 3), square(3), other), word_maps.Thing((1, 2, 3), square(3))]
+    found = [(own, things[0]), (swapped, things[0]), (both, things[0]), (own, things[0])]
+    assert word_maps.told_apart(found)["value"] == 0.5
+    assert word_maps.told_apart(found[:1]) == {"value": 1.0, "low": 1.0, "high": 1.0, "n": 1}
+    assert word_maps.told_apart([(own, things[1])]) is None

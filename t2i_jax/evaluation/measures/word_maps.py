@@ -27,23 +27,27 @@ def applies(trial: Trial) -> None:
 def run(trial: Trial) -> dict:
     """Return the IoU of word maps with the masks of things, in true and in drawn pictures.
 
+    "told_apart" is `metrics.word_maps.told_apart`.
     "true": of the true pictures. "drawn": of those drawn pictures that show their caption exactly.
     """
     source = load_source(trial.pipe.config.data, CHOSEN_ON)
     captions = list(source.captions[:MAX_PICTURES])
-    chosen = _pairs(trial, source.read(np.arange(len(captions))), captions)
+    chosen = word_maps.maps_and_masks(
+        _found(trial, source.read(np.arange(len(captions))), captions)
+    )
 
     def scores(images):
-        pairs = _pairs(trial, images[:MAX_PICTURES], trial.captions[:MAX_PICTURES])
-        return word_maps.score(pairs, chosen)
+        found = _found(trial, images[:MAX_PICTURES], trial.captions[:MAX_PICTURES])
+        scores = word_maps.score(word_maps.maps_and_masks(found), chosen)
+        return {**scores, "told_apart": word_maps.told_apart(found)}
 
     parts = {"true": lambda: scores(trial.true), "drawn": lambda: scores(trial.drawn)}
     return {"chosen_on": CHOSEN_ON, **collect(parts)}
 
 
-def _pairs(trial: Trial, images, captions) -> dict:
+def _found(trial: Trial, images, captions) -> list:
     explained = trial.pipe.explain(list(images), captions)
-    return word_maps.maps_and_masks([each.maps for each in explained], images, captions)
+    return word_maps.named_things([each.maps for each in explained], images, captions)
 
 
 def lines(report: dict, setting: dict) -> list[str]:
@@ -59,6 +63,8 @@ def lines(report: dict, setting: dict) -> list[str]:
                 f"{phrase}, of the noun alone {noun}; of the masks themselves, as coarse as the "
                 f"maps, {ceiling}"
             )
+            if apart := found["told_apart"]:
+                said.append(f"  of two things, the named one is meant: {format_share(apart)}")
     return said
 
 
