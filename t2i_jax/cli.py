@@ -4,7 +4,6 @@
   python main.py train    --config=configs/shapes.py --workdir=runs/shapes
   python main.py sweep    --config=configs/shapes.py --sweep=configs/sweeps/shapes.py --workdir=S
   python main.py sample   --workdir=runs/shapes --prompt="a large red circle" --num=4 --seed=0
-  python main.py edit     --workdir=runs/shapes_diffusion --image=X.png --prompt="..."
   python main.py inpaint  --workdir=runs/shapes_masked --image=X.png --mask=M.png --prompt="..."
   python main.py caption  --workdir=runs/shapes_captioner --image=X.png --image=Y.png
   python main.py upscale  --workdir=esrgan_slim_x2 --image=X.png
@@ -14,7 +13,6 @@
   python main.py compress --workdir=runs/shapes --to=int8 --out=runs/shapes_int8
   python main.py convert  --from=stable-diffusion-v1-5 --workdir=runs/sd
   python main.py prepare  --data=emoji
-  python main.py prepare  --weights=efficientnet_lite0
 
 Any field of a config can be set: --config.optim.learning_rate=0.002
 """
