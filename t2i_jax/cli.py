@@ -4,7 +4,6 @@
   python main.py train    --config=configs/shapes.py --workdir=runs/shapes
   python main.py sweep    --config=configs/shapes.py --sweep=configs/sweeps/shapes.py --workdir=S
   python main.py sample   --workdir=runs/shapes --prompt="a large red circle" --num=4 --seed=0
-  python main.py edit     --workdir=runs/shapes_diffusion --image=X.png --prompt="..."
   python main.py inpaint  --workdir=runs/shapes_masked --image=X.png --mask=M.png --prompt="..."
   python main.py caption  --workdir=runs/shapes_captioner --image=X.png --image=Y.png
   python main.py upscale  --workdir=esrgan_slim_x2 --image=X.png
@@ -13,7 +12,6 @@
   python main.py benchmark --what=dit_small --out=benchmark
   python main.py convert  --from=stable-diffusion-v1-5 --workdir=runs/sd
   python main.py prepare  --data=emoji
-  python main.py prepare  --weights=efficientnet_lite0
 
 Any field of a config can be set: --config.optim.learning_rate=0.002
 """
@@ -124,6 +122,8 @@ def add_abilities(command) -> None:
     what.add_argument("--prompts", metavar="FILE", help="a text file with a prompt a line")
     help = "draw this picture again, from its metadata"
     what.add_argument("--from", dest="origin", metavar="IMAGE.png", help=help)
+    help = "also write X-words.png: where in a picture each word is (docs/word_maps.md)"
+    sub.add_argument("--explain", action="store_true", help=help)
     sub = command("edit", "redraw pictures to fit a prompt (--config.edit.strength=0.6)")
     add_run(sub, num="results a picture (1)", default=1, out="samples")
     add_images(sub)
@@ -162,6 +162,10 @@ def add_abilities(command) -> None:
     sub = command("translate", "translate pictures of one set to pictures of another")
     add_run(sub, out="samples")
     add_images(sub)
+    sub = command("explain", "show which part of a picture belongs to which word of its caption")
+    add_run(sub, out="samples", workdir=OUR_MODEL)
+    add_images(sub)
+    sub.add_argument("--prompt", required=True, type=filled, help="what the pictures show")
     sub = command("encode", "write the codes or latents of pictures to a .npy file")
     add_run(sub)
     add_images(sub)

@@ -162,6 +162,8 @@ def sample(args, overrides) -> None:
                 "--from draws a picture with its own seed and settings: leave out --num, --seed "
                 "and --config.sample"
             )
+        if args.explain:
+            raise ValueError("--explain is of --prompt; for a picture that is there, use `explain`")
         _redraw(_load(args, overrides), Path(os.path.abspath(args.origin)), Path(args.out))
         return
     prompts = args.prompt or read_prompts(args.prompts)
@@ -170,7 +172,8 @@ def sample(args, overrides) -> None:
             f"{len(prompts):,} prompts x --num={num} are more than {MAX_PICTURES:,} pictures, the "
             "most of one call: give fewer prompts"
         )
-    _save(_load(args, overrides)(prompts, num=num, seed=seed), args.out)
+    pipe = _load(args, overrides)
+    _save(pipe(prompts, num=num, seed=seed, explain=args.explain), args.out)
 
 
 def _redraw(pipe, origin: Path, out: Path) -> None:
@@ -240,6 +243,12 @@ def upscale(args, overrides) -> None:
 def translate(args, overrides) -> None:
     """Translate pictures."""
     _save_all(_load(args, overrides).translate(args.image), args.image, args.out)
+
+
+def explain(args, overrides) -> None:
+    """Show which part of each picture belongs to which word of its caption."""
+    found = _load(args, overrides).explain(args.image, args.prompt)
+    _save_all([each.overlay() for each in found], [args.prompt] * len(found), args.out)
 
 
 def interpolate(args, overrides) -> None:

@@ -11,12 +11,13 @@ from PIL import Image
 
 from t2i_jax.config.checks import override_settings
 from t2i_jax.convert.load import find_importer
-from t2i_jax.core.arguments import MAX_NUM, texts, whole_number
+from t2i_jax.core.arguments import MAX_NUM, text_of_each, texts, whole_number
 from t2i_jax.core.family import Family, Variables, get_ability
 from t2i_jax.core.progress import Listen, watch, watched_inputs
 from t2i_jax.core.random import keys_at
 from t2i_jax.core.registry import lookup
 from t2i_jax.data.pictures import (
+    mask_of_each,
     read_masks,
     read_pictures,
     read_whole_pictures,
@@ -26,15 +27,18 @@ from t2i_jax.data.pictures import (
 from t2i_jax.data.provenance import with_metadata
 from t2i_jax.families.captioning import check_caption_settings
 from t2i_jax.runs.adapters import add_adapters
-from t2i_jax.runs.batches import check_encoded, run_ability, run_in_batches, split_static
+from t2i_jax.runs.batches import run_ability, run_in_batches, split_static
 from t2i_jax.runs.drawn import Drawn, padded_size
 from t2i_jax.runs.drawn_picture import MAX_BATCH, draw_again
+from t2i_jax.runs.encoded import check_encoded
 from t2i_jax.runs.published import read_published
 from t2i_jax.runs.run_folder import is_run
 from t2i_jax.runs.trained import read_trained
 from t2i_jax.runs.upscaled import upscale_in_tiles
+from t2i_jax.runs.word_maps import WordMaps, of_words
 from t2i_jax.text import tokenizer as tokenizers
 from t2i_jax.text.prompts import encode_prompts, most_tokens, prompt_inputs
+from t2i_jax.text.words import words_of
 
 BATCH = MAX_BATCH  # examples computed at once
 MAX_STEPS = 1024  # of a way from one picture to another
@@ -70,6 +74,7 @@ class Pipeline:
         seed: int = 0,
         progress: Listen | None = None,
         previews: int = 0,
+        explain: bool = False,
         **settings,
     ) -> Drawn:
         """Draw `num` pictures of each prompt.
@@ -79,9 +84,11 @@ class Pipeline:
             models that draw by removing noise.
         previews: after how many steps `progress` gets the pictures so far; 0 for never. Each one
             takes the time of decoding.
+        explain: also give the word maps of each picture (`explain`), and save them beside it.
         settings: override the defaults of `config.sample`.
         """
-        get_ability(self.family, "sample")
+        for ability in ("sample", "explain")[: 1 + explain]:
+            get_ability(self.family, ability)
         num = whole_number("num", num, 1, MAX_NUM)
         captions = [prompt for prompt in texts("prompts", prompts) for _ in range(num)]
         if not captions:
@@ -94,7 +101,22 @@ class Pipeline:
             {"prompt": prompt, **place, **told}
             for prompt, place in zip(captions, places, strict=True)
         ]
-        return Drawn(self._with_metadata(images, notes), captions)
+        word_maps = self.explain(images, captions) if explain else ()
+        return Drawn(self._with_metadata(images, notes), captions, word_maps)
+
+    def explain(self, images, captions: str | Sequence[str]) -> list[WordMaps]:
+        """Return which part of each picture belongs to which word of its caption.
+
+        captions: one for each picture, or one for all.
+        Raises ValueError for a caption without a word.
+        """
+        ability, pictures = get_ability(self.family, "explain"), self._read(images, "explain")
+        captions = text_of_each("captions", captions, len(pictures))
+        self.warn_if_cut(captions)
+        words = [words_of(self.tokenizer, text, self.config.text.length) for text in captions]
+        inputs = {"image": pictures, "text": self._text(captions)}
+        maps = np.concatenate(list(self._run(ability, inputs, seed=0)))
+        return list(map(of_words, pictures, words, maps))
 
     def edit(
         self,
@@ -139,12 +161,7 @@ class Pipeline:
         settings = self.settings(settings, "inpaint")
         size = self._size(settings)
         pictures, masks = read_pictures(images, "inpaint", *size), read_masks(masks, *size)
-        if len(masks) not in (1, len(pictures)):
-            raise ValueError(
-                f"{len(masks)} masks for {len(pictures)} pictures: give one, or one for each"
-            )
-        masks = np.repeat(masks, len(pictures) // len(masks), axis=0)
-        inputs = {"image": pictures, "mask": masks}
+        inputs = {"image": pictures, "mask": mask_of_each(masks, len(pictures))}
         with watch(progress, previews):
             return self._redraw("inpaint", prompt, inputs, num, seed, settings)
 
@@ -202,13 +219,11 @@ class Pipeline:
 
     def reconstruct(self, images, prompts: Sequence[str] | str = "") -> list[Image.Image]:
         """Encode pictures and decode them again. Prompts condition a model that is conditional."""
-        pictures, captions = self._read(images, "reconstruct"), texts("prompts", prompts)
-        captions = captions * len(pictures) if isinstance(prompts, str) else captions
-        if len(captions) != len(pictures):
-            raise ValueError(f"{len(captions)} prompts for {len(pictures)} pictures")
+        ability = get_ability(self.family, "reconstruct")
+        pictures = self._read(images, "reconstruct")
+        captions = text_of_each("prompts", prompts, len(pictures))
         self.warn_if_cut(captions)
-        inputs = {"image": pictures, "text": self._text(captions)}
-        return self._pictures(get_ability(self.family, "reconstruct"), inputs)
+        return self._pictures(ability, {"image": pictures, "text": self._text(captions)})
 
     def encode(self, images) -> np.ndarray:
         """Encode pictures to codes int32 [N, L] or latents float32 [N, ...]."""
@@ -218,8 +233,8 @@ class Pipeline:
     def decode(self, encoded: np.ndarray) -> list[Image.Image]:
         """Decode what `encode` returned to pictures. Raises ValueError for what it cannot be."""
         ability, encoded = get_ability(self.family, "decode"), np.asarray(encoded)
-        encode = get_ability(self.family, "encode")
-        check_encoded(encoded, encode, self.variables, self.config.data.resolution)
+        side, encode = self.config.data.resolution, get_ability(self.family, "encode")
+        check_encoded(encoded, encode, self.variables, side)
         name = "codes" if encoded.dtype.kind == "i" else "latent"
         return self._pictures(ability, {name: encoded})
 

@@ -150,6 +150,54 @@ def test_translate_goes_in_both_directions(tmp_path_factory, pictures, tmp_path,
         pipe.translate(image, seed=1)
 
 
+@pytest.fixture(scope="module")
+def drawer(tmp_path_factory):
+    return tiny_run(tmp_path_factory, "shapes", "transformer")
+
+
+def test_word_maps_are_saved_beside_the_pictures(drawer, tmp_path, capsys):
+    """`sample --explain` writes the overlay of what `explain` says of the picture it drew."""
+    prompt = ["--prompt=a small red circle", "--num=2"]
+    run("sample", f"--workdir={drawer}", *prompt, "--explain", f"--out={tmp_path}/a")
+    names = ["000-words.png", "000.png", "001-words.png", "001.png"]
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == names
+    assert len(capsys.readouterr().out.splitlines()) == 2
+    images = [f"--image={tmp_path}/a/{name}.png" for name in ("000", "001")]
+    run("explain", f"--workdir={drawer}", *images, prompt[0], f"--out={tmp_path}/b")
+    for i in range(2):
+        beside, alone = read(tmp_path / f"a/00{i}-words.png"), read(tmp_path / f"b/00{i}.png")
+        np.testing.assert_array_equal(beside, alone)
+    pipe = t2i_jax.load(drawer)
+    drawn = pipe("a small red circle", num=2, explain=True)
+    np.testing.assert_array_equal(np.asarray(drawn.images[0]), read(tmp_path / "a/000.png"))
+    for found in drawn.word_maps:
+        assert found.words == ["a", "small", "red", "circle"]
+        np.testing.assert_allclose(found.maps.sum((1, 2)), 1.0, atol=1e-5)
+    assert pipe("a small red circle").word_maps == ()
+    with pytest.raises(SystemExit):
+        run("sample", f"--workdir={drawer}", f"--from={tmp_path}/a/000.png", "--explain")
+    assert "use `explain`" in capsys.readouterr().err
+
+
+def test_what_cannot_be_explained_is_refused(drawer, masked, pictures):
+    pipe, image = t2i_jax.load(drawer), pictures / "a.png"
+    with pytest.raises(ValueError, match="nothing to explain: give at least one picture"):
+        pipe.explain([], [])
+    with pytest.raises(ValueError, match="2 captions for 1 pictures"):
+        pipe.explain(image, ["a ring", "a star"])
+    with pytest.raises(ValueError, match="the caption '' has no word"):
+        pipe.explain(image, "")
+    with pytest.warns(UserWarning, match="more than"):
+        words = pipe.explain(image, "a small red circle " * 9)[0].words
+    assert 4 <= len(words) < 36
+    for call in (
+        lambda: t2i_jax.load(masked)("a ring", explain=True),
+        lambda: t2i_jax.load(masked).explain(image, "a ring"),
+    ):
+        with pytest.raises(ValueError, match="cannot 'explain'; it can decode, encode"):
+            call()
+
+
 def test_an_ability_that_a_model_lacks_names_those_it_has(masked, pictures):
     pipe = t2i_jax.load(masked)
     for call in (

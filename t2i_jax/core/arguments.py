@@ -40,6 +40,19 @@ def texts(name: str, value) -> list[str]:
     return listed
 
 
+def text_of_each(name: str, value, count: int) -> list[str]:
+    """Return one text for each of `count` pictures; a single text is for all of them.
+
+    name: of the argument, for the message.
+    Raises ValueError as `texts`, and for another number of texts.
+    """
+    listed = texts(name, value)
+    listed = listed * count if isinstance(value, str) else listed
+    if len(listed) != count:
+        raise ValueError(f"{len(listed)} {name} for {count} pictures")
+    return listed
+
+
 def regular_expression(name: str, text: str) -> re.Pattern[str]:
     """Return `text` compiled. Raises ValueError unless it is a regular expression.
 

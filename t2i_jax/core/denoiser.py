@@ -33,6 +33,8 @@ class Denoiser(NamedTuple):
         the inputs have no mask, everything is to be drawn. None for other networks.
     mean: of a network that does not give what `kind` says but probabilities: (output) -> the mean
         of x0 under them. Outputs are guided before. None for other networks.
+    attention: (params, x_t, t, condition) -> float32 [B, L, h, w], which cells belong to each token
+        (models/word_attention.py). None of a network that does not attend to the tokens.
     bind: of a network that needs the frozen first stage to draw: (frozen first stage) -> the
         Denoiser that has it. None for other networks.
     """
@@ -46,4 +48,5 @@ class Denoiser(NamedTuple):
     latents: Latents
     see: Callable[..., Any] | None = None
     mean: Callable[..., Any] | None = None
+    attention: Callable[..., Any] | None = None
     bind: "Callable[..., Denoiser] | None" = None

@@ -14,7 +14,7 @@ ABILITIES = (
     *("sample", "edit", "inpaint", "caption"),
     *("reconstruct", "interpolate", "encode", "decode"),
     *("embed_image", "embed_text"),
-    *("upscale", "translate"),
+    *("upscale", "translate", "explain"),
 )
 
 
@@ -133,6 +133,7 @@ class Family(NamedTuple):
     losses: {player: Loss}, in the order of update.
     abilities: {name of ABILITIES: Ability}.
         `sample` takes inputs {"text": ...} and gives uint8 [B, H, W, 3].
+        `explain` takes {"text": ..., "image": ...} and gives word maps (families/word_maps.py).
     settings: {ability: {name: default}}, what the ability takes. Numbers are traced, so a new value
         compiles nothing.
     static: names of settings that shape the computation (a number of steps, a sampler's name); a

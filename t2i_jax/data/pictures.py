@@ -177,6 +177,16 @@ def _several(pictures, purpose: str) -> Sequence:
     return several
 
 
+def mask_of_each(masks: Bool[np.ndarray, "M H W"], count: int) -> Bool[np.ndarray, "N H W"]:
+    """Return one mask for each of `count` pictures; a single mask is for all of them.
+
+    Raises ValueError for another number of masks.
+    """
+    if len(masks) not in (1, count):
+        raise ValueError(f"{len(masks)} masks for {count} pictures: give one, or one for each")
+    return np.repeat(masks, count // len(masks), axis=0)
+
+
 def read_masks(masks, height: int, width: int) -> Bool[np.ndarray, "N H W"]:
     """Read masks, one or several; True where a picture is white.
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 
 UNITS = 128  # positions are in 1/128 of the canvas: a quarter of a pixel at 32 px
 BACKGROUND = (20, 20, 24)
@@ -109,11 +109,29 @@ def draw(
     """
     # One pixel more on every side, for the empty borders of the patches.
     canvas = np.full((resolution + 2, resolution + 2, 3), BACKGROUND, np.float32)
-    for size, colour, shape, x, y in objects:
-        column, phase_x = divmod(x * resolution, UNITS)
-        row, phase_y = divmod(y * resolution, UNITS)
-        patch = coverage(shape, size, resolution, phase_x, phase_y)
-        top, left, n = row - len(patch) // 2 + 1, column - len(patch) // 2 + 1, len(patch)
-        under = canvas[top : top + n, left : left + n]
-        under += patch[:, :, None] * (np.asarray(COLOURS[colour], np.float32) - under)
+    for each in objects:
+        patch, place = _patch(each, resolution)
+        under = canvas[place]
+        under += patch[:, :, None] * (np.asarray(COLOURS[each[1]], np.float32) - under)
     return np.rint(canvas[1:-1, 1:-1]).astype(np.uint8)
+
+
+def mask(
+    objects: Iterable[tuple[str, str, str, int, int]], resolution: int
+) -> Bool[np.ndarray, "R R"]:
+    """Return the pixels of which an object covers half or more. Objects are those of `draw`."""
+    canvas = np.zeros((resolution + 2, resolution + 2), np.float32)
+    for each in objects:
+        patch, place = _patch(each, resolution)
+        canvas[place] = np.maximum(canvas[place], patch)
+    return canvas[1:-1, 1:-1] >= 0.5
+
+
+def _patch(each, resolution) -> tuple[np.ndarray, tuple[slice, slice]]:
+    """Return how much of each pixel an object covers, and where on a canvas with a border of 1."""
+    size, _, shape, x, y = each
+    column, phase_x = divmod(x * resolution, UNITS)
+    row, phase_y = divmod(y * resolution, UNITS)
+    patch = coverage(shape, size, resolution, phase_x, phase_y)
+    top, left, n = row - len(patch) // 2 + 1, column - len(patch) // 2 + 1, len(patch)
+    return patch, (slice(top, top + n), slice(left, left + n))

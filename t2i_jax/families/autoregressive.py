@@ -44,7 +44,10 @@ from t2i_jax.families.first_stage import (
     make_frozen,
 )
 from t2i_jax.families.token_loss import part_cross_entropy
+from t2i_jax.families.word_maps import normalised
+from t2i_jax.models.attention import WATCHED
 from t2i_jax.models.prefix_decoder import PrefixDecoder
+from t2i_jax.models.word_attention import mean_self_attention
 
 SAMPLE_FIELDS = {
     "temperature": Field(1.0, "of drawing tokens; 0 takes the likeliest", 0.0),
@@ -120,6 +123,7 @@ def make(config, axis_name=None) -> Family:
     abilities = {
         "sample": make_sample(config, stage, conditioning, decoder, writer),
         **codes_abilities(stage),
+        "explain": make_explain(stage, conditioning, decoder, writer),
     }
     if writer:
         abilities["caption"] = writer.caption
@@ -255,6 +259,41 @@ def make_score(config) -> Callable:
     return score
 
 
+def make_explain(
+    stage: Codes, conditioning: Conditioning, decoder: PrefixDecoder, writer: "Writer | None"
+) -> Callable:
+    """Return the ability `explain`."""
+
+    def explain(variables: Variables, inputs, keys=None):
+        """Return word maps float32 [B, L, rows, columns] of pictures with these captions.
+
+        inputs: "image" uint8 [B, H, W, 3], and "text".
+
+        In drawing, a cell attends to the words: of the attention that it gives to the caption, each
+        word has a share. In writing, a word attends to the cells. A cell belongs to a word as far
+        as both say so: the map is their geometric mean. A model that only draws has only the
+        shares.
+        """
+        model, frozen = variables.params["model"], variables.frozen
+        text = conditioning.text_of(inputs)
+        condition = conditioning.encode(model["text"], frozen, text)
+        codes = stage.encode(frozen["first_stage"], inputs["image"])
+        codebook = stage.vectors(frozen["first_stage"])
+        given = (condition, codes, codebook)
+        _, shown = decoder.apply(
+            {"params": model["net"]}, *given, method="part_logits", mutable=[WATCHED]
+        )
+        words = condition.mask.shape[1]
+        to_words = mean_self_attention(shown)[:, words:, :words]
+        shares = to_words / to_words.sum(-1, keepdims=True)
+        maps = shares.swapaxes(1, 2)
+        if writer:
+            maps = jnp.sqrt(maps * writer.attention(model, frozen, codes, text))
+        return normalised(maps.reshape(*maps.shape[:2], *stage.grid), condition.mask)
+
+    return explain
+
+
 class Writer(NamedTuple):
     """How the transformer that draws also writes captions.
 
@@ -262,12 +301,15 @@ class Writer(NamedTuple):
     loss: (the player's params, frozen, codes, text, keys) -> (nats per token [B], accuracy [B]).
     score: (the player's params, frozen, codes, text) -> log p(caption | codes) in nats [B].
     caption: the ability.
+    attention: (the player's params, frozen, codes, text) -> float32 [B, L, N], how much each word
+        attends to each cell as it is written. Raises ValueError for texts of another length.
     """
 
     init: Callable
     loss: Callable
     score: Callable
     caption: Callable
+    attention: Callable
 
 
 def make_writer(config, stage: Codes) -> Writer:
@@ -306,4 +348,14 @@ def make_writer(config, stage: Codes) -> Writer:
         params = params_of(variables.params["model"])
         return write_captions(decoder, params, vectors, keys, **settings)
 
-    return Writer(init, loss, score, caption)
+    def attention(model, frozen, codes, text):
+        if (given := text["tokens"].shape[1]) != decoder.length:
+            raise ValueError(
+                f"a caption of {given} tokens: this model writes {decoder.length} (text.length)"
+            )
+        vectors = view.vectors(frozen, codes)
+        params = {"params": params_of(model)}
+        _, shown = decoder.apply(params, vectors, text["tokens"], mutable=[WATCHED])
+        return mean_self_attention(shown)[:, decoder.places :, : decoder.places]
+
+    return Writer(init, loss, score, caption, attention)

@@ -34,9 +34,11 @@ from t2i_jax.families.first_stage import (
 )
 from t2i_jax.families.reranking import with_candidates
 from t2i_jax.families.token_loss import part_cross_entropy
+from t2i_jax.families.word_maps import word_map_abilities
 from t2i_jax.models.code_head import CodeHead, probabilities
 from t2i_jax.models.layers import depth_to_space, space_to_depth
 from t2i_jax.models.recompute import with_remat
+from t2i_jax.models.word_attention import cells_that_words_see
 
 HEAD_WIDTH = 128  # numbers of the network's output for a cell
 DIFFUSION_FIELDS = {"schedule": diffusion.DIFFUSION_FIELDS["schedule"], **diffusion.TIME_FIELDS}
@@ -83,6 +85,7 @@ def make(config, axis_name=None) -> Family:
             "sample": sample,
             **redrawing.make_redrawing(make_plan, conditioning),
             **codes_abilities(stage),
+            **word_map_abilities(denoiser, conditioning),
         },
         settings={"sample": settings, **redrawing.redrawing_settings(config, settings)},
         static=("sampler", "steps", "candidates", "strength"),
@@ -99,11 +102,13 @@ class Network(NamedTuple):
     init: (rng, x, condition) -> params.
     true: (params, x_t, t, condition, codebook, codes, keys=None) -> `CodeHead.__call__`.
     every: (params, x_t, t, condition, codebook) -> `CodeHead.every`.
+    attention: as `Denoiser.attention`.
     """
 
     init: Callable
     true: Callable
     every: Callable
+    attention: Callable | None
 
 
 def make_network(config, stage: Codes) -> Network:
@@ -114,7 +119,8 @@ def make_network(config, stage: Codes) -> Network:
         raise ValueError(f"network {name!r} cannot tell codes: set model.network to unet or dit")
     patch = config.image_tokenizer.patch
     features = max(1, HEAD_WIDTH // patch**2)  # of a pixel
-    body = with_remat(body, remat_of(config)).clone(features=features)
+    shown = body.clone(features=features)
+    body = with_remat(shown, remat_of(config))
     head = CodeHead(stage.size, features * patch**2, stage.parts)
 
     def init(rng, x, condition):
@@ -137,7 +143,11 @@ def make_network(config, stage: Codes) -> Network:
         cells = cells_of(params, x_t, t, condition, None)
         return head.apply({"params": params["head"]}, cells, codebook, method="every")
 
-    return Network(init, true, every)
+    def attention(params, x_t, t, condition):
+        return cells_that_words_see(shown, params["body"], x_t, t, condition)
+
+    attends = getattr(shown, "text_attention", "")
+    return Network(init, true, every, attention if attends else None)
 
 
 def make_denoiser(config, stage: Codes, conditioning: Conditioning, network: Network) -> Denoiser:
@@ -171,6 +181,11 @@ def make_denoiser(config, stage: Codes, conditioning: Conditioning, network: Net
 
     schedule, times = make_schedule(settings["schedule"]), diffusion.make_draw_times(settings)
     denoiser = Denoiser(init, encode_text, unbound, schedule, "x0", times, latents, bind=bind)
+    if network.attention:
+        attention = network.attention
+        denoiser = denoiser._replace(
+            attention=lambda params, *noisy: attention(params["net"], *noisy)
+        )
     return denoiser
 
 

@@ -41,8 +41,10 @@ from t2i_jax.families.denoising import (
 )
 from t2i_jax.families.first_stage import batch_latents, encoding, load_latents, make_frozen
 from t2i_jax.families.reranking import CANDIDATES_FIELD, with_candidates
+from t2i_jax.families.word_maps import word_map_abilities
 from t2i_jax.models.dit import TEXT_MODES
 from t2i_jax.models.recompute import with_remat
+from t2i_jax.models.word_attention import cells_that_words_see
 
 NETWORK_FIELD = Field("dit", "the network: a file of models/")
 LOSS_FIELDS = {
@@ -104,7 +106,8 @@ def make_denoiser(config, vector: int = 0) -> Denoiser:
     weight(settings["weighting"], kind, schedule(jnp.array(0.5)))  # raises for wrong names
     latents, conditioning = load_latents(config), make_conditioning(config)
     name = config.model.get("network", NETWORK_FIELD.default)
-    network = with_remat(lookup("models", name)(config.model), remat_of(config))
+    shown = lookup("models", name)(config.model)
+    network = with_remat(shown, remat_of(config))
 
     def init(rng, batch):
         rng_text, rng_net = jax.random.split(rng)
@@ -121,8 +124,13 @@ def make_denoiser(config, vector: int = 0) -> Denoiser:
     def predict(params, x_t, t, condition, keys=None):
         return network.apply({"params": params["net"]}, x_t, t, condition, keys)
 
+    def attention(params, x_t, t, condition):
+        return cells_that_words_see(shown, params["net"], x_t, t, condition)
+
     draw_times = make_draw_times(settings)
-    return Denoiser(init, encode_text, predict, schedule, kind, draw_times, latents)
+    denoiser = Denoiser(init, encode_text, predict, schedule, kind, draw_times, latents)
+    attends = getattr(shown, "text_attention", "")
+    return denoiser._replace(attention=attention) if attends else denoiser
 
 
 def make_draw_times(settings: Mapping[str, Any]) -> Callable:
@@ -151,7 +159,11 @@ def make(config, axis_name=None) -> Family:
     sample = with_candidates(make_sample(make_plan, conditioning), config)
     return Family(
         losses={"model": make_loss(denoiser, conditioning, section)},
-        abilities={"sample": sample, **redrawing.make_redrawing(make_plan, conditioning)},
+        abilities={
+            "sample": sample,
+            **redrawing.make_redrawing(make_plan, conditioning),
+            **word_map_abilities(denoiser, conditioning),
+        },
         settings={"sample": settings, **redrawing.redrawing_settings(config, settings)},
         static=("sampler", "steps", "candidates", "strength"),
         texts=(NEGATIVE,),

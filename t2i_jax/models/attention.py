@@ -12,6 +12,9 @@ from t2i_jax.core.types import AnyArray
 from t2i_jax.models.fused_attention import Mask, find_kernel
 from t2i_jax.models.layers import Dense
 
+# A caller that asks flax for the collection WATCHED gets `attention_weights` of every `Attention`.
+WATCHED, WEIGHTS = "intermediates", "weights"
+
 
 def attend(
     q: Float[AnyArray, "B Q heads D"],
@@ -66,6 +69,24 @@ def attend(
         / total
     )
     return y.astype(v.dtype).swapaxes(1, 2)
+
+
+def attention_weights(
+    q: Float[AnyArray, "B Q heads D"],
+    k: Float[AnyArray, "B K kv_heads D"],
+    mask: Mask | None = None,
+) -> Float[Array, "B Q K"]:
+    """Return how much each query attends to each key: the mean over the heads.
+
+    The weights of a query sum to 1, or to 0 if it may use no key. Arguments: see `attend`.
+    """
+    k = jnp.repeat(k, q.shape[2] // k.shape[2], axis=2)
+    logits = jnp.einsum(
+        "bqhd,bkhd->bhqk", q * q.shape[-1] ** -0.5, k, preferred_element_type=jnp.float32
+    )
+    allowed = True if mask is None else mask[:, None, None, :] if mask.ndim == 2 else mask
+    weights = jax.nn.softmax(jnp.where(allowed, logits, -1e30))
+    return jnp.where(allowed, weights, 0.0).mean(1)
 
 
 def rotate(
@@ -176,6 +197,8 @@ class Attention(nn.Module):
             cache = {"k": k, "v": v}
             k, v = k.swapaxes(1, 2), v.swapaxes(1, 2)
         y = attend(q, k, v, mask)
+        if self.is_mutable_collection(WATCHED):
+            self.sow(WATCHED, WEIGHTS, attention_weights(q, k, mask))
         y = y.reshape(*y.shape[:2], -1)
         return Dense(width, use_bias=self.use_bias, dtype=self.dtype, name="out")(y), cache
 

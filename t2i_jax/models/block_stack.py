@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from t2i_jax.core.types import AnyArray
+from t2i_jax.models.attention import WATCHED
 
 
 def apply_blocks(
@@ -27,7 +28,8 @@ def apply_blocks(
     scan: apply the blocks in a loop over their parameters, which are stacked for it. The results
         are equal up to rounding. A block must draw no random numbers: all would draw the same.
     """
-    if not scan or parent.is_initializing():
+    # A loop would not hand on what the blocks show of their attention (models/attention.py).
+    if not scan or parent.is_initializing() or parent.is_mutable_collection(WATCHED):
         for i in range(depth):
             x = block(*fields, name=f"block_{i}")(x, *inputs)
         return jnp.asarray(x)

@@ -132,6 +132,11 @@ class DiT(nn.Module):
     remat: str = "none"
     scan: bool = False
 
+    @property
+    def text_attention(self) -> str:
+        """How tokens and cells attend to each other (models/word_attention.py)."""
+        return self.text_mode
+
     @nn.compact
     def __call__(
         self,

@@ -142,6 +142,11 @@ class UNet(nn.Module):
     dtype: Any = jnp.float32
     remat: str = "none"
 
+    @property
+    def text_attention(self) -> str:
+        """How the cells attend to the tokens (models/word_attention.py); "" for not at all."""
+        return "cross" if self.cross_attention else ""
+
     @nn.compact
     def __call__(
         self,

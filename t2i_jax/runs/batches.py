@@ -51,17 +51,3 @@ def run_in_batches(
         keys = None if seed is None else keys_at(seed, first + np.arange(size))
         part |= watched_inputs(size, min(size, count - first))
         yield np.asarray(run(part, keys, settings, static))[: count - first]
-
-
-def check_encoded(encoded: np.ndarray, encode: Callable, variables: Any, side: int) -> None:
-    """Raise ValueError if `encoded` is nothing that the ability `encode` could have returned.
-
-    side: of the model's pictures in pixels.
-    """
-    inputs = {"image": jax.ShapeDtypeStruct((1, side, side, 3), np.uint8)}
-    own = jax.eval_shape(lambda v, x: encode(v, x, None), variables, inputs)
-    if encoded.dtype.kind != own.dtype.kind or encoded.shape[1:] != own.shape[1:]:
-        right = f"{own.dtype} [N, {', '.join(map(str, own.shape[1:]))}]"
-        raise ValueError(f"this model decodes {right}, not {encoded.dtype} {[*encoded.shape]}")
-    if not len(encoded):
-        raise ValueError("nothing to decode: give the codes of at least one picture")

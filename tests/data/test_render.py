@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from t2i_jax.data.render import BACKGROUND, COLOURS, SHAPES, SIZES, UNITS, coverage, draw
+from t2i_jax.data.render import BACKGROUND, COLOURS, SHAPES, SIZES, UNITS, coverage, draw, mask
 
 AREAS = {  # of the unit square, by geometry
     "circle": np.pi / 4,
@@ -82,3 +82,17 @@ def test_the_same_scene_at_another_resolution_is_the_same_picture():
     fine, coarse = draw(objects, 128), draw(objects, 32)
     # 10 of 200 levels: the edges.
     np.testing.assert_allclose(fine.reshape(32, 4, 32, 4, 3).mean((1, 3)), coarse, atol=10)
+
+
+def test_the_mask_of_objects_is_what_they_cover_at_least_half():
+    """A quarter of a pixel off: the pixel that is covered by 0.75 is in, that by 0.25 is not."""
+    objects = [("small", "white", "square", 41, 80), ("large", "red", "ring", 96, 40)]
+    found = mask(objects, 32)
+    assert found[20, 5:16].tolist() == [False, *[True] * 8, False, False]
+    assert found[:, :16].sum() == 64, "8 rows of 8 pixels"
+    alone = mask(objects[1:], 32)
+    np.testing.assert_array_equal(found & ~alone, mask(objects[:1], 32))
+    assert alone[:, 24].any() and not alone[10, 24], "the hole of the ring"
+    fine = mask(objects[1:], 128)
+    assert fine.sum() == pytest.approx(AREAS["ring"] * (0.38 * 128) ** 2, rel=0.03)
+    assert not mask([], 32).any()

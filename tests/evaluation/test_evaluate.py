@@ -134,7 +134,14 @@ def test_a_model_that_only_captions_is_measured_by_its_captions(smoke, tmp_path)
     assert (tmp_path / "evaluation" / "test" / "grid.png").is_file()
 
 
-OF_OTHER_MODELS = {"captioning", "cost", "reconstruction", "upscaling", "translation"}
+OF_OTHER_MODELS = {
+    "captioning",
+    "cost",
+    "reconstruction",
+    "upscaling",
+    "translation",
+    "word_maps",
+}
 
 
 def test_all_measures_of_a_model_that_only_captions(smoke, tmp_path, monkeypatch):
@@ -145,6 +152,7 @@ def test_all_measures_of_a_model_that_only_captions(smoke, tmp_path, monkeypatch
     assert "does not reconstruct" in report["not_measured"].pop("reconstruction")
     assert "does not enlarge" in report["not_measured"].pop("upscaling")
     assert "does not translate" in report["not_measured"].pop("translation")
+    assert "cannot 'explain'; it can caption" in report["not_measured"].pop("word_maps")
     assert report["not_measured"] == dict.fromkeys(
         load_measures().keys() - OF_OTHER_MODELS,
         "this model neither draws nor reconstructs pictures",

@@ -13,7 +13,7 @@ from t2i_jax.evaluation.draw import enlarged_plainly, made_small
 from t2i_jax.evaluation.measure import Trial, load_measures, take
 from t2i_jax.evaluation.measures.alignment import derangement
 from t2i_jax.features.extractor import Extractor
-from t2i_jax.metrics import alignment, fidelity, similarity
+from t2i_jax.metrics import alignment, fidelity, similarity, word_maps
 from t2i_jax.text import minilm
 from tests.evaluation.fakes import (
     COUNT,
@@ -252,6 +252,47 @@ def test_translation(trials):
         measure("translation", trials[0])
     with pytest.raises(ValueError, match="the measure translation is for it"):
         measure("fidelity", trial)
+
+
+class Explainer:
+    """Gives a word that names a thing the mask of the thing, or (`knows` is False) all but it."""
+
+    def __init__(self, config, knows):
+        self.config, self.knows = config, knows
+        self.family = family_of({"explain": None})
+
+    def explain(self, images, captions):
+        found = []
+        for image, caption in zip(images, captions, strict=True):
+            maps = np.zeros((len(caption.split()), *image.shape[:2]))
+            for thing in word_maps.things_of(image, caption):
+                maps[list(thing.words)] = thing.mask == self.knows
+            found.append(SimpleNamespace(maps=maps))
+        return found
+
+
+def test_word_maps(trials, monkeypatch):
+    """A model that knows where things are has an IoU of 1; one that looks beside them has 0."""
+    monkeypatch.setattr("t2i_jax.evaluation.measures.word_maps.MAX_PICTURES", 8)
+    good = dataclasses.replace(trials[0], pipe=Explainer(trials[0].pipe.config, True))
+    bad = dataclasses.replace(good, pipe=Explainer(good.pipe.config, False))
+    right, wrong = measure("word_maps", good, bad)
+    for name in ("true", "drawn"):
+        for what in ("phrase", "noun", "ceiling"):
+            assert right[name][what]["iou"]["value"] == 1.0
+        assert wrong[name]["phrase"]["iou"]["value"] < 0.1
+        assert right[name]["told_apart"]["value"] == 1.0 == 1 - wrong[name]["told_apart"]["value"]
+    count = sum(2 - (c.split()[0] != "a" or len(c.split()) == 4) for c in good.captions[:8])
+    assert right["true"]["noun"]["iou"]["n"] == count
+    assert "IoU 1.000 [1.000, 1.000]" in load_measures()["word_maps"].lines(right, {})[0]
+    nothing = dataclasses.replace(good, drawn=good.drawn[:0])
+    (report,) = measure("word_maps", nothing)
+    assert "drawn" not in report and report["true"] == right["true"]
+    for split in ("validation", "paraphrase"):
+        with pytest.raises(ValueError, match="measure another split"):
+            measure("word_maps", dataclasses.replace(good, split=split))
+    with pytest.raises(ValueError, match="cannot 'explain'"):
+        measure("word_maps", trials[0])
 
 
 def test_diversity(trials):

@@ -1,11 +1,21 @@
 """Attention against the textbook formula, its mask and its cache."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from t2i_jax.models.attention import Attention, attend, layer_norm, rotate
+from t2i_jax.models.attention import (
+    WATCHED,
+    WEIGHTS,
+    Attention,
+    attend,
+    attention_weights,
+    layer_norm,
+    rotate,
+)
+from t2i_jax.models.block_stack import apply_blocks
 
 RNG = np.random.default_rng(0)
 Q, K, V = (jnp.asarray(RNG.normal(size=(2, n, 3, 4)), jnp.float32) for n in (5, 7, 7))
@@ -120,3 +130,51 @@ def test_a_bias_is_added_to_the_logits():
     )
     with pytest.raises(ValueError, match="a bias needs keys for each head: 3 heads, 1 of k"):
         attend(q, k[:, :, :1], v[:, :, :1], bias=bias)
+
+
+@pytest.mark.parametrize("shape", [None, (2, 7), (2, 1, 5, 7)])
+def test_the_weights_of_values_that_are_the_same_for_all_heads(shape):
+    """The mean over the heads of what `attend` gives is then the product of weights and values."""
+    mask = None if shape is None else jnp.asarray(RNG.random(shape) < 0.6)
+    weights = attention_weights(Q, K, mask)
+    value = V[:, :, :1]
+    output = attend(Q, K, jnp.repeat(value, 3, axis=2), mask).mean(2)
+    np.testing.assert_allclose(weights @ value[:, :, 0], output, atol=1e-5)
+    shared = attention_weights(Q, K[:, :, :1], mask)
+    repeated = attention_weights(Q, jnp.repeat(K[:, :, :1], 3, axis=2), mask)
+    np.testing.assert_allclose(shared, repeated, atol=1e-6)
+
+
+def test_a_query_that_may_use_no_key_has_weights_of_zero():
+    weights = attention_weights(Q, K, jnp.asarray([[True] * 7, [False] * 7]))
+    np.testing.assert_allclose(weights.sum(-1), [[1] * 5, [0] * 5], atol=1e-6)
+
+
+class Stack(nn.Module):
+    """Two layers of attention, in a loop or not."""
+
+    scan: bool
+
+    @nn.compact
+    def __call__(self, x):
+        return apply_blocks(self, Layer, (), 2, x, scan=self.scan)
+
+
+class Layer(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        return Attention(2, name="attention")(x)[0]
+
+
+@pytest.mark.parametrize("scan", [False, True])
+def test_weights_are_shown_to_a_caller_that_asks(scan):
+    x = jnp.asarray(RNG.normal(size=(2, 5, 8)), jnp.float32)
+    stack = Stack(scan)
+    variables = stack.init(jax.random.key(0), x)
+    assert set(variables) == {"params"}
+    output, shown = stack.apply(variables, x, mutable=[WATCHED])
+    np.testing.assert_allclose(output, stack.apply(variables, x), atol=1e-5)
+    for i in range(2):
+        (weights,) = shown[WATCHED][f"block_{i}"]["attention"][WEIGHTS]
+        assert weights.shape == (2, 5, 5)
+        np.testing.assert_allclose(weights.sum(-1), 1.0, atol=1e-5)
