@@ -17,6 +17,7 @@ from t2i_jax import config as configs
 from t2i_jax.core.files import atomic_path, check_folder, data_dir
 from t2i_jax.core.registry import lookup, names_with
 from t2i_jax.data.load import load_source, say_what_to_install
+from t2i_jax.text.prompt_file import read_prompts
 
 WRITE_ARRAYS = ("encode", "embed_image", "embed_text")  # --out is a file, not a folder
 WEIGHTS = ("features", "text", "convert")  # folders with files that fetch published weights
@@ -184,24 +185,6 @@ def _redraw(pipe, origin: Path, out: Path) -> None:
     if not same:
         raise ValueError(f"{path}: NOT the same pixels (another machine or version?)")
     print(f"{path}: the same, bit for bit")
-
-
-def read_prompts(path) -> list[str]:
-    """Read a text file with a prompt a line; blank lines are left out.
-
-    Raises FileNotFoundError if there is none, ValueError if it is no UTF-8 text or has no prompt.
-    """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"--prompts: there is no file {path}: name a text file")
-    try:
-        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"--prompts: {path} is not UTF-8 text ({error})") from None
-    if any("\0" in line for line in lines):
-        raise ValueError(f"--prompts: {path} has NUL bytes: save it as UTF-8 text")
-    if not (prompts := [line.strip() for line in lines if line.strip()]):
-        raise ValueError(f"--prompts: {path} has no prompt: write one a line")
-    return prompts
 
 
 def edit(args, overrides) -> None:

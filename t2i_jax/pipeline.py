@@ -97,10 +97,8 @@ class Pipeline:
         with watch(progress, previews):
             images, places = self.draw(captions, seed, **settings)
         told = {"seed": seed, "settings": settings, **({"watched": True} if progress else {})}
-        notes = [
-            {"prompt": prompt, **place, **told}
-            for prompt, place in zip(captions, places, strict=True)
-        ]
+        both = zip(captions, places, strict=True)
+        notes = [{"prompt": prompt, **place, **told} for prompt, place in both]
         word_maps = self.explain(images, captions) if explain else ()
         return Drawn(self._with_metadata(images, notes), captions, word_maps)
 
@@ -115,8 +113,7 @@ class Pipeline:
         self.warn_if_cut(captions)
         words = [words_of(self.tokenizer, text, self.config.text.length) for text in captions]
         inputs = {"image": pictures, "text": self._text(captions)}
-        maps = np.concatenate(list(self._run(ability, inputs, seed=0)))
-        return list(map(of_words, pictures, words, maps))
+        return list(map(of_words, pictures, words, self._whole(ability, inputs, seed=0)))
 
     def edit(
         self,
@@ -189,16 +186,14 @@ class Pipeline:
         pictures, mask = widen(read_pictures(images, "outpaint", *inner), top, bottom, left, right)
         return self.inpaint(prompt, pictures, mask, **more)
 
-    def _redraw(
-        self, name: str, prompt, inputs: dict, num: int, seed: int, settings: dict
-    ) -> Drawn:
+    def _redraw(self, name: str, prompt, inputs, num: int, seed: int, settings: dict) -> Drawn:
         ability = get_ability(self.family, name)
         num = whole_number("num", num, 1, MAX_NUM)
         inputs = {key: np.repeat(value, num, axis=0) for key, value in inputs.items()}
         self.warn_if_cut(texts("prompt", prompt))
         prompts = [prompt] * len(inputs["image"])
         inputs |= self._texts(prompts, settings)
-        drawn = np.concatenate(list(self._run(ability, inputs, settings, seed)))
+        drawn = self._whole(ability, inputs, settings, seed)
         told = {"prompt": prompt, "seed": seed, "settings": settings, "ability": name}
         return Drawn(self._with_metadata(drawn, [told] * len(drawn)), prompts)
 
@@ -227,22 +222,23 @@ class Pipeline:
 
     def encode(self, images) -> np.ndarray:
         """Encode pictures to codes int32 [N, L] or latents float32 [N, ...]."""
-        inputs = {"image": self._read(images, "encode")}
-        return np.concatenate(list(self._run(get_ability(self.family, "encode"), inputs)))
+        ability = get_ability(self.family, "encode")
+        return self._whole(ability, {"image": self._read(images, "encode")})
 
     def decode(self, encoded: np.ndarray) -> list[Image.Image]:
         """Decode what `encode` returned to pictures. Raises ValueError for what it cannot be."""
         ability, encoded = get_ability(self.family, "decode"), np.asarray(encoded)
         side, encode = self.config.data.resolution, get_ability(self.family, "encode")
         check_encoded(encoded, encode, self.variables, side)
-        name = "codes" if encoded.dtype.kind == "i" else "latent"
-        return self._pictures(ability, {name: encoded})
+        return self._pictures(
+            ability, {"codes" if encoded.dtype.kind == "i" else "latent": encoded}
+        )
 
     def upscale(self, images) -> list[Image.Image]:
         """Enlarge pictures in tiles, each whole and of its own size (runs/upscaled.py)."""
         run = functools.partial(run_ability, get_ability(self.family, "upscale"), self.variables)
-        pictures = read_whole_pictures(images, "upscale")
-        return [Image.fromarray(upscale_in_tiles(run, picture)) for picture in pictures]
+        enlarge = functools.partial(upscale_in_tiles, run)
+        return list(map(Image.fromarray, map(enlarge, read_whole_pictures(images, "upscale"))))
 
     def translate(self, images, **settings) -> list[Image.Image]:
         """Translate pictures of one set to pictures of another.
@@ -259,16 +255,15 @@ class Pipeline:
         Their products with those of `embed_text` are the cosines of pictures and captions.
         """
         ability = get_ability(self.family, "embed_image")
-        inputs = {"image": self._read(images, "embed")}
-        return np.concatenate(list(self._run(ability, inputs)))
+        return self._whole(ability, {"image": self._read(images, "embed")})
 
     def embed_text(self, captions: str | Sequence[str]) -> np.ndarray:
         """Return vectors of unit length of captions, float32 [N, D]; see `embed_image`."""
-        ability, captions = get_ability(self.family, "embed_text"), texts("captions", captions)
-        if not captions:
+        ability = get_ability(self.family, "embed_text")
+        if not (captions := texts("captions", captions)):
             raise ValueError("nothing to embed: give at least one caption")
         self.warn_if_cut(captions)
-        return np.concatenate(list(self._run(ability, {"text": self._text(captions)})))
+        return self._whole(ability, {"text": self._text(captions)})
 
     def interpolate(self, first, last, **settings) -> list[Image.Image]:
         """Return the pictures on the way from one picture to another, both included.
@@ -280,8 +275,7 @@ class Pipeline:
         whole_number("steps", settings["steps"], 2, MAX_STEPS)
         both = (self._read(image, "interpolate")[:1] for image in (first, last))
         inputs = dict(zip(("image", "image_b"), both, strict=True))
-        (way,) = next(self._run(ability, inputs, settings))
-        return list(map(Image.fromarray, way))
+        return list(map(Image.fromarray, next(self._run(ability, inputs, settings))[0]))
 
     def draw(self, captions: Sequence[str], seed: int = 0, batch: int = BATCH, **settings):
         """Draw a picture of each caption, at most `batch` at once.
@@ -293,26 +287,24 @@ class Pipeline:
         for first in range(0, len(captions), batch):
             part = captions[first : first + batch]
             size = padded_size(len(part), batch)
-            index = first + np.arange(size)
             padded = list(part) + [""] * (size - len(part))
-            images.append(self._draw_rows(padded, len(part), index, seed, settings)[: len(part)])
+            drawn = self.draw_rows(padded, first + np.arange(size), seed, len(part), **settings)
+            images.append(drawn[: len(part)])
             places += [{"index": first + i, "row": i, "batch": size} for i in range(len(part))]
         return np.concatenate(images), places
 
     def draw_rows(
-        self, captions: Sequence[str], index: np.ndarray, seed: int, **settings
+        self, captions: Sequence[str], index: np.ndarray, seed: int, count: int = 0, **settings
     ) -> np.ndarray:
         """Draw N captions in one compiled call: uint8 [N, H, W, 3].
 
         index: int [N]; each caption has the random key of its index.
+        count: how many of the captions are no padding; 0 for all.
         """
-        return self._draw_rows(captions, len(captions), index, seed, settings)
-
-    def _draw_rows(self, captions, shown: int, index, seed: int, settings: dict) -> np.ndarray:
-        """As `draw_rows`. shown: how many of the captions are no padding."""
         settings = self.settings(settings)
         traced, static = split_static(self.family, settings)
-        inputs = self._texts(captions, settings) | watched_inputs(len(captions), shown)
+        inputs = self._texts(captions, settings)
+        inputs |= watched_inputs(len(captions), count or len(captions))
         ability, keys = get_ability(self.family, "sample"), keys_at(seed, index)
         return np.asarray(run_ability(ability, self.variables, inputs, keys, traced, static))
 
@@ -321,8 +313,7 @@ class Pipeline:
         if cut := encode_prompts(self.tokenizer, prompts, self.config.text)[1]:
             have = "has" if cut == 1 else "have"
             most = most_tokens(self.config.text)
-            message = f"{cut} of the prompts {have} more than {most} tokens: cut"
-            warnings.warn(message, stacklevel=4)
+            warnings.warn(f"{cut} of the prompts {have} more than {most} tokens: cut", stacklevel=4)
 
     def settings(self, given: dict, ability: str = "sample") -> dict:
         """Return the defaults of an ability, overridden by `given`, each of its default's type.
@@ -348,8 +339,10 @@ class Pipeline:
         return dataclasses.replace(self, config=config, variables=variables, weights=weights)
 
     def _pictures(self, ability, inputs: dict, settings=None) -> list[Image.Image]:
-        drawn = np.concatenate(list(self._run(ability, inputs, settings)))
-        return list(map(Image.fromarray, drawn))
+        return list(map(Image.fromarray, self._whole(ability, inputs, settings)))
+
+    def _whole(self, ability, inputs: dict, settings=None, seed=None) -> np.ndarray:
+        return np.concatenate(list(self._run(ability, inputs, settings, seed)))
 
     def _run(self, ability, inputs: dict, settings=None, seed=None, batch: int = BATCH) -> Iterator:
         """Yield an ability's results; see `runs.batches.run_in_batches`."""
@@ -378,10 +371,8 @@ class Pipeline:
 
     def _with_metadata(self, images: np.ndarray, notes: Sequence[dict]) -> list[Image.Image]:
         model = {"weights": self.weights, "config": self.config.to_dict()}
-        return [
-            with_metadata(Image.fromarray(image), {**note, **model})
-            for image, note in zip(images, notes, strict=True)
-        ]
+        both = zip(images, notes, strict=True)
+        return [with_metadata(Image.fromarray(image), {**note, **model}) for image, note in both]
 
 
 def load(

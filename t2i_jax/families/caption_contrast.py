@@ -8,7 +8,6 @@ alone. Source: arXiv 2101.04702, section 4.3.
 from typing import Any
 
 import flax.linen as nn
-import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from t2i_jax.core.types import AnyArray

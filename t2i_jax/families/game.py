@@ -130,16 +130,11 @@ def make_game(config, axis_name=None) -> Game:
     """
     settings, conditioning = read_section(config, "gan", GAN_FIELDS), make_conditioning(config)
     objective = make_losses(settings["loss"], settings["smoothing"])
-    check(settings, config)
     name = config.model.get("network", NETWORK_FIELD.default)
     make_players = lookup("models", name, "make_players")
     networks = make_players(config.model, config.data.resolution, axis_name)
     generator, discriminator = networks
-    if settings["contrast"] and getattr(discriminator, "features_contain_caption", False):
-        raise ValueError(
-            f"gan.contrast needs a discriminator whose features come from the picture alone: that "
-            f"of model.network {name!r} joins picture and caption at its first layer"
-        )
+    check(settings, config, discriminator)
 
     def captions(ctx: Context, keys):
         drop_keys, dropout_keys = split_keys(keys, 2)
@@ -254,8 +249,14 @@ def make_augment(settings: Mapping[str, Any], steps: int) -> Callable:
     return augment
 
 
-def check(settings: Mapping[str, Any], config) -> None:
+def check(settings: Mapping[str, Any], config, discriminator) -> None:
     """Raise ValueError for settings of GAN_FIELDS that make no sense, or none for this model."""
+    if settings["contrast"] and getattr(discriminator, "features_contain_caption", False):
+        raise ValueError(
+            "gan.contrast needs a discriminator whose features come from the picture alone: that "
+            f"of model.network {config.model.network!r} joins picture and caption at its first "
+            "layer"
+        )
     for field in ("discriminator_steps", "r1_every", "path_every"):
         if settings[field] < 1:
             raise ValueError(f"gan.{field} is {settings[field]}: it is 1 or more")

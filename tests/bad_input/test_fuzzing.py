@@ -19,10 +19,11 @@ from PIL import Image
 
 from t2i_jax import config as configs
 from t2i_jax import pipeline
-from t2i_jax.commands import UserError, read_prompts
+from t2i_jax.commands import UserError
 from t2i_jax.config.defaults import complete, keys_of
 from t2i_jax.core.settings import flatten
 from t2i_jax.runs.run_folder import CHANGEABLE, FREE, read_run, read_variables
+from t2i_jax.text.prompt_file import read_prompts
 from tests.bad_input.command import OVERRIDES, SHAPES, check_one_line, put_metadata
 
 TIMES = int(os.environ.get("T2I_JAX_FUZZ", "1"))

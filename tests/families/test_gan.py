@@ -295,7 +295,7 @@ def test_a_batch_of_one_is_refused_where_statistics_need_more():
         ({"gan.discriminator_steps": 0}, "gan.discriminator_steps is 0: it is 1 or more"),
         ({"gan.augment": "colour,cutoff"}, "no differentiable augmentation 'cutoff'"),
         ({"gan.style_mixing": 2.0}, "from 0 to 1"),
-        ({"gan.contrast": 1.0}, "'mlp_gan' joins picture and caption at its first layer"),
+        ({"gan.contrast": 1.0}, "'mlp_gan' joins picture and caption"),
         ({"gan.contrast": 1.0, "text.encoder": "none"}, "gan.contrast needs captions"),
         (
             {"model.network": "dit"},
