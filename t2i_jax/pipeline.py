@@ -82,8 +82,7 @@ class Pipeline:
         The same prompts, seed and settings give the same pictures.
         progress: called with a `core.progress.Progress` after each step of a batch of pictures, by
             models that draw by removing noise.
-        previews: after how many steps `progress` gets the pictures so far; 0 for never. Each one
-            takes the time of decoding.
+        previews: after how many steps `progress` gets the pictures so far, decoded; 0 for never.
         explain: also give the word maps of each picture (`explain`), and save them beside it.
         settings: override the defaults of `config.sample`.
         """
@@ -230,9 +229,8 @@ class Pipeline:
         ability, encoded = get_ability(self.family, "decode"), np.asarray(encoded)
         side, encode = self.config.data.resolution, get_ability(self.family, "encode")
         check_encoded(encoded, encode, self.variables, side)
-        return self._pictures(
-            ability, {"codes" if encoded.dtype.kind == "i" else "latent": encoded}
-        )
+        name = "codes" if encoded.dtype.kind == "i" else "latent"
+        return self._pictures(ability, {name: encoded})
 
     def upscale(self, images) -> list[Image.Image]:
         """Enlarge pictures in tiles, each whole and of its own size (runs/upscaled.py)."""
@@ -316,10 +314,7 @@ class Pipeline:
             warnings.warn(f"{cut} of the prompts {have} more than {most} tokens: cut", stacklevel=4)
 
     def settings(self, given: dict, ability: str = "sample") -> dict:
-        """Return the defaults of an ability, overridden by `given`, each of its default's type.
-
-        Raises ValueError for an unknown setting, and for a value that it cannot have.
-        """
+        """Return the defaults of an ability, overridden by `given`, each of its default's type."""
         sections = lookup("families", self.config.family, "fields")(self.config)
         fields = {**sections.get("sample", {}), **sections.get(ability, {})}
         return override_settings(self.family.settings[ability], given, fields)
