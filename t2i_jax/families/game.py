@@ -19,7 +19,6 @@ from t2i_jax.core.fields import Field
 from t2i_jax.core.pictures import to_channels, to_unit
 from t2i_jax.core.random import derive_keys, split_keys
 from t2i_jax.core.registry import lookup
-from t2i_jax.families.caption_contrast import Projections
 from t2i_jax.families.conditioning import Conditioning, make_conditioning
 from t2i_jax.families.config_fields import network_fields, read_section
 from t2i_jax.models import dcgan
@@ -31,12 +30,6 @@ GAN_FIELDS = {
     "mismatch": Field(
         0.0,
         "weight of real pictures with other captions, as fakes (arXiv 1605.05396, algorithm 1)",
-        0.0,
-    ),
-    "contrast": Field(
-        0.0,
-        "weight of recognising each picture's caption among those of the batch, for both players "
-        "(arXiv 2101.04702, section 4.3)",
         0.0,
     ),
     "discriminator_steps": Field(1, "its updates in a step, each on other pictures", 1),
@@ -86,8 +79,7 @@ def game_fields(config) -> dict[str, dict[str, Field]]:
 class Game(NamedTuple):
     """Two players and what they do; families may add to it (families/vae_gan.py).
 
-    `params` is {player: {"text", "net"}}; with gan.contrast the discriminator also has "space"
-    (caption_contrast.py). `stats` is {player: batch statistics}. x is float
+    `params` is {player: {"text", "net"}}. `stats` is {player: batch statistics}. x is float
     [B, R, R, channels] in [-1, 1].
 
     settings: of GAN_FIELDS.
@@ -130,11 +122,11 @@ def make_game(config, axis_name=None) -> Game:
     """
     settings, conditioning = read_section(config, "gan", GAN_FIELDS), make_conditioning(config)
     objective = make_losses(settings["loss"], settings["smoothing"])
+    check(settings, config)
     name = config.model.get("network", NETWORK_FIELD.default)
     make_players = lookup("models", name, "make_players")
     networks = make_players(config.model, config.data.resolution, axis_name)
     generator, discriminator = networks
-    check(settings, config, discriminator)
 
     def captions(ctx: Context, keys):
         drop_keys, dropout_keys = split_keys(keys, 2)
@@ -187,7 +179,7 @@ def make_game(config, axis_name=None) -> Game:
         objective=objective,
         generator=generator,
         conditioning=conditioning,
-        init=make_init(config, conditioning, networks, bool(settings["contrast"])),
+        init=make_init(config, conditioning, networks),
         captions=captions,
         encode_text=encode_text,
         draw_w=draw_w,
@@ -199,29 +191,23 @@ def make_game(config, axis_name=None) -> Game:
     )
 
 
-def make_init(config, conditioning: Conditioning, networks: tuple, contrast: bool) -> Callable:
-    """Return `Family.init` of a game between networks (generator, discriminator).
-
-    contrast: whether the discriminator learns which caption belongs to which picture.
-    """
+def make_init(config, conditioning: Conditioning, networks: tuple) -> Callable:
+    """Return `Family.init` of a game between networks (generator, discriminator)."""
     generator, discriminator = networks
 
     def init(rng, batch):
-        rngs = jax.random.split(rng, 6)
+        rngs = jax.random.split(rng, 5)
         text, condition = conditioning.init(rngs[0], batch)
         own_text, own_condition = conditioning.init(rngs[1], batch)
         z, keys = jnp.zeros((1, generator.latent)), jax.random.split(rngs[2], 1)
         drawing = generator.init(rngs[3], z, condition, keys, False)
         w = generator.apply(drawing, z, condition, method="map")
         x = jnp.zeros((1, config.data.resolution, config.data.resolution, generator.channels))
-        (_, features), judging = discriminator.init_with_output(rngs[4], x, own_condition, False)
+        judging = discriminator.init(rngs[4], x, own_condition, False)
         params = {
             "generator": {"text": text, "net": drawing["params"]},
             "discriminator": {"text": own_text, "net": judging["params"]},
         }
-        if contrast:
-            space = Projections().init(rngs[5], features, own_condition.pooled)["params"]
-            params["discriminator"]["space"] = space
         stats = {
             "generator": drawing.get("batch_stats", {}),
             "discriminator": judging.get("batch_stats", {}),
@@ -249,26 +235,18 @@ def make_augment(settings: Mapping[str, Any], steps: int) -> Callable:
     return augment
 
 
-def check(settings: Mapping[str, Any], config, discriminator) -> None:
+def check(settings: Mapping[str, Any], config) -> None:
     """Raise ValueError for settings of GAN_FIELDS that make no sense, or none for this model."""
-    if settings["contrast"] and getattr(discriminator, "features_contain_caption", False):
-        raise ValueError(
-            "gan.contrast needs a discriminator whose features come from the picture alone: that "
-            f"of model.network {config.model.network!r} joins picture and caption at its first "
-            "layer"
-        )
     for field in ("discriminator_steps", "r1_every", "path_every"):
         if settings[field] < 1:
             raise ValueError(f"gan.{field} is {settings[field]}: it is 1 or more")
-    numbers = ("mismatch", "contrast", "instance_noise", "gradient_penalty", "r1", "r2")
-    for field in (*numbers, "path_length"):
+    for field in ("mismatch", "instance_noise", "gradient_penalty", "r1", "r2", "path_length"):
         if settings[field] < 0:
             raise ValueError(f"gan.{field} is {settings[field]}: it is 0, for none, or more")
     if not 0 <= settings["style_mixing"] <= 1:
         raise ValueError(
             f"gan.style_mixing is {settings['style_mixing']}: it is a probability, from 0 to 1"
         )
-    for field in ("mismatch", "contrast"):
-        if settings[field] and config.text.encoder == "none":
-            raise ValueError(f"gan.{field} needs captions, and text.encoder 'none' gives none")
+    if settings["mismatch"] and config.text.encoder == "none":
+        raise ValueError("gan.mismatch needs captions, and text.encoder 'none' gives none")
     parse_policy(settings["augment"])

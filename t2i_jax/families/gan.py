@@ -17,7 +17,6 @@ from t2i_jax.core.fields import Field
 from t2i_jax.core.pictures import from_unit, to_rgb
 from t2i_jax.core.random import derive_keys, split_keys
 from t2i_jax.core.types import AnyArray
-from t2i_jax.families.caption_contrast import caption_contrast
 from t2i_jax.families.config_fields import read_section
 from t2i_jax.families.game import Game, game_fields, make_game
 
@@ -82,7 +81,7 @@ def make_discriminator_loss(game: Game) -> Callable:
         fake = game.augment(fake, fake_keys, ctx)
         real = game.augment(game.real(ctx), real_keys, ctx)
         stats = ctx.extra["stats"]
-        real_logits, features, stats = game.judge(params, stats, real, own_condition, ctx.train)
+        real_logits, _, stats = game.judge(params, stats, real, own_condition, ctx.train)
         fake_logits, _, stats = game.judge(params, stats, fake, own_condition, ctx.train)
         if objective.relative:
             total = objective.real(real_logits - fake_logits)
@@ -93,9 +92,6 @@ def make_discriminator_loss(game: Game) -> Callable:
             "real_logit": real_logits,
             "fake_logit": fake_logits,
         }
-        if settings["contrast"]:
-            recognised, found = recognise(game, params, features, own_condition, text, ctx)
-            total, metrics["found"] = total + settings["contrast"] * recognised, found
         if settings["mismatch"]:
             null = game.conditioning.null(ctx.frozen)["tokens"]
             other, wrong = most_alike(text["tokens"], null, axis_name)
@@ -134,19 +130,16 @@ def make_generator_loss(game: Game) -> Callable:
         """Return how little the discriminator is fooled, and the path length penalty."""
         keys = derive_keys(ctx.keys, GENERATOR_KEYS)
         text_keys, w_keys, draw_keys, fake_keys, real_keys, path_keys = split_keys(keys, 6)
-        text, condition, own_condition = encode_for_both(game, params, ctx, text_keys)
+        _, condition, own_condition = encode_for_both(game, params, ctx, text_keys)
         w = game.draw_w(params, condition, w_keys, settings["style_mixing"])
         stats = ctx.extra["stats"]
         fake, stats = game.synthesize(params, stats, w, condition, draw_keys, ctx.train)
         fake = game.augment(fake, fake_keys, ctx)
-        logits, features, _ = game.judge(params, stats, fake, own_condition, ctx.train)
+        logits, *_ = game.judge(params, stats, fake, own_condition, ctx.train)
         if game.objective.relative:
             real = game.augment(game.real(ctx), real_keys, ctx)
             logits = logits - game.judge(params, stats, real, own_condition, ctx.train)[0]
-        total, extra, metrics = game.objective.fool(logits), {**ctx.extra, "stats": stats}, {}
-        if settings["contrast"]:
-            recognised, found = recognise(game, params, features, own_condition, text, ctx)
-            total, metrics["found"] = total + settings["contrast"] * recognised, found
+        total, extra = game.objective.fool(logits), {**ctx.extra, "stats": stats}
         if ctx.train:
             extra["w"] = running_mean(extra["w"], w[:, 0], axis_name)
             if settings["path_length"]:
@@ -163,7 +156,7 @@ def make_generator_loss(game: Game) -> Callable:
                 lengths = jax.lax.stop_gradient(lengths) / every
                 mean = running_mean(extra["path_length"], lengths, axis_name)
                 extra["path_length"] = jnp.where(ctx.step % every == 0, mean, extra["path_length"])
-        return total, (extra, metrics)
+        return total, (extra, {})
 
     return loss
 
@@ -176,15 +169,6 @@ def encode_for_both(game: Game, params, ctx: Context, keys):
         for player in ("generator", "discriminator")
     )
     return text, *conditions
-
-
-def recognise(game: Game, params, features, condition, text, ctx: Context):
-    """Return what `caption_contrast` gives for the features of the batch's pictures.
-
-    condition, text: the discriminator's TextCondition of the batch, and its tokens.
-    """
-    space, tokens = params["discriminator"]["space"], text["tokens"]
-    return caption_contrast(space, features, condition.pooled, tokens, ctx.weight, game.axis_name)
 
 
 def make_sample(game: Game) -> Callable:

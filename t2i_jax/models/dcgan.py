@@ -1,7 +1,7 @@
 """DCGAN (arXiv 1511.06434), conditioned on text.
 
 The caption modulates BatchNorm in the generator (arXiv 1707.00683) and enters the discriminator by
-a projection (arXiv 1802.05637). The generator can attend to the single words (arXiv 1711.10485).
+a projection (arXiv 1802.05637). Both players can attend to the single words (arXiv 1711.10485).
 """
 
 from typing import Any
@@ -168,19 +168,23 @@ class Discriminator(nn.Module):
     levels: how often the sides are halved.
     norm: "batch", "spectral" or "none": of all layers but those that attend to words. Its state is
         in the collection "batch_stats".
+    attention: the sides (in cells) at which the cells attend to the words.
+    heads: attention heads.
     axis_name: of pmap, for BatchNorm over all devices; or None.
     """
 
     width: int = 32
     levels: int = 3
     norm: str = "batch"
+    attention: tuple[int, ...] = ()
+    heads: int = 4
     axis_name: Any = None
 
     @nn.compact
     def __call__(
         self, x: Float[Array, "B R R channels"], text: TextCondition, train: bool
     ) -> tuple[Float[Array, "B"], Float[Array, "B H W C"]]:
-        """Return (logits, features of the last stage, which come from the picture alone)."""
+        """Return (logits, features of the last stage)."""
 
         def layer(module, x):
             return (
@@ -194,6 +198,8 @@ class Discriminator(nn.Module):
             if self.norm == "batch" and level:  # not on the first layer, as in the paper
                 x = batch_norm(x, train, self.axis_name, f"norm_{level}")
             x = nn.leaky_relu(x, 0.2)
+            if x.shape[1] in self.attention:
+                x = AttendToText(self.heads, name=f"hear_{level}")(x, text)
         flat = nn.leaky_relu(layer(Dense(x.shape[-1], name="whole"), x.reshape(len(x), -1)), 0.2)
         match = (flat * layer(Dense(x.shape[-1], use_bias=False, name="text"), text.pooled)).sum(-1)
         return layer(Dense(1, name="logit"), flat)[:, 0] + match / x.shape[-1] ** 0.5, x
@@ -225,5 +231,8 @@ def make_players(
     for field, value, known in (("upsample", generator.upsample, UPSAMPLE), ("norm", norm, NORMS)):
         if value not in known:
             raise ValueError(f"model.{field} = {value!r}: it can be {', '.join(known)}")
-    shared = {name: getattr(generator, name) for name in ("width", "levels", "axis_name")}
+    shared = {
+        name: getattr(generator, name)
+        for name in ("width", "levels", "attention", "heads", "axis_name")
+    }
     return generator, Discriminator(norm=norm, **shared)

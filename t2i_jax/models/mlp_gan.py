@@ -63,7 +63,6 @@ class Discriminator(nn.Module):
     """
 
     widths: tuple[int, ...] = (512, 256)
-    features_contain_caption = True  # gan.contrast would learn nothing from them
 
     @nn.compact
     def __call__(

@@ -285,7 +285,7 @@ class Discriminator(nn.Module):
     def __call__(
         self, x: Float[AnyArray, "B R R channels"], text: TextCondition, train: bool
     ) -> tuple[Float[Array, "B"], Float[Array, "B D"]]:
-        """Return (logits, features of the last layer, which come from the picture alone)."""
+        """Return (logits, features of the last layer)."""
         sides = _sides(x.shape[1])
         width = {side: _features(side, self.base_channels, self.max_channels) for side in sides}
         x = Conv(width[sides[-1]], 1, name="from_picture")(x)
