@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Key
 from t2i_jax.core.text import TextCondition
 from t2i_jax.core.types import AnyArray
 from t2i_jax.models.attention import Attention, layer_norm
-from t2i_jax.models.layers import Dense, batch_norm
+from t2i_jax.models.layers import Dense, batch_norm, matmul
 from t2i_jax.models.variants import fields_of
 
 UPSAMPLE = ("transposed", "resize")
@@ -39,20 +39,30 @@ class AttendToText(nn.Module):
         return cells.reshape(x.shape)
 
 
-def windows(x: Float[Array, "B H W C"]) -> Float[Array, "B H//2 W//2 16*C"]:
-    """Return the 4 x 4 windows of every second pixel of a picture with a border of zeros.
+class Downsample(nn.Module):
+    """The 4 x 4 convolution of stride 2, which halves the sides.
 
-    A Dense layer on them is the 4 x 4 convolution of stride 2. On CPU, XLA needs nine times as long
-    for the gradient of a penalty (adversarial/penalties.py) on the convolution itself.
+    features: channels of the result.
+
+    It is one product of all windows, of the zeros around the picture too. On CPU, XLA needs nine
+    times as long for the gradient of a penalty (adversarial/penalties.py) on its own convolution.
     """
-    _, h, w, c = x.shape
-    x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0))).reshape(-1, h // 2 + 1, 2, w // 2 + 1, 2, c)
-    parts = [
-        x[:, i // 2 : i // 2 + h // 2, i % 2, j // 2 : j // 2 + w // 2, j % 2]
-        for i in range(4)
-        for j in range(4)
-    ]
-    return jnp.concatenate(parts, axis=-1)
+
+    features: int
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B H//2 W//2 features"]:
+        _, h, w, c = x.shape
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), (4, 4, c, self.features))
+        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+        x = x.reshape(-1, h // 2 + 1, 2, w // 2 + 1, 2, c)
+        windows = [
+            x[:, i // 2 : i // 2 + h // 2, i % 2, j // 2 : j // 2 + w // 2, j % 2]
+            for i in range(4)
+            for j in range(4)
+        ]
+        return matmul(jnp.concatenate(windows, axis=-1), kernel.reshape(-1, self.features)) + bias
 
 
 class Upsample(nn.Module):
@@ -194,7 +204,7 @@ class Discriminator(nn.Module):
             )
 
         for level in range(self.levels):
-            x = layer(Dense(self.width * 2**level, name=f"conv_{level}"), windows(x))
+            x = layer(Downsample(self.width * 2**level, name=f"conv_{level}"), x)
             if self.norm == "batch" and level:  # not on the first layer, as in the paper
                 x = batch_norm(x, train, self.axis_name, f"norm_{level}")
             x = nn.leaky_relu(x, 0.2)

@@ -1,5 +1,6 @@
 """DCGAN's layers against plain ones, and the sizes that it can make."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -66,14 +67,15 @@ def test_shapes_of_pictures_and_logits(resolution, levels):
     assert "batch_stats" in variables
 
 
-def test_a_product_of_windows_is_the_convolution():
-    x, kernel = jax.random.normal(jax.random.key(0), (2, 6, 4, 3)), jnp.arange(240.0) % 7
-    kernel = kernel.reshape(4, 4, 3, 5)
-    layout = ("NHWC", "HWIO", "NHWC")
-    expected = jax.lax.conv_general_dilated(x, kernel, (2, 2), "SAME", dimension_numbers=layout)
-    np.testing.assert_allclose(
-        dcgan.windows(x) @ kernel.reshape(48, 5), expected, rtol=1e-4, atol=1e-4
-    )
+def test_downsample_is_the_convolution_of_flax_with_the_same_parameters():
+    x, conv = jax.random.normal(jax.random.key(0), (2, 6, 4, 3)), nn.Conv(5, (4, 4), (2, 2))
+    variables = conv.init(jax.random.key(1), x)
+    ours = dcgan.Downsample(5)
+    own = jax.tree.map(jnp.shape, ours.init(jax.random.key(1), x))
+    assert own == jax.tree.map(jnp.shape, variables)
+    variables["params"]["bias"] = jnp.arange(5.0)
+    expected = conv.apply(variables, x)
+    np.testing.assert_allclose(ours.apply(variables, x), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_the_projection_is_linear_in_the_pooled_text():

@@ -73,18 +73,6 @@ class Generator(nn.Module):
         return self.picture(x).tanh()
 
 
-class Halving(Conv):
-    """A 4 x 4 convolution of [B, H, W, C] that halves the sides."""
-
-    def __init__(self, channels, features):
-        super().__init__(channels, features, 4, 2)
-
-    @staticmethod
-    def from_ours(kernel):
-        """Return the kernel [16 C, D] of our product over 4 x 4 windows as [D, C, 4, 4]."""
-        return kernel.reshape(4, 4, -1, kernel.shape[-1]).permute(3, 2, 0, 1)
-
-
 class Discriminator(nn.Module):
     """The discriminator; the caption enters by a projection."""
 
@@ -94,7 +82,7 @@ class Discriminator(nn.Module):
         self.levels, channels = model["levels"], model["channels"]
         for level in range(self.levels):
             wide = model["width"] * 2**level
-            self.add_module(f"conv_{level}", Halving(channels, wide))
+            self.add_module(f"conv_{level}", Conv(channels, wide, 4, 2))
             if level:
                 self.add_module(f"norm_{level}", BatchNorm(wide))
             channels = wide
