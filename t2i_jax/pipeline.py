@@ -38,7 +38,7 @@ from t2i_jax.runs.upscaled import upscale_in_tiles
 from t2i_jax.runs.word_maps import WordMaps, of_words
 from t2i_jax.text import tokenizer as tokenizers
 from t2i_jax.text.prompts import encode_prompts, most_tokens, prompt_inputs
-from t2i_jax.text.words import words_of
+from t2i_jax.text.words import Word, words_of
 
 BATCH = MAX_BATCH  # examples computed at once
 MAX_STEPS = 1024  # of a way from one picture to another
@@ -86,18 +86,19 @@ class Pipeline:
         explain: also give the word maps of each picture (`explain`), and save them beside it.
         settings: override the defaults of `config.sample`.
         """
-        for ability in ("sample", "explain")[: 1 + explain]:
-            get_ability(self.family, ability)
+        get_ability(self.family, "sample")
         num = whole_number("num", num, 1, MAX_NUM)
         captions = [prompt for prompt in texts("prompts", prompts) for _ in range(num)]
         if not captions:
             raise ValueError("nothing to draw: give at least one prompt")
+        if explain:
+            get_ability(self.family, "explain")
+            self._words(captions)  # refuses now what could not be explained after drawing
         settings = self.settings(settings)
         with watch(progress, previews):
             images, places = self.draw(captions, seed, **settings)
         told = {"seed": seed, "settings": settings, **({"watched": True} if progress else {})}
-        both = zip(captions, places, strict=True)
-        notes = [{"prompt": prompt, **place, **told} for prompt, place in both]
+        notes = [{"prompt": text, **at, **told} for text, at in zip(captions, places, strict=True)]
         word_maps = self.explain(images, captions) if explain else ()
         return Drawn(self._with_metadata(images, notes), captions, word_maps)
 
@@ -110,8 +111,7 @@ class Pipeline:
         ability, pictures = get_ability(self.family, "explain"), self._read(images, "explain")
         captions = text_of_each("captions", captions, len(pictures))
         self.warn_if_cut(captions)
-        words = [words_of(self.tokenizer, text, self.config.text.length) for text in captions]
-        inputs = {"image": pictures, "text": self._text(captions)}
+        words, inputs = self._words(captions), {"image": pictures, "text": self._text(captions)}
         return list(map(of_words, pictures, words, self._whole(ability, inputs, seed=0)))
 
     def edit(
@@ -347,6 +347,9 @@ class Pipeline:
 
     def _text(self, captions: Sequence[str]) -> dict:
         return encode_prompts(self.tokenizer, captions, self.config.text)[0]
+
+    def _words(self, captions: Sequence[str]) -> list[list[Word]]:
+        return [words_of(self.tokenizer, text, self.config.text.length) for text in captions]
 
     def _texts(self, captions: Sequence[str], settings: dict) -> dict:
         """The captions, and the settings that are captions, as inputs of an ability."""

@@ -179,7 +179,7 @@ def test_word_maps_are_saved_beside_the_pictures(drawer, tmp_path, capsys):
     assert "use `explain`" in capsys.readouterr().err
 
 
-def test_what_cannot_be_explained_is_refused(drawer, masked, pictures):
+def test_what_cannot_be_explained_is_refused(drawer, masked, pictures, monkeypatch):
     pipe, image = t2i_jax.load(drawer), pictures / "a.png"
     with pytest.raises(ValueError, match="nothing to explain: give at least one picture"):
         pipe.explain([], [])
@@ -190,6 +190,10 @@ def test_what_cannot_be_explained_is_refused(drawer, masked, pictures):
     with pytest.warns(UserWarning, match="more than"):
         words = pipe.explain(image, "a small red circle " * 9)[0].words
     assert 4 <= len(words) < 36
+    with monkeypatch.context() as patch:  # before anything is drawn
+        patch.setattr(type(pipe), "draw", lambda *given, **more: pytest.fail("it draws"))
+        with pytest.raises(ValueError, match="the caption ' ' has no word"):
+            pipe(["a ring", " "], explain=True)
     for call in (
         lambda: t2i_jax.load(masked)("a ring", explain=True),
         lambda: t2i_jax.load(masked).explain(image, "a ring"),

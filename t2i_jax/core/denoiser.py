@@ -34,7 +34,7 @@ class Denoiser(NamedTuple):
     mean: of a network that does not give what `kind` says but probabilities: (output) -> the mean
         of x0 under them. Outputs are guided before. None for other networks.
     attention: (params, x_t, t, condition) -> float32 [B, L, h, w], which cells belong to each token
-        (models/word_attention.py). None of a network that does not attend to the tokens.
+        (models/word_attention.py). None for a network that does not attend to the tokens.
     bind: of a network that needs the frozen first stage to draw: (frozen first stage) -> the
         Denoiser that has it. None for other networks.
     """

@@ -190,7 +190,7 @@ def parameter_shapes(config, family: Family) -> Any:
 
 
 def variable_shapes(config, family: Family) -> tuple[Any, Any]:
-    """Return what `family.init` does, as shapes: (params, extra). Nothing is computed."""
+    """Return the shapes of what `family.init` returns: (params, extra). Nothing is computed."""
     side, text = config.data.resolution, (1, config.text.length)
     image = jax.ShapeDtypeStruct((1, side, side, 3), np.uint8)
     tokens = jax.ShapeDtypeStruct(text, np.int32)

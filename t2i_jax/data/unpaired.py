@@ -98,10 +98,13 @@ def _set(config, name: str, split: str) -> Source:
 
 
 def _pairs(first, second) -> np.ndarray:
-    """Return int64 [N, 2]: the positions of what is in both lists, in the order of the first."""
+    """Return int64 [N, 2]: the positions of what is in both lists, in the order of the first.
+
+    What a list has several times counts once, at its last position there.
+    """
     places = {key: place for place, key in enumerate(second)}
-    found = [(i, places[key]) for i, key in enumerate(first) if key in places]
-    return np.array(found, np.int64).reshape(-1, 2)
+    found = {key: (i, places[key]) for i, key in enumerate(first) if key in places}
+    return np.array(list(found.values()), np.int64).reshape(-1, 2)
 
 
 def _only(source: Source, index: np.ndarray) -> Source:

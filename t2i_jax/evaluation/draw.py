@@ -39,34 +39,23 @@ def reconstruct(
     pipe: Pipeline, captions: Sequence[str], images: UInt8[np.ndarray, "N H W 3"]
 ) -> UInt8[np.ndarray, "N H W 3"]:
     """Reconstruct `images` with the model, conditioned on the first N `captions`."""
-    size = pipe.config.evaluate.batch
     text, _ = tokenizers.encode(pipe.tokenizer, captions[: len(images)], pipe.config.text.length)
     inputs = {"image": images, "text": {pipe.config.text.encoder: text}}
-    # The last batch is padded, so that one program is compiled.
-    missing = -len(images) % size
-    padded = jax.tree.map(lambda x: np.concatenate([x, np.repeat(x[-1:], missing, axis=0)]), inputs)
-    ability = pipe.family.abilities["reconstruct"]
-    return _in_batches(pipe, ability, padded, size)[: len(images)]
+    return _in_batches(pipe, "reconstruct", inputs)
 
 
 def upscale(
     pipe: Pipeline, images: UInt8[np.ndarray, "N H W 3"], seed: int
 ) -> UInt8[np.ndarray, "N H W 3"]:
     """Make pictures small as in training, and enlarge them again with the model."""
-    size, ability = pipe.config.evaluate.batch, pipe.family.abilities["upscale"]
-    small = made_small(pipe, images, seed)
-    padded = np.concatenate([small, np.repeat(small[-1:], -len(small) % size, axis=0)])
-    return _in_batches(pipe, ability, {"image": padded}, size)[: len(images)]
+    return _in_batches(pipe, "upscale", {"image": made_small(pipe, images, seed)})
 
 
 def translate(
     pipe: Pipeline, images: UInt8[np.ndarray, "N H W 3"], direction: str
 ) -> UInt8[np.ndarray, "N H W 3"]:
     """Translate pictures with the model, "forward" or "backward"."""
-    size, ability = pipe.config.evaluate.batch, pipe.family.abilities["translate"]
-    padded = np.concatenate([images, np.repeat(images[-1:], -len(images) % size, axis=0)])
-    static = (("direction", direction),)
-    return _in_batches(pipe, ability, {"image": padded}, size, static)[: len(images)]
+    return _in_batches(pipe, "translate", {"image": images}, (("direction", direction),))
 
 
 def made_small(
@@ -87,16 +76,20 @@ def enlarged_plainly(
     return np.asarray(from_unit(enlarge(to_unit(small), scale)))
 
 
-def _in_batches(pipe: Pipeline, ability, inputs, size: int, static: tuple = ()) -> np.ndarray:
-    """Return what an ability makes of inputs, `size` at once, which divides their number.
+def _in_batches(pipe: Pipeline, name: str, inputs, static: tuple = ()) -> np.ndarray:
+    """Return what the ability `name` makes of inputs, in batches of `evaluate.batch`.
 
+    The last batch is padded, so that one program is compiled.
     static: ((setting, value), ...).
     """
-    parts = []
-    for first in range(0, len(inputs["image"]), size):
-        part = jax.tree.map(lambda x, first=first: x[first : first + size], inputs)
+    ability, size = pipe.family.abilities[name], pipe.config.evaluate.batch
+    count, parts = len(inputs["image"]), []
+    missing = -count % size
+    padded = jax.tree.map(lambda x: np.concatenate([x, np.repeat(x[-1:], missing, axis=0)]), inputs)
+    for first in range(0, count, size):
+        part = jax.tree.map(lambda x, first=first: x[first : first + size], padded)
         parts.append(np.asarray(_run(ability, static, pipe.variables, part)))
-    return np.concatenate(parts)
+    return np.concatenate(parts)[:count]
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

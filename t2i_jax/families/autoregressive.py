@@ -45,7 +45,7 @@ from t2i_jax.families.first_stage import (
 )
 from t2i_jax.families.token_loss import part_cross_entropy
 from t2i_jax.families.word_maps import normalised
-from t2i_jax.models.attention import WATCHED
+from t2i_jax.models.attention import INTERMEDIATES
 from t2i_jax.models.prefix_decoder import PrefixDecoder
 from t2i_jax.models.word_attention import mean_self_attention
 
@@ -281,7 +281,7 @@ def make_explain(
         codebook = stage.vectors(frozen["first_stage"])
         given = (condition, codes, codebook)
         _, shown = decoder.apply(
-            {"params": model["net"]}, *given, method="part_logits", mutable=[WATCHED]
+            {"params": model["net"]}, *given, method="part_logits", mutable=[INTERMEDIATES]
         )
         words = condition.mask.shape[1]
         to_words = mean_self_attention(shown)[:, words:, :words]
@@ -355,7 +355,7 @@ def make_writer(config, stage: Codes) -> Writer:
             )
         vectors = view.vectors(frozen, codes)
         params = {"params": params_of(model)}
-        _, shown = decoder.apply(params, vectors, text["tokens"], mutable=[WATCHED])
+        _, shown = decoder.apply(params, vectors, text["tokens"], mutable=[INTERMEDIATES])
         return mean_self_attention(shown)[:, decoder.places :, : decoder.places]
 
     return Writer(init, loss, score, caption, attention)

@@ -38,7 +38,7 @@ from t2i_jax.families.word_maps import word_map_abilities
 from t2i_jax.models.code_head import CodeHead, probabilities
 from t2i_jax.models.layers import depth_to_space, space_to_depth
 from t2i_jax.models.recompute import with_remat
-from t2i_jax.models.word_attention import cells_that_words_see
+from t2i_jax.models.word_attention import token_maps
 
 HEAD_WIDTH = 128  # numbers of the network's output for a cell
 DIFFUSION_FIELDS = {"schedule": diffusion.DIFFUSION_FIELDS["schedule"], **diffusion.TIME_FIELDS}
@@ -144,7 +144,7 @@ def make_network(config, stage: Codes) -> Network:
         return head.apply({"params": params["head"]}, cells, codebook, method="every")
 
     def attention(params, x_t, t, condition):
-        return cells_that_words_see(shown, params["body"], x_t, t, condition)
+        return token_maps(shown, params["body"], x_t, t, condition)
 
     attends = getattr(shown, "text_attention", "")
     return Network(init, true, every, attention if attends else None)

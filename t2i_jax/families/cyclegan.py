@@ -1,8 +1,8 @@
 """CycleGAN: translation between two sets of pictures without pairs (arXiv 1703.10593).
 
 One generator translates pictures of the first set ("image") to the second ("image_b"), another one
-translates back. A discriminator for each set judges the results, by least squares. What was
-translated there and back has to be the picture of the start. Text does not condition it.
+translates back. A discriminator for each set judges the results, by least squares. A picture
+translated there and back must equal the original (cycle consistency). Text does not condition it.
 """
 
 from collections.abc import Callable, Mapping
@@ -25,10 +25,8 @@ from t2i_jax.models.codebooks import mean_per_example
 LEAST_SQUARES = make_adversarial("least_squares")
 DIRECTIONS = ("forward", "backward")
 FIELDS = {
-    "cycle": Field(10.0, "weight of the way there and back (equation 2)", 0.0),
-    "identity": Field(
-        5.0, "weight of leaving pictures of the target set as they are (section 5.2); 0: none", 0.0
-    ),
+    "cycle": Field(10.0, "weight of the cycle-consistency loss (equation 2)", 0.0),
+    "identity": Field(5.0, "weight of the identity loss (section 5.2); 0: none", 0.0),
     "pool": Field(50, "earlier pictures that each discriminator is shown again; 0: none", 0, 10**5),
 }
 TRANSLATE_FIELDS = {
@@ -118,7 +116,7 @@ def make_losses(
     """
 
     def model_loss(params, ctx: Context):
-        """Return equation 3 for both generators; the metric "cycle" is the way there and back."""
+        """Return equation 3 for both generators; the metric "cycle" is equation 2."""
         if "image_b" not in ctx.batch:
             raise ValueError(
                 'cyclegan needs a second set of pictures: set data.name to "unpaired", with '
@@ -138,7 +136,7 @@ def make_losses(
         return loss, (ctx.extra, metrics)
 
     def discriminator_loss(params, ctx: Context):
-        """Return the mean of the least squares of both discriminators.
+        """Return the sum of both discriminators' least-squares losses, each halved (section 7.1).
 
         In training they see pictures of the pools. The metric "accuracy" is the share of places
         whose logit is nearer to the right target.

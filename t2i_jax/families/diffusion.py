@@ -44,7 +44,7 @@ from t2i_jax.families.reranking import CANDIDATES_FIELD, with_candidates
 from t2i_jax.families.word_maps import word_map_abilities
 from t2i_jax.models.dit import TEXT_MODES
 from t2i_jax.models.recompute import with_remat
-from t2i_jax.models.word_attention import cells_that_words_see
+from t2i_jax.models.word_attention import token_maps
 
 NETWORK_FIELD = Field("dit", "the network: a file of models/")
 LOSS_FIELDS = {
@@ -125,7 +125,7 @@ def make_denoiser(config, vector: int = 0) -> Denoiser:
         return network.apply({"params": params["net"]}, x_t, t, condition, keys)
 
     def attention(params, x_t, t, condition):
-        return cells_that_words_see(shown, params["net"], x_t, t, condition)
+        return token_maps(shown, params["net"], x_t, t, condition)
 
     draw_times = make_draw_times(settings)
     denoiser = Denoiser(init, encode_text, predict, schedule, kind, draw_times, latents)

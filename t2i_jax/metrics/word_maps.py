@@ -1,8 +1,8 @@
-"""Are word maps where they should be? Scored on `shapes`, where the mask of each thing is known.
+"""Are word maps where they should be? Scored on `shapes`, where the mask of each object is known.
 
 A map is coarse. It is enlarged to the size of the picture, scaled from 0 (its least number) to 1
 (its greatest), and cut at a threshold. The threshold is chosen on other pictures. What is left is
-compared with the mask of the things that the words name, by intersection over union.
+compared with the mask of the objects that the words name, by intersection over union.
 """
 
 from collections.abc import Sequence
@@ -21,12 +21,12 @@ from t2i_jax.metrics.redraw import fit_places
 THRESHOLDS = tuple(np.arange(2, 19) / 20)
 
 
-class Thing(NamedTuple):
+class NamedObject(NamedTuple):
     """What one phrase of a caption names, in one picture.
 
     words: the places in the caption of the words for its size, colour and shape.
     mask: where it is, or where all of it are ("three small green squares").
-    other: where the other thing of the caption is, or None.
+    other: where the other object of the caption is, or None.
     """
 
     words: tuple[int, int, int]
@@ -34,7 +34,7 @@ class Thing(NamedTuple):
     other: Bool[np.ndarray, "R R"] | None = None
 
 
-def things_of(image: UInt8[np.ndarray, "R R 3"], caption: str) -> list[Thing]:
+def objects_of(image: UInt8[np.ndarray, "R R 3"], caption: str) -> list[NamedObject]:
     """Return what the caption names and where it is; [] unless the picture shows it exactly.
 
     Raises ValueError if the caption is not in the grammar of training, or a paraphrase.
@@ -53,7 +53,7 @@ def things_of(image: UInt8[np.ndarray, "R R 3"], caption: str) -> list[Thing]:
     ]
     others = masks[::-1] if len(masks) > 1 else [None]
     return [
-        Thing((words[0] % count, words[1] % count, words[2] % count), own, other)
+        NamedObject((words[0] % count, words[1] % count, words[2] % count), own, other)
         for words, own, other in zip(phrases, masks, others, strict=True)
     ]
 
@@ -90,21 +90,21 @@ def best_threshold(maps: Float[np.ndarray, "n h w"], masks: Bool[np.ndarray, "n 
     return max(THRESHOLDS, key=lambda threshold: ious(maps, masks, threshold).mean())
 
 
-def named_things(
+def named_objects(
     word_maps: Sequence[Float[np.ndarray, "_ h w"]],
     images: UInt8[np.ndarray, "N R R 3"],
     captions: Sequence[str],
-) -> list[tuple[Float[np.ndarray, "3 h w"], Thing]]:
-    """Return the things in all pictures that show their captions exactly, and their words' maps.
+) -> list[tuple[Float[np.ndarray, "3 h w"], NamedObject]]:
+    """Return the objects in all pictures that show their captions exactly, and their words' maps.
 
     word_maps: of each picture, a map for each word of its caption.
     Raises ValueError if no picture shows its caption exactly.
     """
     found = [
-        (maps[list(thing.words)], thing)
+        (maps[list(each.words)], each)
         for maps, image, caption in zip(word_maps, images, captions, strict=True)
-        for thing in things_of(image, caption)
-        if max(thing.words) < len(maps)
+        for each in objects_of(image, caption)
+        if max(each.words) < len(maps)
     ]
     if not found:
         raise ValueError("no picture shows its caption exactly, so that masks are known")
@@ -112,32 +112,32 @@ def named_things(
 
 
 def maps_and_masks(
-    found: Sequence[tuple[Float[np.ndarray, "3 h w"], Thing]],
+    found: Sequence[tuple[Float[np.ndarray, "3 h w"], NamedObject]],
 ) -> dict[str, tuple[Float[np.ndarray, "n h w"], Bool[np.ndarray, "n R R"]]]:
-    """Return {what: (maps, masks)} of `named_things`.
+    """Return {what: (maps, masks)} of `named_objects`.
 
     "noun": the map of the word for the shape. "phrase": the mean of those for size, colour and
-    shape. "ceiling": the mask itself at the size of a map, which is the best that maps can do.
+    shape. "coarse_mask": the mask itself at the size of a map, for comparison.
     """
-    masks = np.stack([thing.mask for _, thing in found])
+    masks = np.stack([each.mask for _, each in found])
     chosen = np.stack([maps for maps, _ in found])
     return {
         "noun": (chosen[:, -1], masks),
         "phrase": (chosen.mean(1), masks),
-        "ceiling": (shrunk(masks, *chosen.shape[-2:]), masks),
+        "coarse_mask": (shrunk(masks, *chosen.shape[-2:]), masks),
     }
 
 
-def told_apart(found: Sequence[tuple[Float[np.ndarray, "3 h w"], Thing]]) -> dict | None:
-    """Return how often the map of a phrase is greater in its own thing than in the other.
+def told_apart(found: Sequence[tuple[Float[np.ndarray, "3 h w"], NamedObject]]) -> dict | None:
+    """Return how often the map of a phrase is greater in its own object than in the other.
 
-    Of captions with two things, with a 95 % bootstrap interval; half is chance. None if there is
-    no such caption.
+    Of captions with two objects, with a 95 % interval by bootstrap over objects; half is chance.
+    None if there is no such caption.
     """
     own = [
-        maps[thing.mask].mean() > maps[thing.other].mean()
-        for maps, thing in ((enlarged(m.mean(0), len(t.mask)), t) for m, t in found)
-        if thing.other is not None
+        maps[each.mask].mean() > maps[each.other].mean()
+        for maps, each in ((enlarged(m.mean(0), len(o.mask)), o) for m, o in found)
+        if each.other is not None
     ]
     return mean_interval(np.array(own, float)) if own else None
 
@@ -149,7 +149,7 @@ def shrunk(masks: Bool[np.ndarray, "n R R"], rows: int, columns: int) -> Float[n
 
 
 def score(pairs: dict, chosen: dict) -> dict:
-    """Return {what: {"iou": mean and 95 % bootstrap interval, "threshold"}}.
+    """Return {what: {"iou": mean and 95 % interval by bootstrap over objects, "threshold"}}.
 
     pairs, chosen: `maps_and_masks` of the pictures that are scored, and of the other pictures on
         which the thresholds are chosen.

@@ -12,8 +12,8 @@ from t2i_jax.core.types import AnyArray
 from t2i_jax.models.fused_attention import Mask, find_kernel
 from t2i_jax.models.layers import Dense
 
-# A caller that asks flax for the collection WATCHED gets `attention_weights` of every `Attention`.
-WATCHED, WEIGHTS = "intermediates", "weights"
+# A caller that asks flax for this collection gets the `attention_weights` of every `Attention`.
+INTERMEDIATES, WEIGHTS = "intermediates", "weights"
 
 
 def attend(
@@ -197,8 +197,8 @@ class Attention(nn.Module):
             cache = {"k": k, "v": v}
             k, v = k.swapaxes(1, 2), v.swapaxes(1, 2)
         y = attend(q, k, v, mask)
-        if self.is_mutable_collection(WATCHED):
-            self.sow(WATCHED, WEIGHTS, attention_weights(q, k, mask))
+        if self.is_mutable_collection(INTERMEDIATES):
+            self.sow(INTERMEDIATES, WEIGHTS, attention_weights(q, k, mask))
         y = y.reshape(*y.shape[:2], -1)
         return Dense(width, use_bias=self.use_bias, dtype=self.dtype, name="out")(y), cache
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from t2i_jax.core.types import AnyArray
-from t2i_jax.models.attention import WATCHED
+from t2i_jax.models.attention import INTERMEDIATES
 
 
 def apply_blocks(
@@ -29,7 +29,7 @@ def apply_blocks(
         are equal up to rounding. A block must draw no random numbers: all would draw the same.
     """
     # A loop would not hand on what the blocks show of their attention (models/attention.py).
-    if not scan or parent.is_initializing() or parent.is_mutable_collection(WATCHED):
+    if not scan or parent.is_initializing() or parent.is_mutable_collection(INTERMEDIATES):
         for i in range(depth):
             x = block(*fields, name=f"block_{i}")(x, *inputs)
         return jnp.asarray(x)

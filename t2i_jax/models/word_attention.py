@@ -11,14 +11,14 @@ from flax.traverse_util import flatten_dict
 from jaxtyping import Array, Float
 
 from t2i_jax.core.text import TextCondition
-from t2i_jax.models.attention import WATCHED, WEIGHTS
+from t2i_jax.models.attention import INTERMEDIATES, WEIGHTS
 
 SELF, CROSS = "attention", "cross_attention"  # names of the modules
 
 
 def shown_weights(shown: Any, module: str) -> list[Float[Array, "B Q K"]]:
     """Return the weights of all modules of this name, from what `apply` gives as `mutable`."""
-    flat: dict[Any, Any] = flatten_dict(shown[WATCHED])
+    flat: dict[Any, Any] = flatten_dict(shown[INTERMEDIATES])
     return [x for path, found in flat.items() if path[-2:] == (module, WEIGHTS) for x in found]
 
 
@@ -27,7 +27,7 @@ def mean_self_attention(shown: Any) -> Float[Array, "B S S"]:
     return jnp.stack(shown_weights(shown, SELF)).mean(0)
 
 
-def cells_that_words_see(
+def token_maps(
     network: Any, params: Any, x: Float[Array, "B H W C"], t: Float[Array, "B"], text: TextCondition
 ) -> Float[Array, "B L h w"]:
     """Return which cells belong to each token in a denoising network, a mean over its layers.
@@ -38,7 +38,7 @@ def cells_that_words_see(
     size of the finest.
     network: with a property `text_attention`, "joint" or "cross".
     """
-    _, shown = network.apply({"params": params}, x, t, text, mutable=[WATCHED])
+    _, shown = network.apply({"params": params}, x, t, text, mutable=[INTERMEDIATES])
     batch, words = text.mask.shape
     if network.text_attention == "joint":
         maps = [weights[:, -words:, :-words] for weights in shown_weights(shown, SELF)]

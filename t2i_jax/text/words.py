@@ -17,7 +17,8 @@ class Word(NamedTuple):
 def words_of(tokenizer: Any, caption: str, length: int) -> list[Word]:
     """Return the words of a caption, which are what stands between spaces.
 
-    Words whose tokens are all cut away are left out.
+    Words whose tokens are all cut away are left out. A learned token of several vectors is written
+    out, as `tokenizer.encode` does, so that each of its vectors is a word.
     length: of encoded captions, as `tokenizer.encode` takes it.
     Raises ValueError for a caption without a word, and for a joint tokenizer, which encodes a
     caption several times.
@@ -26,6 +27,7 @@ def words_of(tokenizer: Any, caption: str, length: int) -> list[Word]:
         raise ValueError("this model reads a caption with several tokenizers: it has no word maps")
     room = length - tokenizer.num_special_tokens_to_add(False)
     tokenizers.refuse_broken_text([caption])
+    caption = tokenizers.written_out(tokenizer, [caption])[0]
     encoding = tokenizer.encode(caption, add_special_tokens=False)
     encoding.truncate(room)
     spans = tokenizer.post_process(encoding).offsets

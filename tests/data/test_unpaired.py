@@ -125,15 +125,35 @@ def test_a_batch_of_pairs_for_validation():
         ({"second": {"wrong": True}}, r"second gives pictures of shape \(6, 6, 3\).* is 4"),
         ({"first": {"name": ""}}, r'data\.first names no source: set it as \{"name": "folder"'),
         ({"first": {"paht": "x"}}, r"first has no field 'paht': folder has path, resolution"),
-        ({"match": "name", "second": {"path": "first"}}, None),
     ],
 )
 def test_refusals(changes, message):
-    if message is None:  # enough pairs
-        assert len(load_source(config(**changes), "train").captions) == 5
-    else:
-        with pytest.raises(ValueError, match=message):
-            load_source(config(**changes), "train")
+    with pytest.raises(ValueError, match=message):
+        load_source(config(**changes), "train")
+
+
+def test_each_set_has_half_of_the_pairs_in_training():
+    found = load_source(config("name", second={"path": "first"}), "train")
+    assert len(found.captions) == len(found.second.captions) == 5
+
+
+def test_a_name_that_is_there_several_times_is_one_pair(monkeypatch):
+    """Neither of two pictures of one name is the partner of a picture in the other half."""
+    with monkeypatch.context() as patch:
+        patch.setattr(unpaired, "MATCHES", {"name": lambda source: list("aabbccddee")})
+        both = config("name", second={"path": "first"})
+        train, test = load_source(both, "train"), load_source(both, "test")
+    np.testing.assert_array_equal(levels(test), [1, 3, 5, 7, 9])
+    np.testing.assert_array_equal(levels(test.second), [1, 3, 5, 7, 9])
+    np.testing.assert_array_equal(levels(train), [1, 5, 9])
+    np.testing.assert_array_equal(levels(train.second), [3, 7])
+
+
+def test_captions_without_a_comma_are_no_pairs(monkeypatch):
+    plain = lambda given, split: sets(given, split)._replace(captions=list(NAMES))  # noqa: E731
+    monkeypatch.setattr(unpaired, "load_source", plain)
+    with pytest.raises(ValueError, match=r"match is 'name', and train has 1 pairs.*at least 2"):
+        load_source(config("name", second={"path": "first"}), "train")
 
 
 def test_too_few_pairs(monkeypatch):

@@ -234,9 +234,9 @@ def test_translation(trials):
         own = report[direction]
         assert own["psnr"]["translated"] == 100.0  # equal pictures: the most that counts
         assert own["psnr"]["untranslated"] == pytest.approx(plain)
-        assert own["psnr"]["gain"]["low"] == pytest.approx(100.0 - plain, rel=0.1)
+        assert own["psnr"]["change"]["low"] == pytest.approx(100.0 - plain, rel=0.1)
         assert own["feature_distance"]["translated"] == 0
-        assert own["feature_distance"]["gain"]["value"] == pytest.approx(-apart, rel=1e-5)
+        assert own["feature_distance"]["change"]["value"] == pytest.approx(-apart, rel=1e-5)
         start, target = features[::order]
         assert own["kid"]["untranslated"] == pytest.approx(fidelity.kid(target, start))
         assert own["kid"]["translated"] == pytest.approx(fidelity.kid(target, target))
@@ -255,7 +255,7 @@ def test_translation(trials):
 
 
 class Explainer:
-    """Gives a word that names a thing the mask of the thing, or (`knows` is False) all but it."""
+    """Gives a word that names an object its mask, or (`knows` is False) all but that."""
 
     def __init__(self, config, knows):
         self.config, self.knows = config, knows
@@ -265,20 +265,20 @@ class Explainer:
         found = []
         for image, caption in zip(images, captions, strict=True):
             maps = np.zeros((len(caption.split()), *image.shape[:2]))
-            for thing in word_maps.things_of(image, caption):
-                maps[list(thing.words)] = thing.mask == self.knows
+            for named in word_maps.objects_of(image, caption):
+                maps[list(named.words)] = named.mask == self.knows
             found.append(SimpleNamespace(maps=maps))
         return found
 
 
 def test_word_maps(trials, monkeypatch):
-    """A model that knows where things are has an IoU of 1; one that looks beside them has 0."""
+    """A model that knows where objects are has an IoU of 1; one that looks beside them has 0."""
     monkeypatch.setattr("t2i_jax.evaluation.measures.word_maps.MAX_PICTURES", 8)
     good = dataclasses.replace(trials[0], pipe=Explainer(trials[0].pipe.config, True))
     bad = dataclasses.replace(good, pipe=Explainer(good.pipe.config, False))
     right, wrong = measure("word_maps", good, bad)
     for name in ("true", "drawn"):
-        for what in ("phrase", "noun", "ceiling"):
+        for what in ("phrase", "noun", "coarse_mask"):
             assert right[name][what]["iou"]["value"] == 1.0
         assert wrong[name]["phrase"]["iou"]["value"] < 0.1
         assert right[name]["told_apart"]["value"] == 1.0 == 1 - wrong[name]["told_apart"]["value"]
@@ -288,6 +288,9 @@ def test_word_maps(trials, monkeypatch):
     nothing = dataclasses.replace(good, drawn=good.drawn[:0])
     (report,) = measure("word_maps", nothing)
     assert "drawn" not in report and report["true"] == right["true"]
+    assert load_measures()["word_maps"].lines(report, {})[-1] == (
+        f"  drawn refused: {report['refused']['drawn']}"
+    )
     for split in ("validation", "paraphrase"):
         with pytest.raises(ValueError, match="measure another split"):
             measure("word_maps", dataclasses.replace(good, split=split))

@@ -96,6 +96,30 @@ def test_the_discriminators_are_shown_what_the_pools_give():
     np.testing.assert_allclose(loss, expected, rtol=1e-5)
 
 
+def test_devices_share_the_pools_under_pmap():
+    """Four devices show, and keep in each of their pools, what one device does, bit for bit."""
+    devices, size = jax.devices()[:4], 6
+    many = jax.pmap(
+        lambda pool, new, keys: cyclegan.exchange_on_all(pool, new, keys, "devices"),
+        "devices",
+        in_axes=(None, 0, 0),
+        devices=devices,
+    )
+    one = jax.jit(lambda pool, new, keys: cyclegan.exchange_on_all(pool, new, keys, None))
+    pool = alone = make_pool(size, 4)
+    for step in range(3):  # 8 pictures each: the pool is full in the first
+        new = jnp.asarray(RNG.normal(size=(8, 4, 4, 3)), jnp.float32)
+        keys = jax.random.split(jax.random.key(step), 8)
+        shown, pools = many(pool, new.reshape(4, 2, 4, 4, 3), keys.reshape(4, 2))
+        expected, alone = one(alone, new, keys)
+        np.testing.assert_array_equal(shown.reshape(new.shape), expected)
+        for i in range(len(devices)):
+            own = jax.tree.map(lambda x, i=i: x[i], pools)
+            jax.tree.map(np.testing.assert_array_equal, own, alone)
+        pool = jax.tree.map(lambda x: np.asarray(x[0]), pools)
+    assert (np.asarray(expected) != new).any() and alone.filled == size
+
+
 def test_pools_are_carried_not_averaged(smoke):
     family = cyclegan.make(smoke("emoji_cyclegan"))
     _, extra = jax.eval_shape(lambda: family.init(jax.random.key(0), {}))

@@ -53,15 +53,15 @@ def test_thresholds_are_chosen_on_the_other_pictures():
 
 
 @pytest.mark.parametrize("index", range(12))
-def test_things_are_where_the_scene_has_them(index):
+def test_objects_are_where_the_scene_has_them(index):
     scene = shapes.scene("test", index)
     image = draw(scene.objects, 32)
-    things = word_maps.things_of(image, scene.caption)
+    named = word_maps.objects_of(image, scene.caption)
     groups = [scene.objects] if scene.kind == "count" else [[each] for each in scene.objects]
-    assert len(things) == len(groups)
-    for thing, objects in zip(things, groups, strict=True):
-        np.testing.assert_array_equal(thing.mask, mask(objects, 32))
-        words = [scene.caption.split()[i] for i in thing.words]
+    assert len(named) == len(groups)
+    for each, objects in zip(named, groups, strict=True):
+        np.testing.assert_array_equal(each.mask, mask(objects, 32))
+        words = [scene.caption.split()[i] for i in each.words]
         assert words[:2] == list(objects[0][:2])
         assert words[2] in (objects[0].shape, shapes.plural(objects[0].shape))
 
@@ -69,35 +69,35 @@ def test_things_are_where_the_scene_has_them(index):
 def test_only_pictures_that_show_their_caption_have_known_masks():
     scene = shapes.scene("test", 0)
     image = draw(scene.objects, 32)
-    assert word_maps.things_of(np.zeros_like(image), scene.caption) == []
+    assert word_maps.objects_of(np.zeros_like(image), scene.caption) == []
     maps = [np.ones((4, 4, 4))]
     with pytest.raises(ValueError, match="no picture shows its caption exactly"):
-        word_maps.named_things(maps, np.zeros_like(image)[None], [scene.caption])
+        word_maps.named_objects(maps, np.zeros_like(image)[None], [scene.caption])
     for index in range(4):
         with pytest.raises(ValueError, match="a paraphrase"):
-            word_maps.things_of(image, shapes.scene("paraphrase", index).caption)
+            word_maps.objects_of(image, shapes.scene("paraphrase", index).caption)
 
 
-def test_maps_of_a_thing_are_those_of_its_words():
+def test_maps_of_an_object_are_those_of_its_words():
     """The noun's own map, the mean of the three words', and the mask at the size of a map."""
     scene = next(s for s in map(lambda i: shapes.scene("test", i), range(9)) if s.kind == "two")
     image, words = draw(scene.objects, 32), len(scene.caption.split())
     maps = np.arange(words)[:, None, None] * np.ones((words, 4, 4))
-    found = word_maps.named_things([maps], image[None], [scene.caption])
+    found = word_maps.named_objects([maps], image[None], [scene.caption])
     pairs = word_maps.maps_and_masks(found)
     np.testing.assert_allclose(pairs["noun"][0][:, 0, 0], [3, words - 1])
     np.testing.assert_allclose(pairs["phrase"][0][:, 0, 0], [2, words - 2])
-    shares, masks = pairs["ceiling"]
+    shares, masks = pairs["coarse_mask"]
     np.testing.assert_allclose(shares.mean((1, 2)), masks.mean((1, 2)))
     assert shares.shape == (2, 4, 4)
 
 
-def test_two_things_are_told_apart_by_the_map_that_is_greater_in_one():
-    """Maps that agree with their thing: always; with the other: never; with both: never."""
+def test_two_objects_are_told_apart_by_the_map_that_is_greater_in_one():
+    """Maps that agree with their object: always; with the other: never; with both: never."""
     other = np.flip(square(3))
     own, swapped, both = (np.stack([x] * 3).astype(float) for x in (square(3), other, square(8)))
-    things = [word_maps.Thing((1, 2, 3), square(3), other), word_maps.Thing((1, 2, 3), square(3))]
-    found = [(own, things[0]), (swapped, things[0]), (both, things[0]), (own, things[0])]
+    two, one = (word_maps.NamedObject((1, 2, 3), square(3), each) for each in (other, None))
+    found = [(own, two), (swapped, two), (both, two), (own, two)]
     assert word_maps.told_apart(found)["value"] == 0.5
     assert word_maps.told_apart(found[:1]) == {"value": 1.0, "low": 1.0, "high": 1.0, "n": 1}
-    assert word_maps.told_apart([(own, things[1])]) is None
+    assert word_maps.told_apart([(own, one)]) is None

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from t2i_jax.models.attention import (
-    WATCHED,
+    INTERMEDIATES,
     WEIGHTS,
     Attention,
     attend,
@@ -172,9 +172,9 @@ def test_weights_are_shown_to_a_caller_that_asks(scan):
     stack = Stack(scan)
     variables = stack.init(jax.random.key(0), x)
     assert set(variables) == {"params"}
-    output, shown = stack.apply(variables, x, mutable=[WATCHED])
+    output, shown = stack.apply(variables, x, mutable=[INTERMEDIATES])
     np.testing.assert_allclose(output, stack.apply(variables, x), atol=1e-5)
     for i in range(2):
-        (weights,) = shown[WATCHED][f"block_{i}"]["attention"][WEIGHTS]
+        (weights,) = shown[INTERMEDIATES][f"block_{i}"]["attention"][WEIGHTS]
         assert weights.shape == (2, 5, 5)
         np.testing.assert_allclose(weights.sum(-1), 1.0, atol=1e-5)

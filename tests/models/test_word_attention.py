@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from t2i_jax.core.text import TextCondition
-from t2i_jax.models.attention import WATCHED, WEIGHTS
+from t2i_jax.models.attention import INTERMEDIATES, WEIGHTS
 from t2i_jax.models.dit import DiT
 from t2i_jax.models.unet import UNet
-from t2i_jax.models.word_attention import cells_that_words_see
+from t2i_jax.models.word_attention import token_maps
 
 RNG = np.random.default_rng(0)
 MASK = np.arange(5) < np.array([3, 5])[:, None]
@@ -27,7 +27,7 @@ def maps_of_random(network):
     @jax.jit
     def compute(key):
         params = network.init(key, IMAGE, TIMES, TEXT)["params"]
-        return cells_that_words_see(network, params, IMAGE, TIMES, TEXT)
+        return token_maps(network, params, IMAGE, TIMES, TEXT)
 
     return np.asarray(compute(jax.random.key(0)))
 
@@ -37,7 +37,7 @@ class Shows(nn.Module):
 
     @nn.compact
     def __call__(self, weights):
-        self.sow(WATCHED, WEIGHTS, weights)
+        self.sow(INTERMEDIATES, WEIGHTS, weights)
 
 
 class HandMade(nn.Module):
@@ -64,7 +64,7 @@ class Layer(nn.Module):
 def test_tokens_that_share_the_attention_of_the_cells():
     """16 cells and then 5 tokens: the map of a token is its row, the mean over two layers."""
     layers = tuple(jnp.asarray(RNG.random((2, 21, 21)), jnp.float32) for _ in range(2))
-    found = cells_that_words_see(HandMade("joint", layers), {}, IMAGE, TIMES, TEXT)
+    found = token_maps(HandMade("joint", layers), {}, IMAGE, TIMES, TEXT)
     assert found.shape == (2, 5, 4, 4)
     for token in range(5):
         rows = (layers[0][:, 16 + token, :16] + layers[1][:, 16 + token, :16]) / 2
@@ -75,7 +75,7 @@ def test_coarse_cells_that_attend_to_tokens_are_enlarged():
     """A token that has 0.5 of every cell of a coarse layer adds 0.5 to each cell of the finest."""
     fine = jnp.asarray(RNG.random((2, 16, 5)), jnp.float32)
     coarse = jnp.full((2, 4, 5), 0.5)
-    found = cells_that_words_see(HandMade("cross", (fine, coarse)), {}, IMAGE, TIMES, TEXT)
+    found = token_maps(HandMade("cross", (fine, coarse)), {}, IMAGE, TIMES, TEXT)
     expected = (fine.swapaxes(1, 2).reshape(2, 5, 4, 4) + 0.5) / 2
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 

@@ -1,6 +1,7 @@
 """Words of a caption, and the tokens that they are made of."""
 
 import pytest
+from tokenizers import Tokenizer
 
 from t2i_jax.text import tokenizer as tokenizers
 from t2i_jax.text.joint_tokenizer import JointTokenizer
@@ -30,6 +31,18 @@ def test_a_known_word_is_one_token_and_an_unknown_one_several():
 def test_words_that_are_cut_are_left_out():
     words = words_of(TOKENIZER, "a small red circle", 4)  # the last place is the end token
     assert [word.text for word in words] == ["a", "small", "red"]
+
+
+def test_each_vector_of_a_learned_token_is_a_word():
+    """`<cat>` is encoded as its two vectors, so the words after it are where the tokens are."""
+    tokenizer = Tokenizer.from_str(TOKENIZER.to_str())
+    tokenizer.add_tokens(["<cat>", "<cat>_1"])
+    words = words_of(tokenizer, "a <cat> red", 8)
+    assert [word.text for word in words] == ["a", "<cat>", "<cat>_1", "red"]
+    rows = tokenizers.encode(tokenizer, ["a <cat> red"], 8)[0]["tokens"][0]
+    found = [[tokenizer.id_to_token(int(rows[i])) for i in word.places] for word in words]
+    assert found[1:3] == [["<cat>"], ["<cat>_1"]]
+    assert "red" in "".join(found[3])
 
 
 def test_a_caption_without_a_word_is_refused():

@@ -27,8 +27,8 @@ def run(trial: Trial) -> dict:
 
     A report compares the translated pictures, and those left as they are, with the set they are
     translated to. "kid" is the distance from that set, and "psnr" (dB) and "feature_distance" are
-    from the true translation of each picture, for a split that has pairs. "gain" is that of the
-    model less that of pictures left as they are, with an interval.
+    from the true translation of each picture, for a split that has pairs. "change" is
+    that of the model less that of pictures left as they are, with an interval.
     """
     second = trial.source.second
     assert second is not None  # see `applies`
@@ -64,7 +64,7 @@ def run(trial: Trial) -> dict:
         }
         if trial.source.paired:
             for name, found in {"psnr": psnr, "feature_distance": distance}.items():
-                parts[name] = lambda found=found: _gain(
+                parts[name] = lambda found=found: _change(
                     found(direction, target), found(start, target)
                 )
         return collect(parts)
@@ -75,11 +75,11 @@ def run(trial: Trial) -> dict:
     }
 
 
-def _gain(translated: np.ndarray, untranslated: np.ndarray) -> dict:
+def _change(translated: np.ndarray, untranslated: np.ndarray) -> dict:
     return {
         "translated": float(translated.mean()),
         "untranslated": float(untranslated.mean()),
-        "gain": mean_interval(translated - untranslated),
+        "change": mean_interval(translated - untranslated),
     }
 
 
@@ -91,8 +91,8 @@ def lines(report: dict, setting: dict) -> list[str]:
         for name, title in (("psnr", "PSNR in dB"), ("feature_distance", "feature distance")):
             if name in own:
                 told = "{translated:.2f}, untranslated {untranslated:.2f}".format(**own[name])
-                gain = "gain {value:.2f} [{low:.2f}, {high:.2f}]".format(**own[name]["gain"])
-                said.append(f"{direction}: {title} from the true translation {told}; {gain}")
+                change = "change {value:.2f} [{low:.2f}, {high:.2f}]".format(**own[name]["change"])
+                said.append(f"{direction}: {title} from the true translation {told}; {change}")
         if "kid" in own:
             both = [
                 "{:.1f} [{:.1f}, {:.1f}]".format(
@@ -116,7 +116,7 @@ MEASURE = Measure(
     columns=(
         Column(
             title="dB over untranslated",
-            value=at("translation", "forward", "psnr", "gain", "value"),
+            value=at("translation", "forward", "psnr", "change", "value"),
             format="{:.2f}",
             better=1,
             meaning="PSNR of translated pictures, above that of pictures left as they are",

@@ -1,4 +1,4 @@
-"""Are the word maps of a model where the named things are?"""
+"""Are the word maps of a model where the named objects are?"""
 
 import numpy as np
 
@@ -16,7 +16,7 @@ def applies(trial: Trial) -> None:
     """Raise ValueError for a model without word maps, and for data other than `shapes`."""
     get_ability(trial.pipe.family, "explain")
     if trial.pipe.config.data.name != "shapes":
-        raise ValueError("only of `shapes` are the masks of the named things known")
+        raise ValueError("the masks of named objects are known only for `shapes`")
     if trial.split in (CHOSEN_ON, "paraphrase"):
         raise ValueError(
             f"thresholds are chosen on {CHOSEN_ON}, and paraphrases have other words: measure "
@@ -25,7 +25,7 @@ def applies(trial: Trial) -> None:
 
 
 def run(trial: Trial) -> dict:
-    """Return the IoU of word maps with the masks of things, in true and in drawn pictures.
+    """Return the IoU of word maps with the masks of objects, in true and in drawn pictures.
 
     "told_apart" is `metrics.word_maps.told_apart`.
     "true": of the true pictures. "drawn": of those drawn pictures that show their caption exactly.
@@ -47,25 +47,28 @@ def run(trial: Trial) -> dict:
 
 def _found(trial: Trial, images, captions) -> list:
     explained = trial.pipe.explain(list(images), captions)
-    return word_maps.named_things([each.maps for each in explained], images, captions)
+    return word_maps.named_objects([each.maps for each in explained], images, captions)
 
 
 def lines(report: dict, setting: dict) -> list[str]:
-    """Return one line for the true pictures and one for the drawn ones."""
+    """Return lines for the true pictures and for the drawn ones, or why they were refused."""
     said = []
     for name in ("true", "drawn"):
         if found := report.get(name):
-            phrase, noun, ceiling = (
-                format_share(found[what]["iou"]) for what in ("phrase", "noun", "ceiling")
+            phrase, noun, coarse = (
+                format_share(found[what]["iou"]) for what in ("phrase", "noun", "coarse_mask")
             )
             said.append(
-                f"word maps of {found['phrase']['iou']['n']} things in {name} pictures: IoU "
-                f"{phrase}, of the noun alone {noun}; of the masks themselves, as coarse as the "
-                f"maps, {ceiling}"
+                f"word maps of {found['phrase']['iou']['n']} objects in {name} pictures: IoU "
+                f"{phrase}, of the noun alone {noun}; of the masks themselves at the size of a "
+                f"map, for comparison, {coarse}"
             )
             if apart := found["told_apart"]:
-                said.append(f"  of two things, the named one is meant: {format_share(apart)}")
-    return said
+                said.append(
+                    "  with two objects, the map of a phrase is greater in its own object: "
+                    + format_share(apart)
+                )
+    return said + [f"  {name} refused: {why}" for name, why in report["refused"].items()]
 
 
 MEASURE = Measure(
@@ -81,7 +84,7 @@ MEASURE = Measure(
             interval=at("word_maps", "true", "phrase", "iou"),
             format="{:.3f}",
             better=1,
-            meaning="word maps of the true pictures: IoU with the masks of the named things",
+            meaning="word maps of the true pictures: IoU with the masks of the named objects",
             order=58,
         ),
     ),
