@@ -127,6 +127,11 @@ def split_weight(batch: Mapping) -> tuple[dict, jax.Array]:
     return {name: column for name, column in batch.items() if name != INCLUDED}, weight
 
 
+def over_devices(tree, axis_name: str | None):
+    """Return the mean of `tree` over the devices of `axis_name`; None: it is global already."""
+    return tree if axis_name is None else jax.lax.pmean(tree, axis_name)
+
+
 def make_step(
     family: Family,
     optimizers: Mapping[str, optax.GradientTransformation],
@@ -156,9 +161,6 @@ def make_step(
     gradients_of = mean_gradients if per_example is None else per_example_gradients(per_example)
     gradients_of, parts = accumulated(gradients_of, accumulate), updates_per_step(family)
 
-    def over_devices(tree):
-        return tree if axis_name is None else jax.lax.pmean(tree, axis_name)
-
     def step(state: TrainState, frozen, batch):
         params, opt_state = dict(state.params), dict(state.opt_state)
         extra, metrics = state.extra, {}
@@ -180,9 +182,9 @@ def make_step(
                     extra, frozen, state.ema, state.step, batch, keys, True, weight, step_key
                 )
                 gradients, extra, means = gradients_of(loss, player, {**params, player: own}, ctx)
-                gradients, means = over_devices((gradients, means))
+                gradients, means = over_devices((gradients, means), axis_name)
                 if per_example is not None:  # rows without an example are zero in these means
-                    counted = jnp.maximum(over_devices(weight.mean()), 1e-9)
+                    counted = jnp.maximum(over_devices(weight.mean(), axis_name), 1e-9)
                     means = jax.tree.map(lambda x: x / counted, means)
                 if after_mean is not None:
                     key = jax.random.fold_in(jax.random.fold_in(step_key, number), turn)
