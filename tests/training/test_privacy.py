@@ -12,6 +12,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from scripts.same_run import arrays, differences
+from t2i_jax import config as configs
 from t2i_jax.core import state
 from t2i_jax.core.family import Family
 from t2i_jax.data.poisson import INCLUDED
@@ -19,6 +20,7 @@ from t2i_jax.runs import prepare
 from t2i_jax.runs.lock import lock_folder
 from t2i_jax.training import accountant, loop, parallel, programs, step
 from t2i_jax.training.privacy import check_budget, check_private, make_privacy, private_transforms
+from tests.conftest import ROOT, last_values
 
 CLIP, NOISE = 0.5, 2.0
 PRIVATE = ("privacy.clip=0.1", "privacy.noise=1.0", "privacy.epsilon=20", "train.batch_size=64")
@@ -131,20 +133,23 @@ def test_noise_has_its_variance_on_any_number_of_devices():
         np.testing.assert_array_equal(found[name], found["one"])
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return tmp_path_factory.mktemp("private")
-
-
 RUN = (*PRIVATE, "model.depth=1", "model.width=16", "text.width=16", "data.resolution=16")
 RUN += ("sample.steps=1", "optim.name=adamw", "train.steps=4", "train.save_every=2")
 RUN += ("train.log_every=1", "train.eval_every=0", "train.reader=threads", "train.grid=1")
 RUN += ("train.batch_size=40",)  # the mean is 7 of 64
 
 
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """A folder that holds a finished private run, "whole"."""
+    folder = tmp_path_factory.mktemp("private")
+    config = configs.load(f"{ROOT}/configs/shapes_diffusion.py:smoke", last_values(RUN))
+    loop.train(config, folder / "whole")
+    return folder
+
+
 def test_a_resumed_run_is_the_same_and_says_what_it_spent(smoke, data):
     config = smoke("shapes_diffusion", *RUN)
-    loop.train(config, data / "whole")
     shutil.copytree(data / "whole", data / "resumed")
     shutil.rmtree(data / "resumed" / "checkpoints" / "4")
     loop.train(config, data / "resumed")
@@ -164,7 +169,7 @@ def test_a_resumed_run_is_the_same_and_says_what_it_spent(smoke, data):
 
 
 def test_a_refused_budget_changes_nothing(smoke, data):
-    """A run that is there (of the test before) stays as it was, and a new one is not begun."""
+    """A run that is there stays as it was, and a new one is not begun."""
     about = (data / "whole" / "run.json").read_bytes()
     for folder in ("whole", "new"):
         with pytest.raises(ValueError, match=r"privacy: 100,000 steps .* privacy\.noise="):
