@@ -118,7 +118,11 @@ BASE: dict[str, dict[str, Field]] = {
         "clip": Field(
             0.0, "largest norm of the gradient of each example; 0: not trained privately", 0.0
         ),
-        "noise": Field(1.0, "standard deviation of the noise on their sum, over clip", 0.0),
+        "noise": Field(
+            1.0,
+            "standard deviation of the noise on the sum of clipped gradients, a multiple of clip",
+            0.0,
+        ),
         "epsilon": Field(8.0, "the most that all steps may spend", 0.0),
         "delta": Field(1e-6, "of (epsilon, delta): much less than 1 / training examples", 0.0, 1.0),
     },

@@ -1,4 +1,4 @@
-"""Poisson sampling: a batch in which each example is with the same probability, independently.
+"""Poisson sampling: each example is in a batch with the same probability, independently.
 
 Private training needs it (arXiv 1607.00133). The arrays of a batch have a fixed size, so a column
 says which rows hold an example; the others are filled up with the first example.

@@ -79,7 +79,10 @@ class Prepared(NamedTuple):
 
 
 def prepare_run(
-    config, workdir, check: Callable[[Any, Family], None] = lambda config, family: None
+    config,
+    workdir,
+    check: Callable[[Any, Family], None] = lambda config, family: None,
+    check_data: Callable[[Any, int], None] = lambda config, count: None,
 ) -> Prepared:
     """Open the run in the folder `workdir`, or create it, and return what training needs.
 
@@ -87,6 +90,7 @@ def prepare_run(
     copied, its tokenizer is trained, and run.json is written last.
     check: (config, family) -> None, called before anything is written; it raises if this config
         could not be trained.
+    check_data: the same, (config, number of training examples) -> None.
     Raises ValueError, before anything is written, for settings that do not fit each other, if the
     folder holds a run of another config, data or tokenizer (naming each difference), and if another
     process trains there.
@@ -111,6 +115,7 @@ def prepare_run(
                 f"from it with --config.init_from={workdir}"
             )
         refuse_changes(read_run(workdir), config, training, workdir)
+    check_data(config, len(training.captions))
     is_new = not workdir.exists()
     make_folder(workdir)
     lock = lock_folder(workdir)

@@ -21,7 +21,7 @@ import numpy as np
 from jax import export
 
 from t2i_jax.core.family import Variables, get_ability
-from t2i_jax.core.files import empty_folder, write_atomically
+from t2i_jax.core.files import complete_files, empty_folder, make_folder, write_atomically
 from t2i_jax.core.types import AnyArray
 from t2i_jax.runs.batches import split_static
 from t2i_jax.runs.stablehlo_card import card
@@ -84,12 +84,12 @@ def export_sampler(
     exported = export.export(jax.jit(sampler.run), platforms=tuple(platforms))(
         shapes, *texts, *numbers, sampler.settings
     )
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / "tokenizer.json", tokenizer.to_str(pretty=True))
-    write_file(folder / WEIGHTS, {k: np.asarray(x) for k, x in sampler.weights.items()})
     text = card(folder.absolute().name, config, sampler, exported)
-    write_atomically(folder / "README.md", text)
-    (folder / PROGRAM).write_bytes(exported.serialize())  # last: with it the folder is complete
+    with complete_files(make_folder(folder)) as part:
+        write_atomically(part / "tokenizer.json", tokenizer.to_str(pretty=True))
+        write_file(part / WEIGHTS, {k: np.asarray(x) for k, x in sampler.weights.items()})
+        write_atomically(part / "README.md", text)
+        (part / PROGRAM).write_bytes(exported.serialize())
     return folder
 
 

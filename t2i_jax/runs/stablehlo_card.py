@@ -54,6 +54,7 @@ The tokens of a caption, with the package `tokenizers`:
 from tokenizers import Tokenizer
 
 tokenizer = Tokenizer.from_file("tokenizer.json")
+tokenizer.encode_special_tokens = True
 tokenizer.no_padding()
 tokenizer.enable_truncation({length})
 ids = tokenizer.encode("a caption").ids

@@ -49,11 +49,10 @@ def train(
         jax.config.update("jax_default_matmul_precision", config.train.matmul_precision)
     text = json.dumps(config.to_dict(), sort_keys=True)
     hosts.refuse_differences({"the config": text, "the version of JAX": jax.__version__})
-    check = functools.partial(check_trainable, place=place)
-    prepared = hosts.first_then_others(lambda: prepare_run(config, workdir, check))
+    checks = functools.partial(check_trainable, place=place), check_budget
+    prepared = hosts.first_then_others(lambda: prepare_run(config, workdir, *checks))
     hosts.refuse_differences({"the training data": prepared.training.source.fingerprint})
     report_data(prepared)
-    check_budget(prepared.config, len(prepared.training.source.captions))
     with prepared.lock, checkpoint.open_manager(prepared.workdir) as manager:
         programs = make_programs(prepared, place)
         if place.axis_name is None:  # under pmap, the first step compiles

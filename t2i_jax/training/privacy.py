@@ -19,7 +19,8 @@ from t2i_jax.training.gradients import add_noise, clip_to_norm
 class Privacy(NamedTuple):
     """How a run is trained privately.
 
-    clip: largest norm of the gradient of an example.   noise: over `clip`, of their sum.
+    clip: largest norm of the gradient of an example.
+    noise: standard deviation of the noise on their sum, as a multiple of `clip`.
     budget: the largest epsilon.   delta: of the whole run.
     expected: mean number of examples of a step.   rate: the probability of each example.
     """
@@ -52,7 +53,7 @@ def make_privacy(config, count: int) -> Privacy | None:
     if not (expected := accountant.expected_batch(count, room)):
         raise ValueError(
             f"train.batch_size is {room}: batches of private training have a random size, which "
-            "needs room for 64 examples or more"
+            "needs more room: 64 is always enough"
         )
     return Privacy(own.clip, own.noise, own.epsilon, own.delta, expected, expected / count)
 
@@ -79,7 +80,7 @@ def check_private(config, family: Family) -> None:
     if len(family.losses) * updates_per_step(family) > 1:
         raise ValueError(
             f"privacy.clip: {config.family} makes several updates in a step, and the accountant "
-            "counts one look at the examples of a step; choose a family with one"
+            "counts one use of the examples of a step; choose a family with one"
         )
     for key, value, right in (
         ("optim.clip_examples", config.optim.clip_examples, "privacy.clip takes its place"),
@@ -89,6 +90,12 @@ def check_private(config, family: Family) -> None:
     ):
         if value:
             raise ValueError(f"{key} is {value} in private training: leave it out ({right})")
+    if config.init_from:
+        warnings.warn(
+            f"init_from is {config.init_from}: the guarantee does not hold for the examples that "
+            "its weights were trained on, unless it was trained privately too",
+            stacklevel=2,
+        )
 
 
 def check_budget(config, count: int) -> None:
@@ -108,7 +115,10 @@ def check_budget(config, count: int) -> None:
     if (spent := privacy.spent(steps)) > privacy.budget:
         rest = privacy.delta - accountant.delta_of_overflow(steps, privacy.budget)
         if rest <= 0:
-            raise ValueError(f"privacy.delta is {privacy.delta:g}, too small for {steps:,} steps")
+            raise ValueError(
+                f"privacy.delta is {privacy.delta:g}, too small for {steps:,} steps at "
+                f"privacy.epsilon = {privacy.budget:g}: raise delta or lower epsilon"
+            )
         noise = accountant.noise_for(privacy.rate, steps, rest, privacy.budget)
         raise ValueError(
             f"privacy: {steps:,} steps with noise {privacy.noise:g} spend epsilon = {spent:.2f} at "

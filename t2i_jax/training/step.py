@@ -50,7 +50,8 @@ def per_example_gradients(transform: Callable) -> Callable:
 
     transform: (gradients of one example) -> the same tree. Each example is a batch of its own, so
     the loss must not compare examples, and `extra` must be empty: a ValueError says so. Gradients
-    of rows of weight 0 are zero in the mean, which is over all rows; metrics leave these rows out.
+    and metrics of rows of weight 0 are zero in the means, which are over all rows: `make_step`
+    divides the metrics by the share of counted rows.
     """
 
     def gradients_of(loss, player, params, ctx: Context):
@@ -68,9 +69,7 @@ def per_example_gradients(transform: Callable) -> Callable:
             return jax.tree.map(lambda x: x * weight, (transform(gradients), means))
 
         gradients, means = jax.vmap(of_one)(ctx.batch, ctx.keys, ctx.weight)
-        counted = jnp.maximum(ctx.weight.sum(), 1.0)
-        gradients = jax.tree.map(lambda x: x.mean(0), gradients)
-        means = jax.tree.map(lambda x: x.sum(0) / counted, means)
+        gradients, means = jax.tree.map(lambda x: x.mean(0), (gradients, means))
         return gradients, ctx.extra, means
 
     return gradients_of
@@ -122,10 +121,15 @@ def batch_size_of(batch) -> int:
     return len(jax.tree.leaves(batch)[0])
 
 
-def without_weight(batch: Mapping) -> tuple[dict, jax.Array]:
+def split_weight(batch: Mapping) -> tuple[dict, jax.Array]:
     """Return (the batch without the column of Poisson sampling, the weight [B] of its rows)."""
     weight = batch[INCLUDED] if INCLUDED in batch else jnp.ones(batch_size_of(batch), jnp.float32)
     return {name: column for name, column in batch.items() if name != INCLUDED}, weight
+
+
+def over_devices(tree, axis_name: str | None):
+    """Return the mean of `tree` over the devices of `axis_name`; None: it is global already."""
+    return tree if axis_name is None else jax.lax.pmean(tree, axis_name)
 
 
 def make_step(
@@ -164,7 +168,7 @@ def make_step(
         step_key = once_a_step_key(state.rng, state.step)
         if augment is not None:
             batch = augment(batch, derive_keys(keys, AUGMENT))
-        batch, weight = without_weight(batch)
+        batch, weight = split_weight(batch)
         examples = in_parts((batch, keys, weight), parts)
 
         for number, (player, loss) in enumerate(family.losses.items()):
@@ -178,8 +182,10 @@ def make_step(
                     extra, frozen, state.ema, state.step, batch, keys, True, weight, step_key
                 )
                 gradients, extra, means = gradients_of(loss, player, {**params, player: own}, ctx)
-                if axis_name is not None:
-                    gradients, means = jax.lax.pmean((gradients, means), axis_name)
+                gradients, means = over_devices((gradients, means), axis_name)
+                if per_example is not None:  # rows without an example are zero in these means
+                    counted = jnp.maximum(over_devices(weight.mean(), axis_name), 1e-9)
+                    means = jax.tree.map(lambda x: x / counted, means)
                 if after_mean is not None:
                     key = jax.random.fold_in(jax.random.fold_in(step_key, number), turn)
                     gradients = after_mean(gradients, key)

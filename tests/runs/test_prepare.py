@@ -84,11 +84,13 @@ def test_prepare_run_returns_what_training_needs(smoke, tmp_path):
 
 
 def test_nothing_is_written_if_the_check_fails(smoke, tmp_path):
-    def refuse(config, family):
+    def refuse(config, family_or_count):
         raise ValueError("no")
 
     with pytest.raises(ValueError, match="no"):
         prepare.prepare_run(smoke("shapes"), tmp_path / "run", refuse)
+    with pytest.raises(ValueError, match="no"):
+        prepare.prepare_run(smoke("shapes"), tmp_path / "run", check_data=refuse)
     assert not (tmp_path / "run").exists()
 
 

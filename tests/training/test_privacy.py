@@ -12,12 +12,15 @@ import pytest
 from ml_collections import ConfigDict
 
 from scripts.same_run import arrays, differences
+from t2i_jax import config as configs
 from t2i_jax.core import state
 from t2i_jax.core.family import Family
 from t2i_jax.data.poisson import INCLUDED
 from t2i_jax.runs import prepare
+from t2i_jax.runs.lock import lock_folder
 from t2i_jax.training import accountant, loop, parallel, programs, step
 from t2i_jax.training.privacy import check_budget, check_private, make_privacy, private_transforms
+from tests.conftest import ROOT, last_values
 
 CLIP, NOISE = 0.5, 2.0
 PRIVATE = ("privacy.clip=0.1", "privacy.noise=1.0", "privacy.epsilon=20", "train.batch_size=64")
@@ -90,8 +93,16 @@ def test_clipping_is_that_of_a_loop_over_examples(accumulate):
             errors.append(y**2)
     assert 5 < clipped < included.sum() - 5  # some are clipped, and some are not
     np.testing.assert_allclose(gradient, total / privacy.expected, rtol=2e-6)
-    if accumulate == 1:
-        np.testing.assert_allclose(metrics["loss"], np.mean(errors), rtol=1e-5)
+    np.testing.assert_allclose(metrics["loss"], np.mean(errors), rtol=1e-5)
+
+
+@pytest.mark.parametrize("accumulate", [1, 4])
+def test_metrics_are_means_over_examples_under_pmap_too(accumulate):
+    """Rows with an example come first: three devices of eight have none, and one has one."""
+    batch = batch_of(64, 3, np.arange(64) < 33)
+    _, metrics, _ = one_step(batch, 3, 0.0, accumulate, "pmap", jax.devices())
+    np.testing.assert_allclose(metrics["loss"], (batch["y"][:33] ** 2).mean(), rtol=1e-5)
+    np.testing.assert_allclose(metrics["error"], -batch["y"][:33].mean(), rtol=1e-5)
 
 
 def test_one_example_moves_the_sum_by_the_clipping_norm_at_most():
@@ -122,20 +133,25 @@ def test_noise_has_its_variance_on_any_number_of_devices():
         np.testing.assert_array_equal(found[name], found["one"])
 
 
+RUN = (*PRIVATE, "model.depth=1", "model.width=16", "text.width=16", "data.resolution=16")
+RUN += ("sample.steps=1", "optim.name=adamw", "train.steps=4", "train.save_every=2")
+RUN += ("train.log_every=1", "train.eval_every=0", "train.reader=threads", "train.grid=1")
+RUN += ("train.batch_size=40",)  # the mean is 7 of 64
+
+
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    return tmp_path_factory.mktemp("private")
-
-
-RUN = (*PRIVATE, "model.depth=1", "optim.name=adamw", "train.steps=6", "train.save_every=3")
-RUN += ("train.log_every=2", "train.eval_every=0", "train.reader=threads", "train.grid=1")
+    """A folder that holds a finished private run, "whole"."""
+    folder = tmp_path_factory.mktemp("private")
+    config = configs.load(f"{ROOT}/configs/shapes_diffusion.py:smoke", last_values(RUN))
+    loop.train(config, folder / "whole")
+    return folder
 
 
 def test_a_resumed_run_is_the_same_and_says_what_it_spent(smoke, data):
     config = smoke("shapes_diffusion", *RUN)
-    loop.train(config, data / "whole")
     shutil.copytree(data / "whole", data / "resumed")
-    shutil.rmtree(data / "resumed" / "checkpoints" / "6")
+    shutil.rmtree(data / "resumed" / "checkpoints" / "4")
     loop.train(config, data / "resumed")
     assert differences(data / "whole", data / "resumed") == []
     assert len(arrays(data / "whole")) > 20
@@ -143,12 +159,24 @@ def test_a_resumed_run_is_the_same_and_says_what_it_spent(smoke, data):
     spent = {line["step"]: line["epsilon"] for line in lines if "epsilon" in line}
     count = len(prepare.load_source(config.data, "train").captions)
     privacy = make_privacy(config, count)
-    for number in (2, 4, 6):
+    assert privacy is not None and privacy.rate < 1  # batches are drawn
+    for number in (1, 2, 3, 4):
         by_hand = accountant.epsilon(privacy.expected / count, 1.0, number, 1e-6)
         assert spent[number] == pytest.approx(by_hand, rel=1e-4)
-    (notes,) = (data / "whole" / "checkpoints" / "6" / "notes").glob("metadata")
+    (notes,) = (data / "whole" / "checkpoints" / "4" / "notes").glob("metadata")
     kept = json.loads(notes.read_text())["privacy"]
-    assert kept == {"epsilon": privacy.spent(6), "delta": 1e-6, "noise": 1.0}
+    assert kept == {"epsilon": privacy.spent(4), "delta": 1e-6, "noise": 1.0}
+
+
+def test_a_refused_budget_changes_nothing(smoke, data):
+    """A run that is there stays as it was, and a new one is not begun."""
+    about = (data / "whole" / "run.json").read_bytes()
+    for folder in ("whole", "new"):
+        with pytest.raises(ValueError, match=r"privacy: 100,000 steps .* privacy\.noise="):
+            loop.train(smoke("shapes_diffusion", *RUN, "train.steps=100000"), data / folder)
+    assert (data / "whole" / "run.json").read_bytes() == about
+    assert not (data / "new").exists()
+    lock_folder(data / "whole").close()  # nothing else holds it
 
 
 def test_other_settings_change_nothing_while_it_is_off(smoke, tmp_path):
@@ -178,13 +206,16 @@ def test_a_budget_is_kept(smoke, capsys):
     assert "more than privacy.epsilon = 1: privacy.noise=" in text
     noise = float(text.split("privacy.noise=")[1].split()[0])
     assert noise > 1.0
-    config = smoke("shapes_diffusion", *RUN, f"privacy.noise={noise}", "privacy.epsilon=1")
+    config = smoke("shapes_diffusion", *PRIVATE, f"privacy.noise={noise}", "privacy.epsilon=1")
     check_budget(config, 10_000)
     assert "private: about 14 of 10,000 examples a step" in capsys.readouterr().out
     tiny = smoke("shapes_diffusion", *PRIVATE, "privacy.delta=1e-20")
-    assert "too small for" in told(tiny)
+    text = "too small for 6 steps at privacy.epsilon = 20: raise delta or lower epsilon"
+    assert text in told(tiny)
     small = smoke("shapes_diffusion", *PRIVATE, "train.batch_size=8")
-    assert "needs room for 64 examples or more" in told(small)
+    assert "needs more room: 64 is always enough" in told(small)
+    for count in (1, 64, 65, 10**9):
+        assert accountant.expected_batch(count, 64) > 0
     large = smoke("shapes_diffusion", *PRIVATE, "train.steps=2", "privacy.delta=0.001")
     with pytest.warns(UserWarning, match=r"privacy\.delta is 0\.001, more than 1 / 10,000"):
         check_budget(large, 10_000)
@@ -209,6 +240,12 @@ def test_what_cannot_be_private_is_refused(name, override, message, smoke, tmp_p
     with pytest.raises(ValueError, match=message):
         loop.train(smoke(name, *PRIVATE, override), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_the_weights_that_it_starts_from_are_warned_of(smoke):
+    config = smoke("shapes_diffusion", *PRIVATE, "init_from=runs/public")
+    with pytest.warns(UserWarning, match="init_from is runs/public: the guarantee does not hold"):
+        check_private(config, linear(3))
 
 
 @pytest.mark.parametrize("change", ["updates", "players"])
