@@ -8,7 +8,7 @@ The folder has
     README.md            what the inputs are, and a program that draws with it
 
 Weights are arguments of the program, not constants in it: the file stays small, compiles fast, and
-XLA folds nothing, so the pictures are those of the pipeline, bit for bit.
+XLA folds nothing, so the pictures are those of the pipeline (docs/sharing.md says how exactly).
 """
 
 from collections.abc import Sequence

@@ -33,6 +33,7 @@ def test_the_columns_of_the_table():
         "dB over bicubic",
         "dB over untranslated",
         "under noise",
+        "word maps",
         "own R@1",
         "R@5",
         "KID x 1000",
