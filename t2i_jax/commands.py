@@ -381,7 +381,7 @@ def _measures(args) -> tuple[str, ...]:
 
 
 def _fetch_weights(name: str):
-    """The `prepare` of a file NAME.py of WEIGHTS. ValueError for an unknown name."""
+    """Return `prepare` of the file NAME.py in WEIGHTS. Raises ValueError for an unknown name."""
     found = {each: folder for folder in WEIGHTS for each in names_with(folder, "prepare")}
     if name not in found:
         raise ValueError(f"there are no weights {name!r} to fetch: there are {', '.join(found)}")

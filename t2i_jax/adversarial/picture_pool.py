@@ -23,7 +23,7 @@ class Pool(NamedTuple):
 
 
 def make_pool(size: int, side: int, channels: int = 3) -> Pool:
-    """Return an empty pool for `size` pictures, side x side px."""
+    """Return an empty pool that has room for `size` pictures of side x side pixels."""
     return Pool(jnp.zeros((size, side, side, channels)), jnp.int32(0))
 
 

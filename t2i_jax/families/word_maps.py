@@ -14,8 +14,8 @@ from t2i_jax.core.denoiser import Denoiser
 from t2i_jax.core.family import Variables
 from t2i_jax.families.conditioning import Conditioning
 
-# A network that removes noise is asked at these levels of noise. With more of it, the attention says
-# less about which word belongs to a cell.
+# A network that removes noise is asked at these times. With more noise, the attention says less
+# about which word belongs to a cell.
 TIMES = (0.05, 0.2, 0.4)
 
 

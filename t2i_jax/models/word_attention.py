@@ -32,9 +32,9 @@ def token_maps(
 ) -> Float[Array, "B L h w"]:
     """Return which cells belong to each token in a denoising network, a mean over its layers.
 
-    Where tokens and cells share one attention: see `joint_maps`. Where the cells attend to the tokens (cross-attention), they are the weights by which
-    each cell does so, as in DAAM (arXiv 2210.04885, equation 3); coarser maps are enlarged to the
-    size of the finest.
+    Where tokens and cells share one attention: see `joint_maps`. Where the cells attend to the
+    tokens (cross-attention), they are the weights by which each cell does so, as in DAAM (arXiv
+    2210.04885, equation 3); coarser maps are enlarged to the size of the finest.
     network: with a property `text_attention`, "joint" or "cross".
     """
     _, shown = network.apply({"params": params}, x, t, text, mutable=[INTERMEDIATES])
