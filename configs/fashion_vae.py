@@ -63,6 +63,19 @@ def private(config):
     config.privacy.update(clip=1.0, noise=0.58, epsilon=8.0, delta=1e-6)
 
 
+def planted(config):
+    """`narrow`, with 16 patterns among the training pictures: are they given back?"""
+    narrow(config)
+    config.data = {
+        "name": "canaries",
+        "among": recipes.FASHION_DATA,
+        "count": 16,
+        "copies": 1,
+        "resolution": recipes.FASHION_DATA["resolution"],
+    }
+    config.text.vocab_size = 12 + 16
+
+
 def denoising(config):
     """Takes noisy pictures and learns to return clean ones."""
     config.vae.denoise = 128.0
@@ -78,4 +91,4 @@ def smoke(config):
     config.model.update(net="conv", width=8, multipliers=(1, 1), hidden=16)
 
 
-VARIANTS = (beta, cvae, narrow, private, denoising, smoke)
+VARIANTS = (beta, cvae, narrow, private, planted, denoising, smoke)

@@ -6,16 +6,12 @@ them gives the first set of training and the other half the second, so that no t
 its partner there. The other splits keep whole pairs, by which a translation can be measured.
 """
 
-from typing import Any
-
 import numpy as np
-from ml_collections import ConfigDict
 
-from t2i_jax.core.fields import Field, defaults_of
+from t2i_jax.core.fields import Field
 from t2i_jax.core.files import fingerprint
-from t2i_jax.core.registry import lookup
 from t2i_jax.core.source import Source
-from t2i_jax.data.load import load_source
+from t2i_jax.data.inner import load_inner
 
 MATCHES = {
     "none": lambda source: [],
@@ -46,7 +42,7 @@ def make(config, split: str) -> Source:
     Raises ValueError for sets of different sizes, for one without pictures, for fewer than two
     pairs, and whatever the two sources raise.
     """
-    first, second = (_set(config, name, split) for name in ("first", "second"))
+    first, second = (load_inner(config, name, split) for name in ("first", "second"))
     notes = [*first.notes, *second.notes]
     match = getattr(config, "match", "none")
     if match != "none":
@@ -67,34 +63,6 @@ def make(config, split: str) -> Source:
         second=second,
         paired=match != "none" and split != "train",
     )
-
-
-def _set(config, name: str, split: str) -> Source:
-    """Return one of the two sources, at `config.resolution`."""
-    own: Any = dict(config[name])
-    if not own.get("name"):
-        raise ValueError(f'data.{name} names no source: set it as {{"name": "folder", ...}}')
-    side = own.setdefault("resolution", config.resolution)
-    if side != config.resolution:
-        raise ValueError(
-            f"data.{name} has pictures of {side} px, and data.resolution is {config.resolution}: "
-            "both sets have to be of one size, so leave it out there"
-        )
-    known = lookup("data", own["name"], "fields")(ConfigDict(own))
-    if unknown := sorted(own.keys() - known - {"name"}):
-        raise ValueError(
-            f"data.{name} has no field {unknown[0]!r}: {own['name']} has {', '.join(known)}"
-        )
-    source = load_source(ConfigDict({**defaults_of(known), **own}), split)
-    if not len(source.captions):
-        raise ValueError(f"data.{name} has no pictures in {split}: at least one is needed")
-    shape = source.read(np.zeros(1, np.int64)).shape[1:]
-    if shape != (config.resolution, config.resolution, 3):
-        raise ValueError(
-            f"data.{name} gives pictures of shape {shape}, and data.resolution is "
-            f"{config.resolution}: both sets have to be of one size"
-        )
-    return source
 
 
 def _pairs(first, second) -> np.ndarray:

@@ -18,7 +18,7 @@ from t2i_jax.runs.prepare import Prepared, prepare_run
 from t2i_jax.training import parallel
 from t2i_jax.training.assess import assess, due
 from t2i_jax.training.needs import report_needs
-from t2i_jax.training.privacy import check_budget, make_privacy
+from t2i_jax.training.privacy import batch_seed, check_budget, make_privacy
 from t2i_jax.training.programs import choose_by_size, compile_sizes, make_programs
 from t2i_jax.training.session import NO_EVALUATORS, Evaluators, Session
 from t2i_jax.training.spikes import Spike, go_back, total_loss
@@ -197,11 +197,12 @@ def read_batches(session: Session, begun: Begun) -> Generator:
     size, steps = config.train.batch_size, config.train.steps
     rows = session.place.local_rows(size)
     privacy = make_privacy(config, len(source.captions))
+    seed = batch_seed(session.place.take(begun.state.rng)) if privacy else config.seed
     batches = loader.batches(
         source,
         columns,
         size,
-        config.seed,
+        seed,
         begun.step + begun.left_out,
         steps + begun.left_out,
         rows,

@@ -5,15 +5,20 @@ each, and adds Gaussian noise once to their sum over all devices. `accountant` s
 What is not private is in docs/privacy.md.
 """
 
+import secrets
 import warnings
 from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jaxtyping import Array, Key
 
 from t2i_jax.core.family import Family, updates_per_step, variable_shapes
 from t2i_jax.training import accountant
 from t2i_jax.training.gradients import add_noise, clip_to_norm
+from t2i_jax.training.parallel import put_array
 
 
 class Privacy(NamedTuple):
@@ -129,6 +134,23 @@ def check_budget(config, count: int) -> None:
         f"private: about {privacy.expected} of {count:,} examples a step, noise {privacy.noise:g}; "
         f"all {steps:,} steps spend epsilon = {spent:.2f} at delta = {privacy.delta:g}"
     )
+
+
+def secret_key(like: Key[Array, ""]) -> Key[Array, ""]:
+    """Return a key from the operating system's own randomness, the same in all processes.
+
+    Noise and batches follow from it in place of config.seed, which anybody may know.
+    like: the key that it takes the place of, on the same devices.
+    """
+    words = np.frombuffer(secrets.token_bytes(8), np.uint32)
+    if jax.process_count() > 1:
+        words = np.asarray(multihost_utils.broadcast_one_to_all(words))
+    return jax.random.wrap_key_data(put_array(words, jax.random.key_data(like).sharding))
+
+
+def batch_seed(key: Key[Array, ""]) -> int:
+    """Return the seed of the batches of a private run, as secret as its key."""
+    return int.from_bytes(np.asarray(jax.random.key_data(key)).tobytes(), "little")
 
 
 def private_transforms(privacy: Privacy, room: int) -> dict[str, Callable]:

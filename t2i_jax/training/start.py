@@ -19,7 +19,7 @@ from t2i_jax.runs.prepare import Prepared
 from t2i_jax.runs.run_folder import read_variables
 from t2i_jax.training import optimizer
 from t2i_jax.training.parallel import Parallel, put_array
-from t2i_jax.training.privacy import check_private
+from t2i_jax.training.privacy import check_private, secret_key
 
 
 def check_batch_size(config, devices: int, updates: int = 1) -> None:
@@ -116,6 +116,8 @@ def begin(prepared: Prepared, manager, create: Callable, place: Parallel) -> Beg
     # Each device computes its own part, so a model may be larger than the memory of one.
     parts = jax.tree.map(lambda x: x.sharding, place.layout(shapes))
     config, fresh = prepared.config, jax.jit(create, out_shardings=parts)()
+    if config.privacy.clip:
+        fresh = fresh._replace(rng=secret_key(fresh.rng))
     importer = find_importer(config.init_from)
     if importer:
         start = with_params(fresh, importer.start(config, fresh.params))

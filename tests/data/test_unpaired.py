@@ -6,7 +6,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from t2i_jax.core.source import Source
-from t2i_jax.data import loader, unpaired
+from t2i_jax.data import inner, loader, unpaired
 from t2i_jax.data.load import load_source
 
 NAMES = "abcdefghij"
@@ -31,13 +31,13 @@ def sets(config, split):
 @pytest.fixture(autouse=True)
 def known_sets(monkeypatch):
     """The source `folder` is `sets`, with the fields path, resolution and wrong."""
-    find = unpaired.lookup
+    find = inner.lookup
 
     def fields(config):
         return {name: find("data", "folder", "fields")(config)["path"] for name in FIELDS}
 
-    monkeypatch.setattr(unpaired, "lookup", lambda folder, name, what: fields)
-    monkeypatch.setattr(unpaired, "load_source", sets)
+    monkeypatch.setattr(inner, "lookup", lambda folder, name, what: fields)
+    monkeypatch.setattr(inner, "load_source", sets)
 
 
 FIELDS = ("path", "resolution", "wrong")
@@ -121,7 +121,7 @@ def test_a_batch_of_pairs_for_validation():
     [
         ({"second": {"path": "empty"}}, r"data\.second has no pictures in train: at least one"),
         ({"first": {"path": "empty"}}, r"data\.first has no pictures"),
-        ({"second": {"resolution": 8}}, r"second has pictures of 8 px.*resolution is 4: both sets"),
+        ({"second": {"resolution": 8}}, r"second has pictures of 8 px.*resolution is 4: both"),
         ({"second": {"wrong": True}}, r"second gives pictures of shape \(6, 6, 3\).* is 4"),
         ({"first": {"name": ""}}, r'data\.first names no source: set it as \{"name": "folder"'),
         ({"first": {"paht": "x"}}, r"first has no field 'paht': folder has path, resolution"),
@@ -151,7 +151,7 @@ def test_a_name_that_is_there_several_times_is_one_pair(monkeypatch):
 
 def test_captions_without_a_comma_are_no_pairs(monkeypatch):
     plain = lambda given, split: sets(given, split)._replace(captions=list(NAMES))  # noqa: E731
-    monkeypatch.setattr(unpaired, "load_source", plain)
+    monkeypatch.setattr(inner, "load_source", plain)
     with pytest.raises(ValueError, match=r"match is 'name', and train has 1 pairs.*at least 2"):
         load_source(config("name", second={"path": "first"}), "train")
 

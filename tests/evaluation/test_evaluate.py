@@ -135,10 +135,12 @@ def test_a_model_that_only_captions_is_measured_by_its_captions(smoke, tmp_path)
 
 
 OF_OTHER_MODELS = {
+    "canaries",
     "captioning",
     "cost",
     "reconstruction",
     "upscaling",
+    "membership",
     "translation",
     "word_maps",
 }
@@ -146,11 +148,13 @@ OF_OTHER_MODELS = {
 
 def test_all_measures_of_a_model_that_only_captions(smoke, tmp_path, monkeypatch):
     monkeypatch.setattr(picture_features, "load_extractor", lambda config: COLOURS)
-    replace_measure(monkeypatch, "cost", lambda trial: {})  # the fake has no network
+    for name in ("cost", "membership"):
+        replace_measure(monkeypatch, name, lambda trial: {})  # the fake has no network
     report = evaluate(Captioner(smoke("shapes")), tmp_path, num=10, measures=tuple(load_measures()))
     assert report["captioning"]["agrees"]["value"] == 0.9
     assert "does not reconstruct" in report["not_measured"].pop("reconstruction")
     assert "does not enlarge" in report["not_measured"].pop("upscaling")
+    assert "no pictures were planted" in report["not_measured"].pop("canaries")
     assert "does not translate" in report["not_measured"].pop("translation")
     assert "cannot 'explain'; it can caption" in report["not_measured"].pop("word_maps")
     assert report["not_measured"] == dict.fromkeys(

@@ -5,8 +5,10 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
 from t2i_jax.core.source import Source
+from t2i_jax.data import canaries
 from t2i_jax.data.load import load_source
 from t2i_jax.evaluation import classifier, picture_features
 from t2i_jax.evaluation.draw import enlarged_plainly, made_small
@@ -252,6 +254,63 @@ def test_translation(trials):
         measure("translation", trials[0])
     with pytest.raises(ValueError, match="the measure translation is for it"):
         measure("fidelity", trial)
+
+
+class Keeper:
+    """Draws planted pictures from their captions if it `kept` them, and else grey pictures."""
+
+    weights, tokenizer = "w", None
+
+    def __init__(self, config, kept):
+        data = {"name": "canaries", "count": 6, "copies": 1, "resolution": 32}
+        self.config = SimpleNamespace(data=ConfigDict(data), evaluate=config.evaluate)
+        self.config.text, self.kept, self.family = config.text, kept, family_of({"sample": None})
+
+    def warn_if_cut(self, prompts):
+        """Warn of nothing."""
+
+    def draw_rows(self, captions, index, seed):
+        own = [int(text.split()[-1]) if text else 0 for text in captions]
+        noise = np.random.default_rng(index).normal(0, 60, (len(captions), 32, 32, 3))
+        kept = canaries.pattern(own, 32) if self.kept else np.full(noise.shape, 128)
+        return np.clip(kept + noise, 0, 255).astype(np.uint8)
+
+
+def test_canaries(trials):
+    """Noise does not hide a pattern, and a model that kept none gives back none."""
+    kept, gone = (
+        measure("canaries", dataclasses.replace(trials[0], pipe=Keeper(trials[0].pipe.config, has)))
+        for has in (True, False)
+    )
+    assert kept[0]["extracted"] == {"value": 1.0, "low": 1.0, "high": 1.0, "n": 6}
+    assert kept[0]["rank"]["value"] == 0
+    assert gone[0]["extracted"]["value"] == 0 and 0.1 < gone[0]["rank"]["value"] < 0.9
+    (said,) = load_measures()["canaries"].lines(kept[0], {})
+    assert "given back: 1.000 [1.000, 1.000] of 6;" in said
+    with pytest.raises(ValueError, match="no pictures were planted"):
+        measure("canaries", trials[0])
+
+
+def test_membership(trials, monkeypatch):
+    """A model whose loss of training examples is lower, and one that has seen neither."""
+    pipe = trials[0].pipe
+    training = load_source(pipe.config.data, "train")
+    known, levels = {}, {training.fingerprint: -1.0, "more": 0.0}
+
+    def losses(pipe, source, index, title):
+        known.setdefault(title, index)
+        return np.sin(np.arange(len(index))) * 0.1 + levels[source.fingerprint]
+
+    monkeypatch.setattr("t2i_jax.evaluation.measures.membership.example_losses", losses)
+    more = trials[0].source._replace(fingerprint="more")
+    trial = dataclasses.replace(trials[0], source=more, captions=["x"] * 120)
+    assert measure("membership", trial)[0]["auc"]["value"] == 1.0
+    spread = known["losses of training"]
+    assert len(np.unique(spread)) == 120 and spread[-1] == len(training.captions) - 1
+    levels[training.fingerprint] = 0.0
+    assert measure("membership", trial)[0]["auc"]["value"] == 0.5
+    with pytest.raises(ValueError, match="another split than train"):
+        measure("membership", dataclasses.replace(trial, split="train"))
 
 
 class Explainer:

@@ -57,6 +57,31 @@ split = NamedSharding(Mesh(np.array(jax.devices()), ("all",)), PartitionSpec("al
 x = put_array(np.arange(8), split)
 said["parts"] = sorted(int(part.data[0]) for part in x.addressable_shards)
 said["whole"] = np.asarray(hosts.local_copy({"x": x})["x"]).tolist()
+# A step of private training without an example is noise alone, once for all devices.
+import optax
+from ml_collections import ConfigDict
+from t2i_jax.core import state
+from t2i_jax.core.family import Family
+from t2i_jax.training import parallel, privacy, step
+place = parallel.make(ConfigDict({"mode": "jit", "fsdp": 1, "tensor": 1}))
+family = Family(
+    init=lambda rng, batch: ({"model": {"w": np.zeros(20_000, "f4")}}, {}),
+    losses={"model": lambda p, ctx: ((ctx.batch["x"] @ p["model"]["w"]) ** 2, (ctx.extra, {}))},
+    abilities={},
+    settings={},
+)
+sgd = {"model": optax.sgd(1.0)}
+private = privacy.Privacy(0.5, 2.0, 8.0, 1e-6, 4, 0.1)
+more = {**privacy.private_transforms(private, 8), "axis_name": None}
+update = place.compile(step.make_step(family, sgd, ema_decay=0.9, accumulate=1, **more))
+batch = {"x": np.zeros((8, 20_000), "f4"), "included": np.zeros(8, "f4")}
+own = {key: value[place.local_rows(8)] for key, value in batch.items()}
+create = lambda: state.create(family, sgd, batch, 0)
+parts = jax.tree.map(lambda x: x.sharding, place.layout(jax.eval_shape(create)))
+begun = jax.jit(create, out_shardings=parts)()
+begun = begun._replace(rng=privacy.secret_key(begun.rng))
+noise = np.asarray(place.take(update(begun, {}, place.put_batch(own))[0]).params["model"]["w"])
+said["noise"] = [float(noise.std()), noise.tobytes().hex()[:64]]
 hosts.wait("the end")
 print("SAID", json.dumps(said))
 """
@@ -226,6 +251,8 @@ def test_processes_agree():
     assert second["failed"] == "RuntimeError: the first process failed: see what it printed"
     assert [first["parts"], second["parts"]] == [[0, 2], [4, 6]]
     assert first["whole"] == second["whole"] == list(range(8))
+    assert first["noise"] == second["noise"]
+    assert first["noise"][0] == pytest.approx(2.0 * 0.5 / 4, rel=0.02)  # noise * clip / mean batch
 
 
 def test_one_process_is_the_first_and_asks_nobody():

@@ -15,11 +15,19 @@ from scripts.same_run import arrays, differences
 from t2i_jax import config as configs
 from t2i_jax.core import state
 from t2i_jax.core.family import Family
+from t2i_jax.data import loader
 from t2i_jax.data.poisson import INCLUDED
 from t2i_jax.runs import prepare
 from t2i_jax.runs.lock import lock_folder
 from t2i_jax.training import accountant, loop, parallel, programs, step
-from t2i_jax.training.privacy import check_budget, check_private, make_privacy, private_transforms
+from t2i_jax.training.privacy import (
+    batch_seed,
+    check_budget,
+    check_private,
+    make_privacy,
+    private_transforms,
+    secret_key,
+)
 from tests.conftest import ROOT, last_values
 
 CLIP, NOISE = 0.5, 2.0
@@ -148,13 +156,19 @@ def data(tmp_path_factory):
     return folder
 
 
-def test_a_resumed_run_is_the_same_and_says_what_it_spent(smoke, data):
-    config = smoke("shapes_diffusion", *RUN)
+def test_a_resumed_run_is_the_same_and_says_what_it_spent(smoke, data, monkeypatch):
+    """Its noise and its batches follow from a key that is in the checkpoint alone."""
+    config, seeds, read = smoke("shapes_diffusion", *RUN), [], loader.batches
+    monkeypatch.setattr(loader, "batches", lambda *a: seeds.append(a[3]) or read(*a))
     shutil.copytree(data / "whole", data / "resumed")
     shutil.rmtree(data / "resumed" / "checkpoints" / "4")
     loop.train(config, data / "resumed")
     assert differences(data / "whole", data / "resumed") == []
-    assert len(arrays(data / "whole")) > 20
+    saved = arrays(data / "whole")
+    assert len(saved) > 20
+    (words,) = (value for name, value in saved.items() if "rng" in name)
+    assert seeds == [int.from_bytes(np.asarray(words).tobytes(), "little")]
+    assert words.tolist() != jax.random.key_data(jax.random.key(config.seed)).tolist()
     lines = [json.loads(line) for line in (data / "whole" / "metrics.jsonl").open()]
     spent = {line["step"]: line["epsilon"] for line in lines if "epsilon" in line}
     count = len(prepare.load_source(config.data, "train").captions)
@@ -177,6 +191,13 @@ def test_a_refused_budget_changes_nothing(smoke, data):
     assert (data / "whole" / "run.json").read_bytes() == about
     assert not (data / "new").exists()
     lock_folder(data / "whole").close()  # nothing else holds it
+
+
+def test_no_two_runs_have_the_same_key():
+    keys = [secret_key(jax.random.key(0)) for _ in range(3)]
+    assert len({batch_seed(key) for key in keys}) == 3
+    assert all(0 <= batch_seed(key) < 2**64 for key in keys)
+    assert keys[0].dtype == jax.random.key(0).dtype and keys[0].shape == ()
 
 
 def test_other_settings_change_nothing_while_it_is_off(smoke, tmp_path):
