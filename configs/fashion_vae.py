@@ -64,7 +64,7 @@ def private(config):
 
 
 def planted(config):
-    """`narrow`, with 16 patterns among the training pictures: are they given back?"""
+    """`narrow`, with 16 patterns among the training pictures: does it give them away?"""
     narrow(config)
     config.data = {
         "name": "canaries",

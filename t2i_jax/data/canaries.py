@@ -2,7 +2,7 @@
 
 What a model keeps of single examples is found out with examples that nothing else resembles (arXiv
 1802.08232, section 4): black and white patterns, each with a caption of its own. The measure
-`canaries` asks a trained model for them.
+`canaries` looks for them in a trained model.
 """
 
 import numpy as np
@@ -30,11 +30,12 @@ def fields(config) -> dict[str, Field]:
 def make(config, split: str) -> Source:
     """Return a split of the source `config.among`; "train" has the planted examples at its end.
 
-    Raises ValueError for a source of pictures of another size, and whatever that source raises.
+    If it has classes, "planted" is one more. Raises ValueError for a source of pictures of another size, and whatever that source raises.
     """
     source = load_inner(config, "among", split)
+    classes = (*source.classes, "planted") if source.classes else ()
     if split != "train":
-        return source
+        return source._replace(classes=classes, variants={})
     planted = np.repeat(np.arange(config.count), config.copies)
     patterns, first = pattern(np.arange(config.count), config.resolution), len(source.captions)
 
@@ -45,8 +46,9 @@ def make(config, split: str) -> Source:
         return pictures
 
     captions = [*source.captions, *(caption(int(k)) for k in planted)]
+    labels = [*source.labels, *[len(source.classes)] * len(planted)] if classes else ()
     mark = fingerprint("canaries", source.fingerprint, config.count, config.copies)
-    return Source(captions, read, mark, notes=source.notes)
+    return Source(captions, read, mark, notes=source.notes, labels=labels, classes=classes)
 
 
 def caption(number: int) -> str:

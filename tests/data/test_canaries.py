@@ -44,7 +44,12 @@ def test_they_are_at_the_end_of_training():
 
 def test_no_other_split_has_them():
     assert load("test").captions == [f"test {i}" for i in range(OWN)]
-    assert load("test").fingerprint == "grey test" and load("test").classes == ("grey",)
+    assert load("test").fingerprint == "grey test" and load("test").labels == [0] * OWN
+
+
+def test_they_are_a_class_of_their_own():
+    assert load("train").classes == load("test").classes == ("grey", "planted")
+    assert load("train").labels == [0] * OWN + [1] * 6
 
 
 def test_every_setting_changes_the_fingerprint():

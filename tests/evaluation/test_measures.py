@@ -256,37 +256,30 @@ def test_translation(trials):
         measure("fidelity", trial)
 
 
-class Keeper:
-    """Draws planted pictures from their captions if it `kept` them, and else grey pictures."""
+def test_canaries(trials, monkeypatch):
+    """A model whose loss of planted patterns is the lowest, and one that has seen none."""
+    config = SimpleNamespace(data=ConfigDict({"name": "canaries", "count": 6, "resolution": 8}))
+    trial, planted = dataclasses.replace(trials[0], pipe=SimpleNamespace(config=config)), True
 
-    weights, tokenizer = "w", None
+    def losses(pipe, source, index, title):
+        pictures = source.read(index)
+        number = int(source.captions[0].split()[-1])
+        assert len(index) == 1001 and source.captions == [canaries.caption(number)] * 1001
+        same = (pictures == canaries.pattern([number], 8)).all((1, 2, 3))
+        assert same.tolist() == [True, *[False] * 1000]
+        return np.random.default_rng(number).random(1001) - (same if planted else 0)
 
-    def __init__(self, config, kept):
-        data = {"name": "canaries", "count": 6, "copies": 1, "resolution": 32}
-        self.config = SimpleNamespace(data=ConfigDict(data), evaluate=config.evaluate)
-        self.config.text, self.kept, self.family = config.text, kept, family_of({"sample": None})
-
-    def warn_if_cut(self, prompts):
-        """Warn of nothing."""
-
-    def draw_rows(self, captions, index, seed):
-        own = [int(text.split()[-1]) if text else 0 for text in captions]
-        noise = np.random.default_rng(index).normal(0, 60, (len(captions), 32, 32, 3))
-        kept = canaries.pattern(own, 32) if self.kept else np.full(noise.shape, 128)
-        return np.clip(kept + noise, 0, 255).astype(np.uint8)
-
-
-def test_canaries(trials):
-    """Noise does not hide a pattern, and a model that kept none gives back none."""
-    kept, gone = (
-        measure("canaries", dataclasses.replace(trials[0], pipe=Keeper(trials[0].pipe.config, has)))
-        for has in (True, False)
-    )
-    assert kept[0]["extracted"] == {"value": 1.0, "low": 1.0, "high": 1.0, "n": 6}
-    assert kept[0]["rank"]["value"] == 0
-    assert gone[0]["extracted"]["value"] == 0 and 0.1 < gone[0]["rank"]["value"] < 0.9
-    (said,) = load_measures()["canaries"].lines(kept[0], {})
-    assert "given back: 1.000 [1.000, 1.000] of 6;" in said
+    monkeypatch.setattr("t2i_jax.evaluation.measures.canaries.example_losses", losses)
+    (kept,) = measure("canaries", trial)
+    assert kept["extracted"] == {"value": 1.0, "low": 1.0, "high": 1.0, "n": 6}
+    assert kept["rank"]["value"] == 0
+    (said,) = load_measures()["canaries"].lines(kept, {})
+    assert "found by their loss: 1.000 [1.000, 1.000] of 6;" in said
+    planted = False
+    (gone,) = measure("canaries", trial)
+    expected = [np.random.default_rng(k).random(1001) for k in range(6)]
+    rank = np.mean([np.mean(x[1:] <= x[0]) for x in expected])
+    assert gone["extracted"]["value"] == 0 and gone["rank"]["value"] == pytest.approx(rank)
     with pytest.raises(ValueError, match="no pictures were planted"):
         measure("canaries", trials[0])
 

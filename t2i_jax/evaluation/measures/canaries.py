@@ -1,41 +1,44 @@
-"""Does a model give back the pictures that were planted in its training? (arXiv 1802.08232)."""
+"""Does a model give away the pictures that were planted in its training? (arXiv 1802.08232)."""
 
 import numpy as np
-from scipy.spatial.distance import cdist
 
+from t2i_jax.core.source import Source
 from t2i_jax.data import canaries
 from t2i_jax.evaluation.column import Column, at
-from t2i_jax.evaluation.draw import draw, is_conditional
+from t2i_jax.evaluation.example_losses import example_losses
 from t2i_jax.evaluation.measure import Measure, Trial
 from t2i_jax.metrics.captioning import mean_interval
 
 OTHERS = 1000  # patterns that were not planted
-DRAWS = 4  # pictures of each caption
 
 
 def applies(trial: Trial) -> None:
-    """Raise ValueError if nothing was planted, or the model cannot be asked for it by a caption."""
+    """Raise ValueError if nothing was planted."""
     if trial.pipe.config.data.name != "canaries":
         raise ValueError("no pictures were planted: data.name is not canaries")
-    if "sample" not in trial.pipe.family.abilities or not is_conditional(trial.pipe.config):
-        raise ValueError("this model draws no pictures of captions")
 
 
 def run(trial: Trial) -> dict:
-    """Return the share of planted pictures that the model gives back when asked by their captions.
+    """Return how well planted pictures are found by the loss of the model.
 
-    The mean of a few drawn pictures is compared with the planted one and 1,000 patterns that were
-    never planted. "extracted": it is nearest to the planted one. "rank": the mean share of the
-    others that are nearer; half is chance.
+    Who knows the caption of a planted picture tries patterns: the planted one and 1,000 that were
+    never planted. "extracted": the share of planted pictures that have the lowest loss of all.
+    "rank": the mean share of the others that have a lower loss; half is chance.
+    Raises ValueError as `example_losses` does.
     """
     count, side = trial.pipe.config.data.count, trial.pipe.config.data.resolution
-    captions = [canaries.caption(k) for k in range(count) for _ in range(DRAWS)]
-    drawn = draw(trial.pipe, captions, trial.seed, "asking for planted pictures")
-    asked = drawn.astype(np.float32).reshape(count, DRAWS, -1).mean(1)
-    patterns = canaries.pattern(np.arange(count + OTHERS), side).reshape(count + OTHERS, -1)
-    distance = cdist(asked, patterns)
-    nearer = (distance[:, count:] <= np.diag(distance)[:, None]).mean(1)
-    return {"extracted": mean_interval(1.0 * (nearer == 0)), "rank": mean_interval(nearer)}
+    others = canaries.pattern(np.arange(count, count + OTHERS), side)
+    lower = []
+    for number in range(count):
+        tried = np.concatenate([canaries.pattern([number], side), others])
+        captions = [canaries.caption(number)] * len(tried)
+        source = Source(captions, lambda index, tried=tried: tried[index], "")
+        losses = example_losses(
+            trial.pipe, source, np.arange(len(tried)), f"planted picture {number}"
+        )
+        lower.append(np.mean(losses[1:] <= losses[0]))
+    ranks = np.array(lower)
+    return {"extracted": mean_interval(1.0 * (ranks == 0)), "rank": mean_interval(ranks)}
 
 
 def lines(report: dict, setting: dict) -> list[str]:
@@ -45,8 +48,8 @@ def lines(report: dict, setting: dict) -> list[str]:
         for name in ("extracted", "rank")
     }
     return [
-        f"planted pictures given back: {said['extracted']} of {report['rank']['n']}; of patterns "
-        f"that were not planted, {said['rank']} are nearer (chance 0.5)"
+        f"planted pictures found by their loss: {said['extracted']} of {report['rank']['n']}; of "
+        f"the patterns that were not planted, {said['rank']} have a lower loss (chance 0.5)"
     ]
 
 
@@ -63,7 +66,7 @@ MEASURE = Measure(
             value=at("canaries", "extracted", "value"),
             format="{:.3f}",
             better=-1,
-            meaning="share of planted training pictures that the model gives back",
+            meaning="share of planted training pictures that are found by the loss of the model",
             order=71,
         ),
     ),
