@@ -30,8 +30,8 @@ def fields(config) -> dict[str, Field]:
 def make(config, split: str) -> Source:
     """Return a split of the source `config.among`; "train" has the planted examples at its end.
 
-    If the source has classes, "planted" is one more. Raises ValueError for pictures of another size,
-    and whatever the source raises.
+    If the source has classes, "planted" is one more. Raises ValueError for pictures of another
+    size, and whatever the source raises.
     """
     source = load_inner(config, "among", split)
     classes = (*source.classes, "planted") if source.classes else ()
