@@ -1,5 +1,7 @@
 """What every family must be: each file of t2i_jax/families keeps the contract of core/family.py."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -82,6 +84,23 @@ def made(request, tmp_path_factory):
     return prepared, batch, params, extra
 
 
+def context(made) -> Context:
+    """Return what a loss sees in training, with `train` to be set where it is used: no array."""
+    prepared, batch, params, extra = made
+    ema, frozen = {"params": params, "extra": extra}, jax.tree.map(jnp.asarray, prepared.frozen)
+    keys, key = jax.random.split(jax.random.key(1), BATCH), jax.random.key(2)
+    return Context(extra, frozen, ema, jnp.int32(0), batch, keys, None, jnp.ones(BATCH), key)
+
+
+def normal_like(params):
+    """Return standard normal numbers in the place of all parameters."""
+    leaves, tree = jax.tree.flatten(params)
+    keys = jax.random.split(jax.random.key(2), len(leaves))
+    return tree.unflatten(
+        [jax.random.normal(k, x.shape) for k, x in zip(keys, leaves, strict=True)]
+    )
+
+
 def test_parts_fit_each_other(made):
     prepared, batch, params, _ = made
     family = prepared.family
@@ -98,15 +117,8 @@ def test_parts_fit_each_other(made):
 
 def test_losses_are_finite_and_forward_mode_agrees_with_reverse_mode(made):
     """Each player's loss is one number an example; its jvp is the gradient times the tangent."""
-    prepared, batch, params, extra = made
-    ema = {"params": params, "extra": extra}
-    frozen = jax.tree.map(jnp.asarray, prepared.frozen)
-    keys, key = jax.random.split(jax.random.key(1), BATCH), jax.random.key(2)
-    ctx = Context(extra, frozen, ema, jnp.int32(0), batch, keys, None, jnp.ones(BATCH), key)
-    leaves, tree = jax.tree.flatten(params)
-    split = jax.random.split(key, len(leaves))
-    noise = [jax.random.normal(k, x.shape) for k, x in zip(split, leaves, strict=True)]
-    tangents = tree.unflatten(noise)
+    prepared, _, params, _ = made
+    ctx, tangents = context(made), normal_like(params)
 
     @jax.jit  # all are arguments: from constants, XLA computes results while it compiles
     def measure(params, tangents, ctx):
@@ -121,13 +133,19 @@ def test_losses_are_finite_and_forward_mode_agrees_with_reverse_mode(made):
             _, forward = jax.jvp(lambda own: mean(own)[0], (params[player],), (tangents[player],))
             products = jax.tree.map(lambda g, t: (g * t).sum(), gradients, tangents[player])
             reverse = sum(jax.tree.leaves(products))
-            found[player] = (per_example, metrics, forward, reverse)
+            largest = jnp.stack([jnp.abs(g).max() for g in jax.tree.leaves(gradients)]).max()
+            found[player] = (per_example, metrics, forward, reverse, largest)
         return found
 
-    for player, (per_example, metrics, forward, reverse) in measure(params, tangents, ctx).items():
+    steepest = 0.0
+    for player, numbers in measure(params, tangents, ctx).items():
+        per_example, metrics, forward, reverse, largest = numbers
         assert per_example.shape == (BATCH,) and np.isfinite(per_example).all(), player
         assert all(np.shape(x) == (BATCH,) for x in metrics.values()), player
         np.testing.assert_allclose(forward, reverse, rtol=1e-3, atol=1e-4, err_msg=player)
+        assert largest > 0, player
+        steepest = max(steepest, largest)
+    assert steepest > 4e-3
 
 
 def test_every_ability_works(made):
@@ -156,9 +174,59 @@ def test_every_ability_works(made):
             assert drawn.dtype == np.uint8 and drawn.shape[-3:] == (side, side, 3), name
 
 
-def test_pmap_takes_the_same_steps_as_jit(made):
+def test_devices_take_the_same_steps(made):
+    """Whole steps are compared where a loss looks at its axis of devices, and of one other family.
+
+    For the rest, steps are equal if the numbers of an example are the same in any batch: what the
+    step does with them is the same for all families.
+    """
+    prepared, batch, params, extra = made
+    family = load_family(prepared.config, "devices")
+    if prepared.config.family == "diffusion" or looks_at_its_axis(family, made):
+        pmap_takes_the_same_steps_as_jit(prepared, batch, (params, extra))
+    else:
+        halves_give_the_numbers_of_the_whole(family, made)
+
+
+def losses(family, params, ctx) -> dict:
+    """Return what each player's loss returns in training."""
+    ctx = ctx._replace(train=True)
+    return {player: loss(params, ctx) for player, loss in family.losses.items()}
+
+
+def looks_at_its_axis(family, made) -> bool:
+    """Return whether a loss cannot be traced outside pmap, where its axis has no devices."""
+    params, ctx = made[2], context(made)
+    try:
+        jax.eval_shape(lambda params, ctx: losses(family, params, ctx), params, ctx)
+    except NameError as error:
+        assert "unbound axis name: devices" in str(error)
+        return True
+    return False
+
+
+def halves_give_the_numbers_of_the_whole(family, made) -> None:
+    """Compare losses, metrics and `extra` of a batch with those of its halves, as on two devices.
+
+    Other weights than the first are taken: many networks begin with a last layer of zeros.
+    """
+    params, whole = made[2], context(made)
+    params = jax.tree.map(lambda x, noise: x + 0.1 * noise, params, normal_like(params))
+    measure = jax.jit(functools.partial(losses, family))
+    expected = measure(params, whole)
+    for rows in np.s_[: BATCH // 2], np.s_[BATCH // 2 :]:
+        split = (whole.batch, whole.keys, whole.weight)
+        batch, keys, weight = jax.tree.map(lambda x, rows=rows: x[rows], split)
+        found = measure(params, whole._replace(batch=batch, keys=keys, weight=weight))
+        for player, (per_example, (extra, metrics)) in expected.items():
+            own = jax.tree.map(lambda x, rows=rows: x[rows], (per_example, metrics))
+            numbers = [per_example, *metrics.values()]  # a loss can be weighted to be near 1
+            assert max(map(np.ptp, numbers)) > 1e-3, player
+            jax.tree.map(assert_close, found[player], (own[0], (extra, own[1])))
+
+
+def pmap_takes_the_same_steps_as_jit(prepared, batch, initial) -> None:
     """Losses and weights after two steps are equal; the weights are not those of the start."""
-    prepared, batch, *initial = made
     config, ends = prepared.config, []
     optimizers = make_optimizers(config, prepared.family)
     ready = prepared.family._replace(init=lambda *_: jax.tree.map(jnp.copy, tuple(initial)))
@@ -183,6 +251,10 @@ def test_pmap_takes_the_same_steps_as_jit(made):
     np.testing.assert_allclose(losses, losses_of_jit, rtol=1e-4)
     assert largest_difference(weights, weights_of_jit) < 1e-4
     assert largest_difference(weights, params) > 1e-3
+
+
+def assert_close(ours, theirs) -> None:
+    np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
 def largest_difference(ours, theirs) -> float:
