@@ -25,6 +25,7 @@ PLACEHOLDERS = {  # what the reader fills in: what the sandbox of the tests has
     "DIR": "pictures",
     "PICTURES": "pictures",
     "X.png": "picture.png",
+    "M.png": "picture.png",
     "configs/NAME.py": "configs/shapes.py",
     "/shared/run": "shared/run",
     "/tmp/pod": "pod",
