@@ -14,8 +14,8 @@ def add_commands(command) -> None:
     _add_shared(sub, "pictures to draw")
     help = "the picture whose style is taken"
     sub.add_argument("--style", type=filled, required=True, metavar="Y.png", help=help)
-    help = "weight of the style over that of the content (1.0)"
-    sub.add_argument("--strength", type=number(0.0, 1e6), default=1.0, help=help)
+    help = "weight of the style over that of the content (30)"
+    sub.add_argument("--strength", type=number(0.0, 1e6), default=30.0, help=help)
     sub.add_argument("--steps", type=whole(1, 100_000), default=150, help="of Adam (150)")
     sub = command("dream", "change a picture so that a network sees more in it")
     _add_shared(sub, "pictures to change")

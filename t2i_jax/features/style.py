@@ -21,14 +21,14 @@ from t2i_jax.features.pixels import as_levels, layers
 
 CONTENT_LAYER = "map2"
 RATE = 4.0  # of Adam, in levels
-SMOOTHNESS = 1e-4  # weight of the total variation, in levels
+SMOOTHNESS = 2e-3  # weight of the total variation, in levels
 
 
 def stylize(
     extractor: Extractor,
     content: UInt8[np.ndarray, "H W 3"],
     style: UInt8[np.ndarray, "h w 3"],
-    strength: float = 1.0,
+    strength: float = 30.0,
     steps: int = 150,
 ) -> tuple[UInt8[np.ndarray, "H W 3"], Float[np.ndarray, "steps"]]:
     """Return the content in the style, and the loss before each step.
