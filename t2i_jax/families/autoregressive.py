@@ -57,8 +57,9 @@ SAMPLE_FIELDS = {
     "guidance": guidance_field(1.0),
     "candidates": reranking.CANDIDATES_FIELD,
 }
-# Of inpainting. Before a known cell an object can begin where, in drawing, it hardly ever does: the
-# nucleus would cut it off. So nothing is cut off, and the best of many candidates is kept.
+# Of inpainting. In the mask an object has to begin at places where, in drawing, it seldom does: a
+# nucleus could cut it off. So nothing is cut off, and the best of many candidates is kept
+# (docs/inpainting.md).
 INPAINT_FIELDS = {
     "top_p": SAMPLE_FIELDS["top_p"],
     "candidates": reranking.CANDIDATES_FIELD._replace(default=32),
