@@ -25,6 +25,7 @@ PLACEHOLDERS = {  # what the reader fills in: what the sandbox of the tests has
     "DIR": "pictures",
     "PICTURES": "pictures",
     "X.png": "picture.png",
+    "M.png": "picture.png",
     "configs/NAME.py": "configs/shapes.py",
     "/shared/run": "shared/run",
     "/tmp/pod": "pod",
@@ -32,6 +33,7 @@ PLACEHOLDERS = {  # what the reader fills in: what the sandbox of the tests has
 }
 SMALLER = (  # (pattern of an argument, what replaces it)
     (r"--num=\d+", "--num=2"),
+    (r"--steps=\d+", "--steps=2"),
     (r"--minutes=[\d.]+", "--pictures=16"),
     (r"--config\.train\.steps=\d+", "--config.train.steps=4"),
     (r"--config\.train\.score_every=\d+", "--config.train.score_every=4"),

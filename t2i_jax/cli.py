@@ -25,9 +25,18 @@ import sys
 import warnings
 from collections.abc import Sequence
 
+from t2i_jax import restyling
 from t2i_jax.core import ctrl_c
 from t2i_jax.core.arguments import MAX_NUM, MAX_SEED
-from t2i_jax.core.command_line import Parser, filled, minutes, whole
+from t2i_jax.core.command_line import (
+    Parser,
+    filled,
+    first_line,
+    lacks_memory,
+    minutes,
+    one_line,
+    whole,
+)
 from t2i_jax.core.registry import did_you_mean
 
 OUR_MODEL = "shapes"  # of t2i_jax/published/: what is used where no run is named
@@ -53,6 +62,7 @@ def parser() -> argparse.ArgumentParser:
 
     add_training(command)
     add_abilities(command)
+    restyling.add_commands(command)
     add_serving(command)
     add_measuring(command)
     return top
@@ -124,7 +134,12 @@ def add_abilities(command) -> None:
     what.add_argument("--from", dest="origin", metavar="IMAGE.png", help=help)
     help = "also write X-words.png: where in a picture each word is (docs/word_maps.md)"
     sub.add_argument("--explain", action="store_true", help=help)
-    sub = command("edit", "redraw pictures to fit a prompt (--config.edit.strength=0.6)")
+    sub = command("generate-dataset", "draw a folder of captioned pictures, to train on")
+    add_run(sub, num="pictures a prompt (100)", default=100, out="generated", workdir=OUR_MODEL)
+    what = sub.add_mutually_exclusive_group(required=True)
+    what.add_argument("--prompt", action="append", help="a caption; may be given several times")
+    what.add_argument("--prompts", metavar="FILE", help="a text file with a caption a line")
+    sub = command("edit", "redraw pictures to fit a prompt (config.edit.strength)")
     add_run(sub, num="results a picture (1)", default=1, out="samples")
     add_images(sub)
     sub.add_argument("--prompt", default="", help="what the picture shows ('')")
@@ -214,7 +229,7 @@ def add_measuring(command) -> None:
     budget.add_argument("--pictures", type=whole(1, 10**12), default=0, help=help)
     help = "folder of the report, which resumes there (comparison)"
     compare.add_argument("--out", default="comparison", help=help)
-    sub = command("benchmark", "measure training and drawing against PyTorch on this machine")
+    sub = command("benchmark", "measure training and drawing beside PyTorch, here")
     sub.add_argument(
         "--what", default="", help="rows, with commas between (all; docs/benchmarks.md)"
     )
@@ -276,7 +291,7 @@ def main(argv: list[str]) -> None:
         if signal.getsignal(signal.SIGINT) is ctrl_c.leave_at_once:
             signal.signal(signal.SIGINT, ctrl_c.interrupt)
         try:
-            getattr(commands, args.command)(args, overrides)
+            getattr(commands, args.command.replace("-", "_"))(args, overrides)
         except Exception as error:
             ctrl_c.raise_lost()
             if not isinstance(error, (*commands.UserError, MemoryError)):
@@ -337,23 +352,6 @@ def keys_to_set(args: argparse.Namespace) -> list[str]:
         return [key for key in keys if key.startswith(CHANGEABLE)]
     except (ValueError, OSError):
         return []
-
-
-def lacks_memory(error: BaseException) -> bool:
-    """Return whether an error says that there is not enough memory, on the host or a device."""
-    return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message."""
-    return str(error).partition("\n")[0]
-
-
-def one_line(error: BaseException) -> str:
-    """Return the message of an error; of a file's error, what is wrong and which file."""
-    if isinstance(error, OSError) and error.strerror and error.filename:
-        return f"{error.filename}: {error.strerror}"
-    return str(error)
 
 
 def run() -> None:

@@ -17,6 +17,8 @@ from t2i_jax import config as configs
 from t2i_jax.core.files import atomic_path, check_folder, data_dir
 from t2i_jax.core.registry import lookup, names_with
 from t2i_jax.data.load import load_source, say_what_to_install
+from t2i_jax.restyling import dream as dream
+from t2i_jax.restyling import stylize as stylize
 from t2i_jax.text.prompt_file import read_prompts
 
 WRITE_ARRAYS = ("encode", "embed_image", "embed_text")  # --out is a file, not a folder
@@ -187,6 +189,18 @@ def _redraw(pipe, origin: Path, out: Path) -> None:
     print(f"{path}: the same, bit for bit")
 
 
+def generate_dataset(args, overrides) -> None:
+    """Draw a folder of captioned pictures."""
+    from t2i_jax.runs.generated import generate_dataset as generate
+
+    prompts = args.prompt or read_prompts(args.prompts)
+    made = generate(_load(args, overrides), prompts, args.num, args.seed, args.out)
+    kept = made["drawn"] - made["left_out"]
+    print(
+        f"{args.out}: {kept:,} pictures; the source folder reads it: --config.data.path={args.out}"
+    )
+
+
 def edit(args, overrides) -> None:
     """Redraw pictures."""
     _save(_load(args, overrides).edit(args.prompt, args.image, args.num, args.seed), args.out)
@@ -269,27 +283,14 @@ def _save_array(args, compute) -> None:
 
 def decode(args, overrides) -> None:
     """Write the pictures of codes or latents."""
+    from t2i_jax.runs.encoded import read_codes
+
     pipe, encoded = _load(args, overrides), read_codes(args.codes)
     try:
         images = pipe.decode(encoded)
     except ValueError as error:
         raise ValueError(f"--codes: {args.codes}: {error}") from error
     _save_all(images, [args.codes] * len(images), args.out)
-
-
-def read_codes(path) -> np.ndarray:
-    """Read a file of `encode`. Raises FileNotFoundError if there is none, ValueError if damaged."""
-    if not Path(path).is_file():
-        raise FileNotFoundError(
-            f"--codes: there is no file {path}: name a file of the command encode"
-        )
-    try:
-        with open(path, "rb") as file:
-            return np.lib.format.read_array(file, allow_pickle=False)
-    except Exception as error:  # NumPy raises many kinds for broken bytes
-        raise ValueError(
-            f"--codes: {path} is damaged, or no file of the command encode ({error})"
-        ) from error
 
 
 def evaluate(args, overrides) -> None:

@@ -100,6 +100,37 @@ def test_outpaint_keeps_the_picture_and_draws_margins(masked, pictures, tmp_path
         pipe.outpaint("", image, left=-1)
 
 
+KINDS = {  # a file of each kind that must be read
+    "cmyk.jpg": lambda path: Image.new("CMYK", (40, 32), (0, 200, 90, 10)).save(path),
+    "moving.gif": lambda path: Image.new("P", (32, 32), 7).save(
+        path, save_all=True, append_images=[Image.new("P", (32, 32), 9)], duration=50
+    ),
+    "deep.png": lambda path: Image.fromarray(np.full((32, 40), 40_000, np.uint16)).save(path),
+    "tiny.png": lambda path: Image.new("RGB", (1, 3), "red").save(path),
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_every_kind_of_picture_and_every_mask_is_inpainted(masked, tmp_path, name):
+    """An empty mask gives the picture back, a full one draws all of it."""
+    KINDS[name](tmp_path / name)
+    before, pipe = read_picture(tmp_path / name, 32), t2i_jax.load(masked)
+    full = np.ones((32, 32), bool)
+    for mask in (~full, full, np.eye(32, dtype=bool)):
+        (drawn,) = pipe.inpaint("a ring", tmp_path / name, mask).images
+        np.testing.assert_array_equal(np.asarray(drawn)[~mask], before[~mask])
+        assert not mask.any() or (np.asarray(drawn)[mask] != before[mask]).any()
+
+
+def test_a_broken_picture_or_mask_is_refused_by_name(masked, pictures, tmp_path):
+    whole, pipe = (pictures / "a.png").read_bytes(), t2i_jax.load(masked)
+    (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
+    for given in ((tmp_path / "cut.png", pictures / "b.png"), (pictures / "b.png", "cut.png")):
+        image, mask = (tmp_path / each for each in given)
+        with pytest.raises(ValueError, match=r"cut\.png: not a readable picture"):
+            pipe.inpaint("a", image, mask)
+
+
 def test_masks_that_do_not_fit_are_refused(masked, pictures):
     pipe = t2i_jax.load(masked)
     with pytest.raises(ValueError, match=r"a mask of shape \(4, 4\): this model needs \(32, 32\)"):
@@ -177,6 +208,17 @@ def test_word_maps_are_saved_beside_the_pictures(drawer, tmp_path, capsys):
     with pytest.raises(SystemExit):
         run("sample", f"--workdir={drawer}", f"--from={tmp_path}/a/000.png", "--explain")
     assert "use `explain`" in capsys.readouterr().err
+
+
+def test_a_data_set_is_generated_and_its_pictures_can_be_drawn_again(drawer, tmp_path, capsys):
+    (tmp_path / "captions.txt").write_text("a ring\na small red circle\n")
+    what = [f"--prompts={tmp_path}/captions.txt", "--num=2", "--seed=5"]
+    run("generate-dataset", f"--workdir={drawer}", *what, f"--out={tmp_path}/made")
+    made = sorted((tmp_path / "made").glob("*.png"))
+    assert f"made: {len(made)} pictures; the source folder reads it" in capsys.readouterr().out
+    image, same = t2i_jax.load(drawer).redraw(made[-1])
+    assert same
+    np.testing.assert_array_equal(np.asarray(image), read(made[-1]))
 
 
 def test_what_cannot_be_explained_is_refused(drawer, masked, pictures, monkeypatch):

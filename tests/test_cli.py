@@ -25,7 +25,7 @@ def names() -> set[str]:
 
 
 def test_every_command_is_a_function():
-    assert all(callable(getattr(commands, name)) for name in names())
+    assert all(callable(getattr(commands, name.replace("-", "_"))) for name in names())
 
 
 @pytest.mark.parametrize("ability", ABILITIES)
@@ -39,7 +39,7 @@ def test_help_is_readable():
         said = subprocess.run(
             [sys.executable, ROOT / "main.py", *arguments, "--help"], capture_output=True, text=True
         ).stdout
-        assert "--workdir" in said and len(said.splitlines()) < 55
+        assert "--workdir" in said and len(said.splitlines()) < 60
 
 
 @pytest.mark.parametrize(

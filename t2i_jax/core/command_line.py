@@ -57,6 +57,21 @@ def whole(low: int, high: int) -> Callable[[str], int]:
     return read
 
 
+def number(low: float, high: float) -> Callable[[str], float]:
+    """Return the type of an argument that is a number from `low` to `high`."""
+
+    def read(text: str) -> float:
+        try:
+            found = float(text)
+        except ValueError:
+            found = math.nan
+        if not low <= found <= high:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number from {low:g} to {high:g}")
+        return found
+
+    return read
+
+
 def minutes(text: str) -> float:
     """Return a number of minutes, more than 0: the type of an argument."""
     try:
@@ -66,3 +81,20 @@ def minutes(text: str) -> float:
     if not 0 < number < math.inf:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of minutes, more than 0")
     return number
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Return whether an error says that there is not enough memory, on the host or a device."""
+    return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message."""
+    return str(error).partition("\n")[0]
+
+
+def one_line(error: BaseException) -> str:
+    """Return the message of an error; of a file's error, what is wrong and which file."""
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)

@@ -167,13 +167,13 @@ def read_whole(picture) -> UInt8[np.ndarray, "H W 3"]:
         raise ValueError(f"{picture}: {error}") from error
 
 
-def _several(pictures, purpose: str) -> Sequence:
-    """Return the pictures as a sequence. Raises ValueError if there are none."""
+def _several(pictures, purpose: str, what: str = "picture") -> Sequence:
+    """Return the pictures as a sequence. Raises ValueError, with `what` they are, for none."""
     is_one = getattr(pictures, "ndim", 0) in (2, 3) or not isinstance(pictures, Iterable)
     if is_one or isinstance(pictures, str | Path | Image.Image):
         return [pictures]
     if not (several := list(pictures)):
-        raise ValueError(f"nothing to {purpose}: give at least one picture")
+        raise ValueError(f"nothing to {purpose}: give at least one {what}")
     return several
 
 
@@ -190,7 +190,8 @@ def mask_of_each(masks: Bool[np.ndarray, "M H W"], count: int) -> Bool[np.ndarra
 def read_masks(masks, height: int, width: int) -> Bool[np.ndarray, "N H W"]:
     """Read masks, one or several; True where a picture is white.
 
-    Raises ValueError for an array of another shape.
+    masks: bool [H, W] or [N, H, W], or pictures as `read_pictures` takes them.
+    Raises ValueError for a bool array of another shape, and as `read_pictures`.
     """
     if isinstance(masks, np.ndarray) and masks.dtype == bool:
         masks = masks[None] if masks.ndim == 2 else masks
@@ -199,8 +200,8 @@ def read_masks(masks, height: int, width: int) -> Bool[np.ndarray, "N H W"]:
                 f"a mask of shape {masks.shape[1:]}: this model needs ({height}, {width})"
             )
         return masks
-    masks = [masks] if isinstance(masks, str | Path | Image.Image) else masks
-    return np.stack([read_picture(mask, height, width).mean(-1) > 127 for mask in masks])
+    several = _several(masks, "inpaint", "mask")
+    return np.stack([read_picture(mask, height, width).mean(-1) > 127 for mask in several])
 
 
 def widen(

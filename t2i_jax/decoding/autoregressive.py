@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Int32, Key, Num, UInt32
+from jaxtyping import Array, Bool, Float, Int, Int32, Key, Num, UInt32
 
 from t2i_jax.core.types import Number
 
@@ -107,15 +107,17 @@ def generate(
     top_k: Number = 0,
     top_p: Number = 1.0,
     second_of: Callable | None = None,
+    known: tuple[Int[Array, "B {length}"], Bool[Array, "B {length}"]] | None = None,
 ) -> Int[Array, "B {length}"]:
     """Draw `length` tokens per row in one compiled loop. Returns int32 [B, length].
 
     logits_of: (carry, tokens [B, length], i) -> (logits [B, V], carry). The tokens before position
-        i are drawn already, the others are 0.
+        i are drawn already; the others say nothing.
     carry: any tree of arrays, such as key and value caches.
     keys: one random key per row. The tokens of a row depend on its own key only.
     temperature, top_k, top_p: see `filter_logits` and `choose`.
     second_of: of tokens with two parts, (carry, first [B]) -> logits [B, M]; see `choose_token`.
+    known: (tokens, where they are drawn anew); the others are kept. None to draw all.
     """
     draw = functools.partial(choose_token, temperature=temperature, top_k=top_k, top_p=top_p)
 
@@ -124,6 +126,8 @@ def generate(
         logits, carry = logits_of(carry, tokens, i)
         step_keys = jax.vmap(lambda key: jax.random.fold_in(key, i))(keys)
         token, _ = draw(step_keys, logits, second_of and functools.partial(second_of, carry))
+        if known:
+            token = jnp.where(known[1][:, i], token, known[0][:, i])
         return (carry, tokens.at[:, i].set(token)), None
 
     start = jnp.zeros((keys.shape[0], length), jnp.int32)

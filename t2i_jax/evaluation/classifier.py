@@ -79,11 +79,14 @@ def cached_classifier(training: Source) -> dict:
     return unflatten_dict(load_file(path), sep="/")
 
 
-def fit(read: Callable, labels: Sequence[int], classes: int, seed: int = 0) -> Any:
+def fit(
+    read: Callable, labels: Sequence[int], classes: int, seed: int = 0, pictures_seen: int = 0
+) -> Any:
     """Fit a classifier by RECIPE and return its parameters.
 
     read: positions int [N] -> pictures uint8 [N, R, R, 3].
     labels: the class of every picture, in [0, classes).
+    pictures_seen: of the whole training; 0 for that of RECIPE.
     The same arguments give the same parameters on one machine. Raises ValueError if R is odd, or
     if all labels are of one class.
     """
@@ -95,9 +98,11 @@ def fit(read: Callable, labels: Sequence[int], classes: int, seed: int = 0) -> A
             f"{np.unique(targets)}"
         )
     size, total = min(BATCH_SIZE, len(targets)), min(EPOCHS * len(targets), MAX_PICTURES_SEEN)
+    total = pictures_seen or total
     steps = total // size
     rng = np.random.default_rng(seed)
-    order = np.concatenate([rng.permutation(len(targets)) for _ in range(EPOCHS)])
+    epochs = -(-total // len(targets))
+    order = np.concatenate([rng.permutation(len(targets)) for _ in range(epochs)])
     params, state = _start(jax.random.key(seed), side, classes, steps)
     batches = range(0, steps * size, size)
     for first in tqdm(batches, "fitting a classifier", unit="batch", leave=False, disable=None):

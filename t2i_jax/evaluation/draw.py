@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import jax
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Bool, UInt8
 from tqdm import tqdm
 
 from t2i_jax.core.pictures import from_unit, to_unit
@@ -13,7 +13,9 @@ from t2i_jax.core.random import keys_at
 from t2i_jax.data.degradation import enlarge
 from t2i_jax.families.superresolution import degrade
 from t2i_jax.pipeline import Pipeline
+from t2i_jax.runs.batches import run_ability, run_in_batches, split_static
 from t2i_jax.text import tokenizer as tokenizers
+from t2i_jax.text.prompts import prompt_inputs
 
 
 def draw(
@@ -56,6 +58,32 @@ def translate(
 ) -> UInt8[np.ndarray, "N H W 3"]:
     """Translate pictures with the model, "forward" or "backward"."""
     return _in_batches(pipe, "translate", {"image": images}, (("direction", direction),))
+
+
+def inpaint(
+    pipe: Pipeline,
+    captions: Sequence[str],
+    images: UInt8[np.ndarray, "N H W 3"],
+    masks: Bool[np.ndarray, "N H W"],
+    seed: int,
+) -> UInt8[np.ndarray, "N H W 3"]:
+    """Draw the masked part of each picture anew, for its caption.
+
+    Picture i has the random key of (seed, i).
+    """
+    pipe.warn_if_cut(captions)
+    settings = pipe.settings({}, "inpaint")
+    traced, static = split_static(pipe.family, settings)
+    given = {name: settings[name] for name in pipe.family.texts if name in settings}
+    null, config = pipe.variables.frozen.get("null_text", {}), pipe.config
+    inputs = prompt_inputs(pipe.tokenizer, captions, given, null, config.text)
+    inputs |= {"image": images, "mask": masks}
+    run = functools.partial(run_ability, pipe.family.abilities["inpaint"], pipe.variables)
+    parts = run_in_batches(run, inputs, traced, static, seed, config.evaluate.batch)
+    title, total = "inpainting", -(-len(images) // config.evaluate.batch)
+    return np.concatenate(
+        list(tqdm(parts, desc=title, total=total, unit="batch", leave=False, disable=None))
+    )
 
 
 def made_small(

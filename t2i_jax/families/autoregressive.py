@@ -43,6 +43,7 @@ from t2i_jax.families.first_stage import (
     load_codes,
     make_frozen,
 )
+from t2i_jax.families.inpainting import make_inpaint
 from t2i_jax.families.token_loss import part_cross_entropy
 from t2i_jax.families.word_maps import normalised
 from t2i_jax.models.attention import INTERMEDIATES
@@ -56,6 +57,13 @@ SAMPLE_FIELDS = {
     "guidance": guidance_field(1.0),
     "candidates": reranking.CANDIDATES_FIELD,
 }
+# Of inpainting. In the mask an object has to begin at places where, in drawing, it seldom does: a
+# nucleus could cut it off. So nothing is cut off, and the best of many candidates is kept
+# (docs/inpainting.md).
+INPAINT_FIELDS = {
+    "top_p": SAMPLE_FIELDS["top_p"],
+    "candidates": reranking.CANDIDATES_FIELD._replace(default=32),
+}
 CAPTIONING_FIELD = Field(
     0.0, "share of each batch that is captioned too; 0 for a model that only draws", 0.0, 1.0
 )
@@ -67,6 +75,7 @@ def fields(config) -> dict[str, dict[str, Field]]:
         "": {"captioning": CAPTIONING_FIELD},
         **transformer_sections(PrefixDecoder, ("parts",)),
         "sample": SAMPLE_FIELDS,
+        "inpaint": INPAINT_FIELDS,
         **({"caption": CAPTION_FIELDS} if config.get("captioning") else {}),
         **image_tokenizer_fields(config),
     }
@@ -83,7 +92,11 @@ def make(config, axis_name=None) -> Family:
     decoder = make_decoder(config, stage)
     captioning = config.get("captioning", CAPTIONING_FIELD.default)
     writer = make_writer(config, stage) if captioning else None
-    settings = {"sample": read_section(config, "sample", SAMPLE_FIELDS)}
+    own_sample = read_section(config, "sample", SAMPLE_FIELDS)
+    settings = {
+        "sample": own_sample,
+        "inpaint": {**own_sample, **read_section(config, "inpaint", INPAINT_FIELDS)},
+    }
     reranking.check_candidates(settings["sample"]["candidates"], can_rank=True)
 
     def init(rng, batch):
@@ -121,7 +134,7 @@ def make(config, axis_name=None) -> Family:
         return per_example, (ctx.extra, metrics)
 
     abilities = {
-        "sample": make_sample(config, stage, conditioning, decoder, writer),
+        **make_drawing(config, stage, conditioning, decoder, writer),
         **codes_abilities(stage),
         "explain": make_explain(stage, conditioning, decoder, writer),
     }
@@ -170,27 +183,24 @@ def part_nats(
     return part_cross_entropy(all_logits, codes, decoder.parts)
 
 
-def make_sample(
+def make_drawing(
     config,
     stage: Codes,
     conditioning: Conditioning,
     decoder: PrefixDecoder,
     writer: "Writer | None",
-) -> Callable:
-    """Return the ability `sample`."""
+) -> dict[str, Callable]:
+    """Return the abilities `sample` and `inpaint`."""
     score = reranking.make_reranker(config)
     own_score = make_own_score(decoder, writer)
 
-    def sample(variables: Variables, inputs, keys, *, candidates, guidance, **settings):
-        """Draw pictures uint8 [B, H, W, 3] with guided logits.
+    def draw_best(variables: Variables, text, known, keys, *, candidates, guidance, **settings):
+        """Draw codes int32 [B, N] with guided logits; see `sample`.
 
-        Of several candidates for a picture, keep the best by the model's `make_own_score`, to which
-        a reranker adds its score.
-        settings: those of decoding.autoregressive.generate.
+        known: of decoding.autoregressive.generate.
         """
         model, frozen = variables.params["model"], variables.frozen
         net, codebook = {"params": model["net"]}, stage.vectors(frozen["first_stage"])
-        text = conditioning.text_of(inputs)
         both = conditioning.with_null(text, frozen)
         condition = conditioning.encode(model["text"], frozen, both)
         caption_carry = decoder.apply(net, condition, codebook, method="prefill")
@@ -207,21 +217,39 @@ def make_sample(
 
         def draw(keys):
             rest = second_of if stage.parts else None
-            return generate(
-                logits_of, caption_carry, decoder.length, keys, second_of=rest, **settings
-            )
+            how = {"second_of": rest, "known": known, **settings}
+            return generate(logits_of, caption_carry, decoder.length, keys, **how)
 
         def score_of(codes):
             without_null = jax.tree.map(lambda x: x[: len(codes)], condition)
             found = own_score(model, frozen, without_null, codes, codebook, text)
-            return found + (score(frozen, show(codes), text) if score else 0.0)
+            return found + (score(frozen, show(frozen, codes), text) if score else 0.0)
 
-        def show(codes):
-            return stage.decode(frozen["first_stage"], codes)
+        return reranking.keep_best(draw, score_of, keys, candidates)
 
-        return show(reranking.keep_best(draw, score_of, keys, candidates))
+    def sample(variables: Variables, inputs, keys, **settings):
+        """Draw pictures uint8 [B, H, W, 3] with guided logits.
 
-    return sample
+        Of several candidates for a picture, keep the best by the model's `make_own_score`, to which
+        a reranker adds its score.
+        settings: `candidates`, `guidance`, and those of decoding.autoregressive.generate.
+        """
+        codes = draw_best(variables, conditioning.text_of(inputs), None, keys, **settings)
+        return show(variables.frozen, codes)
+
+    def show(frozen, codes):
+        return stage.decode(frozen["first_stage"], codes)
+
+    def draw_masked(variables, text, codes, masked, keys, settings):
+        """Draw the masked codes, each given those before it.
+
+        That the later ones fit as well is what the score of a candidate says: it is that of the
+        whole picture.
+        """
+        return draw_best(variables, text, (codes, masked), keys, **settings)
+
+    inpaint = make_inpaint(stage, conditioning, draw_masked, config.data.resolution)
+    return {"sample": sample, "inpaint": inpaint}
 
 
 def make_own_score(decoder: PrefixDecoder, writer: "Writer | None") -> Callable:

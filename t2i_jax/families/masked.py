@@ -17,7 +17,6 @@ from t2i_jax.core.fields import Field
 from t2i_jax.core.first_stage import Codes
 from t2i_jax.core.random import split_keys
 from t2i_jax.core.registry import did_you_mean
-from t2i_jax.core.types import AnyArray
 from t2i_jax.decoding import parallel
 from t2i_jax.families.conditioning import (
     Conditioning,
@@ -34,6 +33,7 @@ from t2i_jax.families.first_stage import (
     load_codes,
     make_frozen,
 )
+from t2i_jax.families.inpainting import make_inpaint
 from t2i_jax.families.reranking import CANDIDATES_FIELD, with_candidates
 from t2i_jax.families.token_loss import mean_where, part_cross_entropy
 from t2i_jax.models.masked_transformer import MaskedTransformer
@@ -142,7 +142,7 @@ def make(config, axis_name=None) -> Family:
         """Draw pictures uint8 [B, H, W, 3]."""
         text = conditioning.text_of(inputs)
         start = jnp.zeros((len(keys), network.length), jnp.int32)
-        codes = draw(variables, text, start, start == 0, network.length, keys, settings)
+        codes = draw(variables, text, start, start == 0, keys, settings, network.length)
         return stage.decode(variables.frozen["first_stage"], codes)
 
     return Family(
@@ -166,14 +166,14 @@ def make(config, axis_name=None) -> Family:
 
 
 def make_draw(stage: Codes, conditioning: Conditioning, network: MaskedTransformer) -> Callable:
-    """Return draw(variables, text, codes, masked, count, keys, settings) -> codes int32 [B, N].
+    """Return draw(variables, text, codes, masked, keys, settings, count) -> codes int32 [B, N].
 
     It draws the codes that `masked` bool [B, N] marks, with guided logits, and keeps the others.
-    count: how many are masked, an int or int [B].
     settings: those of SAMPLE_FIELDS but `candidates`. Raises ValueError as `make_keep` does.
+    count: how many are masked, if it is the same int for all pictures.
     """
 
-    def draw(variables: Variables, text, codes, masked, count, keys, settings):
+    def draw(variables: Variables, text, codes, masked, keys, settings, count=None):
         model, frozen = variables.params["model"], variables.frozen
         net, codebook = {"params": model["net"]}, stage.vectors(frozen["first_stage"])
         both = conditioning.with_null(text, frozen)
@@ -196,48 +196,11 @@ def make_draw(stage: Codes, conditioning: Conditioning, network: MaskedTransform
         choice = {
             name: settings[name] for name in ("steps", "temperature", "top_k", "top_p", "doubt")
         }
+        count = masked.sum(-1) if count is None else count
         keep, rest = make_keep(count, settings), second_of if stage.parts else None
         return parallel.decode(first_of, codes, masked, keys, keep, second_of=rest, **choice)
 
     return draw
-
-
-def make_inpaint(
-    stage: Codes, conditioning: Conditioning, draw: Callable, resolution: int
-) -> Callable:
-    """Return the ability `inpaint`.
-
-    draw: of `make_draw`.
-    resolution: the side of a picture in pixels.
-    """
-
-    def inpaint(variables: Variables, inputs, keys, **settings):
-        """Draw the masked part of pictures anew, and keep all other pixels. Returns uint8.
-
-        inputs: "image" uint8 [B, H, W, 3], "mask" bool [B, H, W], and "text", or no text for the
-            null text. A mask that leaves only the middle is outpainting.
-        A token is drawn if its cell has a pixel of the mask, given the other tokens and the text.
-        Raises ValueError for pictures of another size than data.resolution, and for a mask of
-        another shape than the pictures.
-        """
-        image, mask = inputs["image"], inputs["mask"]
-        if image.shape[1:3] != (resolution, resolution):
-            raise ValueError(
-                f"pictures of {image.shape[1]} x {image.shape[2]} pixels: this model needs "
-                f"{resolution} x {resolution}"
-            )
-        if mask.shape != image.shape[:3]:
-            raise ValueError(
-                f"a mask of shape {mask.shape} does not fit pictures of shape {image.shape}: let "
-                "it be [B, H, W]"
-            )
-        frozen = variables.frozen
-        text = conditioning.of_inputs(inputs, frozen, len(image))
-        codes, masked = stage.encode(frozen["first_stage"], image), masked_cells(mask, stage.grid)
-        codes = draw(variables, text, codes, masked, masked.sum(-1), keys, settings)
-        return jnp.where(mask[..., None], stage.decode(frozen["first_stage"], codes), image)
-
-    return inpaint
 
 
 def make_keep(count: int | Int[Array, "B"], settings: Mapping[str, Any]) -> Callable:
@@ -279,10 +242,3 @@ def mean_masked_count(gamma: Callable, length: int) -> Float[Array, ""]:
     """Return how many tokens `random_mask` masks on average."""
     progress = (jnp.arange(1000) + 0.5) / 1000
     return jnp.maximum(parallel.masked_count(gamma, progress, length), 1).mean()
-
-
-def masked_cells(mask: Bool[AnyArray, "B H W"], grid: tuple[int, int]) -> Bool[AnyArray, "B N"]:
-    """Return which cells of a grid (rows, columns) contain a True of the mask, in row order."""
-    (batch, height, width), (rows, columns) = mask.shape, grid
-    cells = mask.reshape(batch, rows, height // rows, columns, width // columns)
-    return cells.any((2, 4)).reshape(batch, -1)

@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, Float, Num
 
 from t2i_jax.core.files import data_dir
 from t2i_jax.core.types import AnyArray
@@ -72,14 +72,14 @@ def make(path: str = "") -> Extractor:
     return Extractor("EfficientNet-Lite0", RULE, convert(arrays, source=path or MEMBER), apply)
 
 
-def preprocess(pictures: UInt8[AnyArray, "B H W 3"]) -> Float[Array, "B 224 224 3"]:
+def preprocess(pictures: Num[AnyArray, "B H W 3"]) -> Float[Array, "B 224 224 3"]:
     """Resize and normalise by RULE. Nothing is rounded or clipped in between."""
     shape = (pictures.shape[0], RESOLUTION, RESOLUTION, 3)
     resized = jax.image.resize(pictures.astype(jnp.float32), shape, "bilinear", antialias=True)
     return (resized - 127) / 128
 
 
-def apply(variables, pictures: UInt8[AnyArray, "B H W 3"]) -> dict:
+def apply(variables, pictures: Num[AnyArray, "B H W 3"]) -> dict:
     """Return features, logits and maps (see `Extractor`).
 
     variables: those of EfficientNetLite.

@@ -1,4 +1,6 @@
-"""Are these codes or latents those of a model?"""
+"""Codes and latents from outside: read from a file, and checked against a model."""
+
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -21,3 +23,18 @@ def check_encoded(
         raise ValueError(f"this model decodes {right}, not {encoded.dtype} {[*encoded.shape]}")
     if not len(encoded):
         raise ValueError("nothing to decode: give the codes of at least one picture")
+
+
+def read_codes(path) -> np.ndarray:
+    """Read a file of `encode`. Raises FileNotFoundError if there is none, ValueError if damaged."""
+    if not Path(path).is_file():
+        raise FileNotFoundError(
+            f"--codes: there is no file {path}: name a file of the command encode"
+        )
+    try:
+        with open(path, "rb") as file:
+            return np.lib.format.read_array(file, allow_pickle=False)
+    except Exception as error:  # NumPy raises many kinds for broken bytes
+        raise ValueError(
+            f"--codes: {path} is damaged, or no file of the command encode ({error})"
+        ) from error

@@ -115,3 +115,15 @@ def test_generate_follows_a_chain():
     np.testing.assert_array_equal(np.diff(drawn, axis=1) % 5, np.ones((200, 6)))
     assert set(drawn[:, 0]) == set(range(5))
     np.testing.assert_array_equal(generate(logits_of, jnp.int32(0), 7, keys[30:40]), drawn[30:40])
+
+
+def test_known_tokens_are_kept_and_seen_by_what_comes_after():
+    """In a chain of certain steps, a token that is drawn follows the known one before it."""
+
+    def logits_of(carry, tokens, i):
+        return jax.nn.one_hot((tokens[:, i - 1] + 1) % 5, 5) * 100.0, carry
+
+    known = jnp.array([[3, 0, 0, 1, 1, 0], [2, 2, 2, 2, 2, 2]])
+    masked = jnp.array([[0, 1, 1, 0, 0, 1], [0, 0, 0, 0, 0, 1]], bool)
+    drawn = generate(logits_of, 0, 6, jax.random.split(jax.random.key(0), 2), known=(known, masked))
+    np.testing.assert_array_equal(drawn, [[3, 4, 0, 1, 1, 2], [2, 2, 2, 2, 2, 3]])

@@ -3,10 +3,12 @@
 import dataclasses
 from types import SimpleNamespace
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
+from t2i_jax.core.family import Variables
 from t2i_jax.core.source import Source
 from t2i_jax.data import canaries
 from t2i_jax.data.load import load_source
@@ -17,11 +19,14 @@ from t2i_jax.evaluation.measures.alignment import derangement
 from t2i_jax.features.extractor import Extractor
 from t2i_jax.metrics import alignment, fidelity, similarity, word_maps
 from t2i_jax.text import minilm
+from t2i_jax.text import tokenizer as tokenizers
 from tests.evaluation.fakes import (
     COUNT,
     Enlarger,
+    Painter,
     Translator,
     cell_means,
+    distinct,
     family_of,
     shift_levels,
     use_sources,
@@ -348,6 +353,58 @@ def test_word_maps(trials, monkeypatch):
             measure("word_maps", dataclasses.replace(good, split=split))
     with pytest.raises(ValueError, match="cannot 'explain'"):
         measure("word_maps", trials[0])
+
+
+class Restorer(Painter):
+    """Draws the true picture in the mask (`knows`), or black; `spills`: over all, too."""
+
+    def __init__(self, config, knows=True, spills=False):
+        super().__init__(config)
+        self.family = SimpleNamespace(
+            abilities={"inpaint": self.inpaint}, static=(), texts=(), settings={}
+        )
+        self.variables = Variables({}, {}, {})
+        self.knows, self.spills = knows, spills
+        where = np.array(distinct(self.test))
+        captions = [self.test.captions[i] for i in where]
+        tokens, _ = tokenizers.encode(self.tokenizer, captions, config.text.length)
+        self.tokens, self.pictures = tokens["tokens"], self.test.read(where)
+
+    def settings(self, given, ability):
+        return {}
+
+    def inpaint(self, variables, inputs, keys):
+        asked = inputs["text"]["transformer"]["tokens"]
+        same = (asked[:, None] == self.tokens[None]).all(-1)
+        true = jnp.asarray(self.pictures)[same.argmax(1)]
+        drawn = true if self.knows else 0 * true
+        return jnp.where(inputs["mask"][..., None] | self.spills, drawn, inputs["image"])
+
+
+def test_inpainting(trials):
+    """A model that knows what was hidden, one that does not, and one that redraws everything."""
+    measured = dataclasses.replace(trials[0], drawn=trials[1].drawn)
+    makes = ({}, {"knows": False}, {"knows": False, "spills": True})
+    made = [
+        dataclasses.replace(measured, pipe=Restorer(trials[0].pipe.config, **how)) for how in makes
+    ]
+    good, bad, spilling = measure("inpainting", *made)
+    pairs = sum(caption.count(" a ") for caption in trials[0].captions)
+    assert good["inpainted"]["n"] == pairs > 5
+    assert good["inpainted"]["value"] == 1.0 == good["outside_equal"]["value"]
+    assert bad["inpainted"]["value"] == 0.0 and bad["outside_equal"]["value"] == 1.0
+    assert spilling["outside_equal"]["value"] == 0.0
+    assert good["hidden"]["value"] == 0.0, "an empty box shows one object"
+    assert good["pasted"]["value"] <= 2 / pairs, "a part of the first picture"
+    (line,) = load_measures()["inpainting"].lines(good, {})
+    assert "inpainted 1.000" in line and line.endswith("equal in 100%")
+    nothing = dataclasses.replace(made[0], captions=made[0].captions[:1], true=made[0].true[:1])
+    with pytest.raises(ValueError, match="two named objects"):
+        measure("inpainting", nothing)
+    with pytest.raises(ValueError, match="cannot 'inpaint'"):
+        measure("inpainting", trials[0])
+    with pytest.raises(ValueError, match="which object is where"):
+        measure("inpainting", dataclasses.replace(made[0], split="paraphrase"))
 
 
 def test_diversity(trials):

@@ -13,13 +13,7 @@ from t2i_jax.core import state
 from t2i_jax.core.family import Context, Variables
 from t2i_jax.decoding.parallel import mask_schedule
 from t2i_jax.families.load import load_family
-from t2i_jax.families.masked import (
-    ORDERS,
-    corrupt,
-    masked_cells,
-    mean_masked_count,
-    random_mask,
-)
+from t2i_jax.families.masked import ORDERS, corrupt, mean_masked_count, random_mask
 from t2i_jax.training import step
 from tests.conftest import ROOT, last_values
 
@@ -60,13 +54,6 @@ def test_every_counted_code_has_the_same_weight(tiny_batch, corruption, numbers)
     counts = np.asarray(loss / np.log(2) * mean_masked_count(mask_schedule("cosine"), 4))
     np.testing.assert_allclose(counts, np.round(counts), atol=1e-4)
     assert set(np.round(counts).tolist()) == numbers
-
-
-def test_masked_cells():
-    mask = np.zeros((2, 4, 6), bool)
-    mask[0, 1, 2] = mask[1, 2:, 5] = True
-    cells = masked_cells(mask, (2, 3))
-    np.testing.assert_array_equal(cells, [[0, 1, 0, 0, 0, 0], [0, 0, 0, 0, 0, 1]])
 
 
 def _config(*overrides):

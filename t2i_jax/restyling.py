@@ -1,0 +1,99 @@
+"""The commands that follow the gradients of a network that looks at pictures: stylize and dream."""
+
+from typing import Any
+
+from t2i_jax.core.arguments import MAX_SEED
+from t2i_jax.core.command_line import filled, number, whole
+
+NETWORK = "efficientnet_lite0"
+
+
+def add_commands(command) -> None:
+    """Add `stylize` and `dream`. command: (name, help) -> the parser of a command."""
+    sub = command("stylize", "draw a picture in the style of another")
+    _add_shared(sub, "pictures to draw")
+    help = "the picture whose style is taken"
+    sub.add_argument("--style", type=filled, required=True, metavar="Y.png", help=help)
+    help = "weight of the style over that of the content (30)"
+    sub.add_argument("--strength", type=number(0.0, 1e6), default=30.0, help=help)
+    sub.add_argument("--steps", type=whole(1, 100_000), default=150, help="of Adam (150)")
+    sub = command("dream", "change a picture so that a network sees more in it")
+    _add_shared(sub, "pictures to change")
+    help = "features, logits or map0, map1, ... (map3)"
+    sub.add_argument("--layer", default="map3", help=help)
+    sub.add_argument("--channel", type=whole(0, 2**20), help="of the layer (all)")
+    sub.add_argument("--octaves", type=whole(1, 20), default=3, help="sizes of the picture (3)")
+    sub.add_argument("--steps", type=whole(1, 10_000), default=20, help="of each octave (20)")
+    help = "same seed, same result (0)"
+    sub.add_argument("--seed", type=whole(0, MAX_SEED), default=0, help=help)
+
+
+def _add_shared(sub, what: str) -> None:
+    sub.add_argument(
+        "--image", action="append", type=filled, required=True, metavar="X.png", help=what
+    )
+    help = f"a network of t2i_jax/features ({NETWORK})"
+    sub.add_argument("--network", default=NETWORK, help=help)
+    sub.add_argument("--path", default="", help="the network's weights, if they are not prepared")
+    help = "longer side of the result in pixels (256)"
+    sub.add_argument("--side", type=whole(8, 4096), default=256, help=help)
+    sub.add_argument("--out", default="samples", help="folder for the pictures (samples)")
+
+
+def stylize(args, overrides) -> None:
+    """Draw pictures in the style of another."""
+    from t2i_jax.features import style
+
+    network, images = _given(args, overrides)
+    taken = read_within(args.style, args.side)
+    made = [style.stylize(network, image, taken, args.strength, args.steps) for image in images]
+    _save(args, made)
+
+
+def dream(args, overrides) -> None:
+    """Change pictures so that a layer of a network answers more strongly."""
+    from t2i_jax.features import dream as dreams
+
+    network, images = _given(args, overrides)
+    how = {"octaves": args.octaves, "steps": args.steps, "seed": args.seed}
+    _save(args, [dreams.dream(network, x, args.layer, args.channel, **how) for x in images])
+
+
+def read_within(path, side: int) -> Any:
+    """Read a picture, resized so that its longer side is `side` pixels: uint8 [H, W, 3]."""
+    import numpy as np
+    from PIL import Image
+
+    from t2i_jax.data.pictures import read_whole
+
+    whole_picture = Image.fromarray(read_whole(path))
+    factor = side / max(whole_picture.size)
+    size = [max(1, round(each * factor)) for each in whole_picture.size]
+    return np.asarray(whole_picture.resize(size, Image.Resampling.LANCZOS))
+
+
+def _given(args, overrides):
+    """Return (the network, the pictures to change)."""
+    from t2i_jax.core.files import check_folder
+    from t2i_jax.features.extractor import load
+
+    if overrides:
+        raise ValueError(f"{args.command} has no config: leave out --config")
+    check_folder(args.out)
+    images = [read_within(path, args.side) for path in args.image]
+    return load(args.network, args.path), images
+
+
+def _save(args, made) -> None:
+    """Save the pictures, and print how the loss or score changed."""
+    import numpy as np
+    from PIL import Image
+
+    from t2i_jax.runs.drawn import Drawn
+
+    images = [Image.fromarray(image) for image, _ in made]
+    paths = Drawn(images, args.image).save(args.out)
+    for path, name, (_, values) in zip(paths, args.image, made, strict=True):
+        each = np.atleast_2d(values)  # octaves differ in size, so each has its own way
+        way = ", ".join(f"{one[0]:.4g} to {one[-1]:.4g}" for one in each)
+        print(f"{path}  {name}: {'loss' if args.command == 'stylize' else 'score'} {way}")
