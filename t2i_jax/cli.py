@@ -23,11 +23,10 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Sequence
 
 from t2i_jax.core import ctrl_c
 from t2i_jax.core.arguments import MAX_NUM, MAX_SEED
-from t2i_jax.core.command_line import Parser, filled, minutes, whole
+from t2i_jax.core.command_line import Parser, filled, join_values, minutes, whole
 from t2i_jax.core.registry import did_you_mean
 
 OUR_MODEL = "shapes"  # of t2i_jax/published/: what is used where no run is named
@@ -69,7 +68,7 @@ def add_training(command) -> None:
     what.add_argument(
         "--weights",
         help="efficientnet_lite0 (for evaluate), minilm (a text encoder), clip_tokenizer, "
-        "esrgan_slim (for upscale)",
+        "esrgan_slim (for upscale), smollm2 (for --expand)",
     )
     sub.add_argument("--archives", help="a folder of archives fetched by other means")
     help = "side of the pictures in pixels (32)"
@@ -124,6 +123,7 @@ def add_abilities(command) -> None:
     what.add_argument("--from", dest="origin", metavar="IMAGE.png", help=help)
     help = "also write X-words.png: where in a picture each word is (docs/word_maps.md)"
     sub.add_argument("--explain", action="store_true", help=help)
+    add_expand(sub)
     sub = command("edit", "redraw pictures to fit a prompt (--config.edit.strength=0.6)")
     add_run(sub, num="results a picture (1)", default=1, out="samples")
     add_images(sub)
@@ -202,6 +202,7 @@ def add_measuring(command) -> None:
     help = "whose true pictures to measure the ruler on"
     evaluate.add_argument("--config", metavar="FILE.py[:VARIANT]", help=help)
     evaluate.add_argument("--checkpoint", help="last, best or a step (last)")
+    add_expand(evaluate)
     compare = command("compare", "measure runs, or configs trained under one budget")
     help = "run folders and configs"
     compare.add_argument(
@@ -253,6 +254,12 @@ def add_run(
         sub.add_argument("--out", default=out, help=f"folder for the pictures ({out})")
 
 
+def add_expand(sub) -> None:
+    """Add what rewrites prompts."""
+    help = "rewrite prompts by a language model: local, or an endpoint's URL (docs/prompts.md)"
+    sub.add_argument("--expand", nargs="?", const="local", type=filled, metavar="URL", help=help)
+
+
 def add_images(sub) -> None:
     """Add the pictures that a command takes."""
     help = "a picture; may be given several times"
@@ -295,18 +302,6 @@ def main(argv: list[str]) -> None:
         sys.exit(130)
     finally:
         warnings.formatwarning = before
-
-
-def join_values(argv: Sequence[str]) -> list[str]:
-    """Return the arguments with "--config.a.b=value" in place of "--config.a.b" and "value"."""
-    joined: list[str] = []
-    for arg in argv:
-        before = joined[-1] if joined else ""
-        if before.startswith("--config.") and "=" not in before and not arg.startswith("--"):
-            joined[-1] = f"{before}={arg}"
-        else:
-            joined.append(arg)
-    return joined
 
 
 def meant(unknown: str, args: argparse.Namespace) -> str:

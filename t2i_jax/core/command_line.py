@@ -2,7 +2,7 @@
 
 import argparse
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 
 class Once(argparse.Action):
@@ -66,3 +66,15 @@ def minutes(text: str) -> float:
     if not 0 < number < math.inf:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of minutes, more than 0")
     return number
+
+
+def join_values(argv: Sequence[str]) -> list[str]:
+    """Return the arguments with "--config.a.b=value" in place of "--config.a.b" and "value"."""
+    joined: list[str] = []
+    for arg in argv:
+        before = joined[-1] if joined else ""
+        if before.startswith("--config.") and "=" not in before and not arg.startswith("--"):
+            joined[-1] = f"{before}={arg}"
+        else:
+            joined.append(arg)
+    return joined
