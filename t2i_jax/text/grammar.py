@@ -11,32 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from t2i_jax.core.source import Templates
 
 # Words of English that name nothing: they are left out before words are compared.
-EMPTY_WORDS = frozenset(
-    [
-        "a",
-        "an",
-        "the",
-        "this",
-        "that",
-        "some",
-        "of",
-        "to",
-        "in",
-        "on",
-        "at",
-        "is",
-        "are",
-        "be",
-        "it",
-        "its",
-        "which",
-        "there",
-        "with",
-        "by",
-        "from",
-        "as",
-    ]
-)
+ARTICLES = ("a", "an", "the", "this", "that", "some", "it", "its", "which", "there")
+PREPOSITIONS = ("of", "to", "in", "on", "at", "with", "by", "from", "as")
+EMPTY_WORDS = frozenset((*ARTICLES, *PREPOSITIONS, "is", "are", "be"))
 SKIP = 4.0  # what it costs to leave a word of the text out, in nats
 NEVER = -1e9  # the score of what cannot be
 

@@ -87,7 +87,7 @@ def test_the_command_falls_back_and_says_so(run, tmp_path, capsys):
 
 @pytest.mark.parametrize("by", ["http://", "ftp://a/v1", "nowhere", "", 3, "http://a:b"])
 def test_what_cannot_be_asked_is_refused(pipe, by):
-    with pytest.raises(ValueError, match="expand is|is no URL"):
+    with pytest.raises(ValueError, match=r"expand is|is no URL"):
         pipe("a red circle", expand=by)
     with pytest.raises(ValueError, match="nothing to draw"):
         pipe([], expand="http://127.0.0.1:1")

@@ -42,7 +42,7 @@ def make(name, tokenizer, embedding, trunk):
 
 def log_probs_of(params, tokens) -> np.ndarray:
     """The log-probabilities of the token after each token, computed all at once, uncached."""
-    mask = np.tri(len(tokens), dtype=bool)[None, None]
+    mask = jnp.asarray(np.tri(len(tokens), dtype=bool)[None, None])
     embedding = params["text"]["embed"]["embedding"]
     x = jnp.asarray(embedding[np.array(tokens)][None])
     x, _ = TRUNK.apply({"params": params["trunk"]}, x, mask)

@@ -92,7 +92,7 @@ def test_texts_with_too_few_words_have_no_normal_form(text):
 
 
 def test_the_template_is_the_most_probable_one():
-    """By hand: three words fit a caption of one object, or skip nothing; four fit a count."""
+    """Four words are a count. Or the first is left out, and the rest are one object."""
     best = grammar.normalise(
         TEMPLATES, "w small red x", scores_of({"w": ("number", "two"), "x": ("shape", "stars")})
     )
