@@ -86,7 +86,7 @@ def local_model(name: str) -> LanguageModel:
     """Return the language model that is meant by "local", or the one in a published folder."""
     if name == LOCAL:
         return smollm2.load()
-    if not Path(name).is_dir():
+    if not name or not Path(name).is_dir():
         raise ValueError(f"expand is {name!r:.100}: {RIGHT}")
     return language_model.load(name)
 
