@@ -71,15 +71,19 @@ def _asker(by: str, templates: Templates, examples: Sequence[str], seed: int):
 
 
 def _checked(ask: Callable[[str], Answer], templates: Templates) -> Callable[[str], Answer]:
-    """Return `ask` with a ValueError for an answer that is no caption of the grammar."""
+    """Return `ask` with a ValueError for an answer that is no caption of the grammar.
+
+    Captions have small letters and no full stop, which language models often write.
+    """
 
     def checked(prompt: str) -> Answer:
         answer = ask(prompt)
-        if templates and not grammar.fits(templates, tidy(answer.text)):
+        caption = tidy(answer.text).lower().rstrip(".")
+        if not grammar.fits(templates, caption):
             raise ValueError(f"its answer is not in the captions' grammar: {answer.text!r:.80}")
-        return answer
+        return answer._replace(text=caption)
 
-    return checked
+    return checked if templates else ask
 
 
 def local_model(name: str) -> LanguageModel:

@@ -89,10 +89,11 @@ def _run(
         own, cache = layer
         return block.apply({"params": own}, x, mask, None, cache, position)
 
-    x, after = jax.lax.scan(step, x, (params["blocks"], before))
-    norm = make_norm(block.norm, block.epsilon, block.dtype, "norm")
-    out: Any = norm.apply({"params": params["norm"]}, x)
-    return out, after
+    out: Any  # flax says less of what `apply` returns
+    after: Any
+    out, after = jax.lax.scan(step, x, (params["blocks"], before))
+    norm: Any = make_norm(block.norm, block.epsilon, block.dtype, "norm")
+    return norm.apply({"params": params["norm"]}, out), after
 
 
 def _empty_caches(model: LanguageModel, places: int) -> Caches:

@@ -33,7 +33,7 @@ def no_key(monkeypatch):
 
 def test_an_expanded_prompt_is_drawn_and_told(pipe, tmp_path, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "secret")
-    answer = say("a large red circle")
+    answer = say("A large red circle.")
     with serve(lambda handler, _: send(handler, answer)) as (url, sent):
         drawn = pipe(["a huge crimson disc"], num=2, seed=5, expand=url)
     _, headers, content = sent[0]
