@@ -23,7 +23,6 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Sequence
 
 from t2i_jax import restyling
 from t2i_jax.core import ctrl_c
@@ -32,6 +31,7 @@ from t2i_jax.core.command_line import (
     Parser,
     filled,
     first_line,
+    join_values,
     lacks_memory,
     minutes,
     one_line,
@@ -79,7 +79,7 @@ def add_training(command) -> None:
     what.add_argument(
         "--weights",
         help="efficientnet_lite0 (for evaluate), minilm (a text encoder), clip_tokenizer, "
-        "esrgan_slim (for upscale)",
+        "esrgan_slim (for upscale), smollm2 (for --expand)",
     )
     sub.add_argument("--archives", help="a folder of archives fetched by other means")
     help = "side of the pictures in pixels (32)"
@@ -134,6 +134,7 @@ def add_abilities(command) -> None:
     what.add_argument("--from", dest="origin", metavar="IMAGE.png", help=help)
     help = "also write X-words.png: where in a picture each word is (docs/word_maps.md)"
     sub.add_argument("--explain", action="store_true", help=help)
+    add_expand(sub)
     sub = command("generate-dataset", "draw a folder of captioned pictures, to train on")
     add_run(sub, num="pictures a prompt (100)", default=100, out="generated", workdir=OUR_MODEL)
     what = sub.add_mutually_exclusive_group(required=True)
@@ -217,6 +218,7 @@ def add_measuring(command) -> None:
     help = "whose true pictures to measure the ruler on"
     evaluate.add_argument("--config", metavar="FILE.py[:VARIANT]", help=help)
     evaluate.add_argument("--checkpoint", help="last, best or a step (last)")
+    add_expand(evaluate)
     compare = command("compare", "measure runs, or configs trained under one budget")
     help = "run folders and configs"
     compare.add_argument(
@@ -268,6 +270,12 @@ def add_run(
         sub.add_argument("--out", default=out, help=f"folder for the pictures ({out})")
 
 
+def add_expand(sub) -> None:
+    """Add what rewrites prompts."""
+    help = "rewrite prompts by a language model: local, or an endpoint's URL (docs/prompts.md)"
+    sub.add_argument("--expand", nargs="?", const="local", type=filled, metavar="URL", help=help)
+
+
 def add_images(sub) -> None:
     """Add the pictures that a command takes."""
     help = "a picture; may be given several times"
@@ -310,18 +318,6 @@ def main(argv: list[str]) -> None:
         sys.exit(130)
     finally:
         warnings.formatwarning = before
-
-
-def join_values(argv: Sequence[str]) -> list[str]:
-    """Return the arguments with "--config.a.b=value" in place of "--config.a.b" and "value"."""
-    joined: list[str] = []
-    for arg in argv:
-        before = joined[-1] if joined else ""
-        if before.startswith("--config.") and "=" not in before and not arg.startswith("--"):
-            joined[-1] = f"{before}={arg}"
-        else:
-            joined.append(arg)
-    return joined
 
 
 def meant(unknown: str, args: argparse.Namespace) -> str:

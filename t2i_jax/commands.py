@@ -167,6 +167,8 @@ def sample(args, overrides) -> None:
             )
         if args.explain:
             raise ValueError("--explain is of --prompt; for a picture that is there, use `explain`")
+        if args.expand:
+            raise ValueError("--expand is of --prompt: a picture is drawn again by what it says")
         _redraw(_load(args, overrides), Path(os.path.abspath(args.origin)), Path(args.out))
         return
     prompts = args.prompt or read_prompts(args.prompts)
@@ -175,8 +177,8 @@ def sample(args, overrides) -> None:
             f"{len(prompts):,} prompts x --num={num} are more than {MAX_PICTURES:,} pictures, the "
             "most of one call: give fewer prompts"
         )
-    pipe = _load(args, overrides)
-    _save(pipe(prompts, num=num, seed=seed, explain=args.explain), args.out)
+    how = {"num": num, "seed": seed, "explain": args.explain, "expand": args.expand}
+    _save(_load(args, overrides)(prompts, **how), args.out)
 
 
 def _redraw(pipe, origin: Path, out: Path) -> None:
@@ -307,10 +309,11 @@ def evaluate(args, overrides) -> None:
         args.checkpoint = args.checkpoint or "last"
         pipe = _load(args, overrides)
         warn_of_other_data(pipe, args.workdir)
-        report = score(pipe, args.workdir, args.split, args.num, args.seed, chosen)
+        how = (args.split, args.num, args.seed, chosen, args.expand)
+        report = score(pipe, args.workdir, *how)
         print(summary(report, args.workdir))
     elif args.config:
-        if unused := {"--checkpoint", "--measure", "--seed"} & args.given:
+        if unused := {"--checkpoint", "--expand", "--measure", "--seed"} & args.given:
             raise ValueError(f"{min(unused)} is of a run: it needs --workdir in place of --config")
         keep_compiled_programs()
         print(evaluate_truth(configs.load(args.config, overrides), args.split, args.num))

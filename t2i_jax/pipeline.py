@@ -28,10 +28,11 @@ from t2i_jax.data.provenance import with_metadata
 from t2i_jax.families.captioning import check_caption_settings
 from t2i_jax.runs.adapters import add_adapters
 from t2i_jax.runs.batches import run_ability, run_in_batches, split_static
-from t2i_jax.runs.drawn import Drawn, padded_size
+from t2i_jax.runs.drawn import Drawn, draw_in_batches
 from t2i_jax.runs.drawn_picture import MAX_BATCH, draw_again
 from t2i_jax.runs.encoded import check_encoded
 from t2i_jax.runs.published import read_published
+from t2i_jax.runs.rewritten import rewritten
 from t2i_jax.runs.run_folder import is_run
 from t2i_jax.runs.trained import read_trained
 from t2i_jax.runs.upscaled import upscale_in_tiles
@@ -75,6 +76,7 @@ class Pipeline:
         progress: Listen | None = None,
         previews: int = 0,
         explain: bool = False,
+        expand: str | None = None,
         **settings,
     ) -> Drawn:
         """Draw `num` pictures of each prompt.
@@ -84,13 +86,17 @@ class Pipeline:
             models that draw by removing noise.
         previews: after how many steps `progress` gets the pictures so far, decoded; 0 for never.
         explain: also give the word maps of each picture (`explain`), and save them beside it.
+        expand: what rewrites the prompts first (runs/rewritten.py): "local", or an endpoint's URL.
         settings: override the defaults of `config.sample`.
         """
         get_ability(self.family, "sample")
         num = whole_number("num", num, 1, MAX_NUM)
-        captions = [prompt for prompt in texts("prompts", prompts) for _ in range(num)]
-        if not captions:
+        prompts = texts("prompts", prompts)
+        if not prompts:
             raise ValueError("nothing to draw: give at least one prompt")
+        asked = rewritten(self.config.data, prompts, expand, seed)
+        asked = [each for each in asked for _ in range(num)]
+        captions = [each.prompt for each in asked]
         if explain:
             get_ability(self.family, "explain")
             self._words(captions)  # refuses now what could not be explained after drawing
@@ -98,7 +104,7 @@ class Pipeline:
         with watch(progress, previews):
             images, places = self.draw(captions, seed, **settings)
         told = {"seed": seed, "settings": settings, **({"watched": True} if progress else {})}
-        notes = [{"prompt": text, **at, **told} for text, at in zip(captions, places, strict=True)]
+        notes = [{**each.note(), **at, **told} for each, at in zip(asked, places, strict=True)]
         word_maps = self.explain(images, captions) if explain else ()
         return Drawn(self._with_metadata(images, notes), captions, word_maps)
 
@@ -281,15 +287,7 @@ class Pipeline:
         Returns uint8 [N, H, W, 3], and where each stood: {"index", "row", "batch"}.
         """
         self.warn_if_cut(captions)
-        images, places = [], []
-        for first in range(0, len(captions), batch):
-            part = captions[first : first + batch]
-            size = padded_size(len(part), batch)
-            padded = list(part) + [""] * (size - len(part))
-            drawn = self.draw_rows(padded, first + np.arange(size), seed, len(part), **settings)
-            images.append(drawn[: len(part)])
-            places += [{"index": first + i, "row": i, "batch": size} for i in range(len(part))]
-        return np.concatenate(images), places
+        return draw_in_batches(functools.partial(self.draw_rows, **settings), captions, seed, batch)
 
     def draw_rows(
         self, captions: Sequence[str], index: np.ndarray, seed: int, count: int = 0, **settings

@@ -21,6 +21,7 @@ from t2i_jax.core.importer import Importer
 from t2i_jax.core.settings import flatten
 from t2i_jax.models.transformer import Block, Transformer
 from t2i_jax.text import tokenizer as tokenizers
+from t2i_jax.text.completion import LanguageModel, make_model
 from t2i_jax.text.language_model import Words
 from t2i_jax.weights import arrays as weights
 from t2i_jax.weights.config_json import read_json
@@ -189,25 +190,48 @@ def read(folder) -> tuple[dict, Any]:
     unknown or of another shape than config.json describes.
     """
     folder = Path(folder)
-    config = read_config(folder)
+    return from_arrays(read_config(folder), _arrays(folder), str(folder))
+
+
+def from_arrays(config: Mapping, arrays: Mapping[str, np.ndarray], source: str) -> tuple[dict, Any]:
+    """Return what `read` returns, of a config.json and of arrays by their published names.
+
+    source: where they come from, for messages.
+    """
     known, what = fields(config), f"the {config['model_type']} of its config.json"
     # Names may start with the module beside the output layer.
     left = {
         name.removeprefix("model.").removeprefix("transformer."): array
-        for name, array in _arrays(folder).items()
+        for name, array in arrays.items()
     }
 
     def take(name):
         if name not in left:
-            raise ValueError(f"{folder} does not hold {what}: {name} is missing")
+            raise ValueError(f"{source} does not hold {what}: {name} is missing")
         return left.pop(name)
 
     params = (_llama if config["model_type"] == "llama" else _gpt2)(take, known["model"])
     # Masks and angles that are computed here, and the output layer.
     unused = (".attn.bias", ".attn.masked_bias", "rotary_emb.inv_freq", "lm_head.weight")
     if unknown := [name for name in left if not name.endswith(unused)]:
-        raise ValueError(f"{folder} does not hold {what}: {min(unknown)} is unknown")
-    return known, weights.match_network(params, shapes(known), str(folder))
+        raise ValueError(f"{source} does not hold {what}: {min(unknown)} is unknown")
+    return known, weights.match_network(params, shapes(known), source)
+
+
+def load(folder) -> LanguageModel:
+    """Return the model of a published folder, to write with.
+
+    Raises what `read` and `tokenizer` raise, and ValueError for a model with learned positions, or
+    with an output layer that is not its table of embeddings.
+    """
+    config = read_config(folder)
+    if config.get("model_type") != "llama" or not config.get("tie_word_embeddings", False):
+        raise ValueError(
+            f"{folder} cannot write: its config.json has model_type {config.get('model_type')!r} "
+            f"and tie_word_embeddings {config.get('tie_word_embeddings', False)!r}, where writing "
+            "needs 'llama' and True"
+        )
+    return make_model(Path(folder).resolve().name, tokenizer(folder), *read(folder))
 
 
 def _llama(take: Callable, model: Mapping) -> dict:

@@ -2,7 +2,7 @@
 
 import argparse
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 
 class Once(argparse.Action):
@@ -98,3 +98,15 @@ def one_line(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror and error.filename:
         return f"{error.filename}: {error.strerror}"
     return str(error)
+
+
+def join_values(argv: Sequence[str]) -> list[str]:
+    """Return the arguments with "--config.a.b=value" in place of "--config.a.b" and "value"."""
+    joined: list[str] = []
+    for arg in argv:
+        before = joined[-1] if joined else ""
+        if before.startswith("--config.") and "=" not in before and not arg.startswith("--"):
+            joined[-1] = f"{before}={arg}"
+        else:
+            joined.append(arg)
+    return joined

@@ -6,6 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+# A grammar of captions: templates, each a list of (what a word says, the words that it can be).
+Templates = Sequence[Sequence[tuple[str, Sequence[str]]]]
+
 
 class Buckets(NamedTuple):
     """The pictures of a source at a few sizes, which keep their shapes: for training.
@@ -28,7 +31,8 @@ class Source(NamedTuple):
         make(config, split) -> Source        prepares what is missing on first use; quick afterwards
         fields(config) -> {name: Field}      every field of `config` that it uses, besides `name`
 
-    and, if it is known, LICENCE: that of the data, in words, for model cards.
+    and, if it is known, LICENCE: that of the data, in words, for model cards; and TEMPLATES, if its
+    captions have a grammar (text/grammar.py).
 
     captions: one string per example. An empty one makes the example unconditional.
     read: positions int [N] -> uint8 [N, R, R, 3]. Pure: the same positions give the same bytes.

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterator
 
 from t2i_jax.core.registry import lookup
-from t2i_jax.core.source import Source
+from t2i_jax.core.source import Source, Templates
 
 OF_TRAIN = ("tensorflow_datasets", "array_record", "importlib_resources")  # the extra "train"
 
@@ -24,8 +24,20 @@ def load_source(config, split: str) -> Source:
 
 def licence_of(config) -> str:
     """Return the licence of the data that `config.data` names: LICENCE of the source's file."""
-    module = sys.modules[lookup("data", config.name).__module__]
-    return getattr(module, "LICENCE", "not known to t2i_jax")
+    return _stated(config, "LICENCE", "not known to t2i_jax")
+
+
+def templates_of(config) -> Templates:
+    """Return the grammar of the captions that `config.data` names: TEMPLATES of the source's file.
+
+    It is () if they have none.
+    """
+    return _stated(config, "TEMPLATES", ())
+
+
+def _stated(config, name: str, default):
+    """Return what the file of a source says of its data under a name, or `default`."""
+    return getattr(sys.modules[lookup("data", config.name).__module__], name, default)
 
 
 @contextlib.contextmanager

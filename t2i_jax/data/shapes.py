@@ -191,6 +191,16 @@ def plural(word: str) -> str:
     return word + ("es" if word.endswith(("s", "x")) else "s")
 
 
+_ADJECTIVES = (("size", tuple(SIZES)), ("colour", tuple(COLOURS)))
+_OBJECT = (("", ("a",)), *_ADJECTIVES, ("shape", tuple(SHAPES)))
+TEMPLATES: source.Templates = (  # of the kinds of scenes, in the order of KINDS
+    _OBJECT,
+    (*_OBJECT, ("position", tuple(RELATIONS)), *_OBJECT),
+    (("number", tuple(NUMBERS)), *_ADJECTIVES, ("shape", tuple(map(plural, SHAPES)))),
+    (*_OBJECT, ("", ("and",)), *_OBJECT),
+)
+
+
 def fields(config) -> dict[str, Field]:
     """Return the fields of `config.data` for shapes."""
     del config

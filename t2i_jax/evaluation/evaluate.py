@@ -26,7 +26,9 @@ from t2i_jax.evaluation.measure import Trial, check_names, load_measures, take
 from t2i_jax.pipeline import Pipeline
 from t2i_jax.runs.bucket import local_folder, upload
 from t2i_jax.runs.model_card import write_card
+from t2i_jax.runs.rewritten import rewritten
 from t2i_jax.runs.run_folder import config_of, is_run, read_run
+from t2i_jax.text.expansion import Expansion
 
 CONTACT_SHEET_PICTURES = 24
 MAX_PICTURES_KEPT = 64  # in pictures.npz
@@ -41,12 +43,15 @@ def evaluate(
     num: int = 0,
     seed: int = 0,
     measures: Sequence[str] = (),
+    expand: str | None = None,
 ) -> dict:
     """Draw one picture for each of the first `num` captions of a split, and measure them.
 
     A model that does not draw reconstructs the true pictures, if it can.
     num: 0 for `config.evaluate.num`.
     measures: names of measures; by default, those of `usual_measures`.
+    expand: what rewrites the captions before they are drawn; see `runs.rewritten`. The pictures are
+        measured by the captions as they were.
     Writes metrics.json (with every setting needed to repeat it), grid.png, pictures.npz and plots
     to `workdir/evaluation/SPLIT`, and returns the report of metrics.json. If a report of the same
     setting is there, its other measures are kept. What cannot be measured is listed with the reason
@@ -60,9 +65,10 @@ def evaluate(
     measures = measures or usual_measures(pipe, source)
     count = min(num or pipe.config.evaluate.num, len(source.captions))
     captions, true = list(source.captions[:count]), source.read(np.arange(count))
-    drawn = make_pictures(pipe, captions, true, seed, f"drawing {split}")
+    asked = rewritten(pipe.config.data, captions, expand, seed)
+    drawn = make_pictures(pipe, [each.prompt for each in asked], true, seed, f"drawing {split}")
     trial = Trial(pipe, split, source, seed, captions, true, drawn)
-    report = start_report(trial, folder)
+    report = start_report(trial, folder, told_of(asked))
     for name in measures:
         report["not_measured"].pop(name, None)
         try:
@@ -91,10 +97,20 @@ def usual_measures(pipe: Pipeline, source: Source) -> tuple[str, ...]:
     return tuple(name for name, each in load_measures().items() if each.usual(pipe, source))
 
 
-def start_report(trial: Trial, folder: Path) -> dict:
-    """Return the report in `folder`, if it is of the same setting, or else an empty one."""
+def told_of(asked: Sequence[Expansion]) -> dict:
+    """Return what a report says of rewritten captions: {} if they were drawn as they are."""
+    models = sorted({each.model for each in asked if each.model})
+    failed = sum(bool(each.error) for each in asked)
+    return {"expansion": {"models": models, "failed": failed}} if models else {}
+
+
+def start_report(trial: Trial, folder: Path, more: dict) -> dict:
+    """Return the report in `folder`, if it is of the same setting, or else an empty one.
+
+    more: further entries of the setting.
+    """
     # Through JSON, as it is read back: tuples become lists.
-    plain = json.loads(json.dumps(setting(trial)))
+    plain = json.loads(json.dumps({**setting(trial), **more}))
     before = read_report(folder)
     if before and before["setting"] == plain:
         return before

@@ -1,9 +1,11 @@
 """What a pipeline draws: pictures and their files, and how many are drawn at once."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+from jaxtyping import UInt8
 from PIL import Image
 
 from t2i_jax.core.files import atomic_path, make_folder
@@ -38,6 +40,25 @@ class Drawn(NamedTuple):
             with atomic_path(path.with_name(f"{path.stem}-words.png")) as part:
                 maps.overlay().save(part)
         return paths
+
+
+def draw_in_batches(
+    draw_rows: Callable, captions: Sequence[str], seed: int, batch: int
+) -> tuple[UInt8[np.ndarray, "N H W 3"], list[dict[str, int]]]:
+    """Return a picture of each caption, and where each stood: {"index", "row", "batch"}.
+
+    draw_rows: (captions, index, seed, how many are no padding) -> uint8 [n, H, W, 3].
+    batch: how many are drawn at once, at most.
+    """
+    images, places = [], []
+    for first in range(0, len(captions), batch):
+        part = captions[first : first + batch]
+        size = padded_size(len(part), batch)
+        padded = list(part) + [""] * (size - len(part))
+        drawn = draw_rows(padded, first + np.arange(size), seed, len(part))
+        images.append(drawn[: len(part)])
+        places += [{"index": first + i, "row": i, "batch": size} for i in range(len(part))]
+    return np.concatenate(images), places
 
 
 def padded_size(count: int, batch: int) -> int:

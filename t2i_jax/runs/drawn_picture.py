@@ -27,6 +27,7 @@ ENTRIES = {  # of the metadata
 }
 OPTIONAL = {
     "watched": Field(False, "whether its steps were watched (core/progress.py)"),
+    "expansion": Field({}, "the prompt before, and the language model and seed that rewrote it"),
 }
 REDRAWN = "ability"  # only a picture that was made of another one has this entry
 
