@@ -6,7 +6,7 @@ the embedding of the caption. By default it predicts the clean vector, by the me
 (equation 2).
 """
 
-import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -63,12 +63,14 @@ def make(config, axis_name=None) -> Family:
         del keys
         return embedder.image(variables.frozen["first_stage"], inputs["image"])
 
+    def embed_text(variables: Variables, inputs, keys):
+        """Draw the embedding of a picture of each of inputs["text"]: float32 [B, C]."""
+        return sample(variables, inputs, keys, **settings)
+
+    abilities: dict[str, Any] = {"embed_image": embed_image, "embed_text": embed_text}
     return Family(
         losses={"model": diffusion.make_loss(denoiser, conditioning, section)},
-        abilities={
-            "embed_image": embed_image,
-            "embed_text": functools.partial(sample, **settings),  # of a picture, drawn with keys
-        },
+        abilities=abilities,
         settings={"sample": {}},
         **diffusion.family_parts(config, denoiser, conditioning),
     )
@@ -98,7 +100,8 @@ def make_denoiser(config, section, embedder: Embedder, conditioning: Conditionin
 
     def predict(params, x_t, t, condition, keys=None):
         del keys  # no dropout
-        return net.apply({"params": params["net"]}, x_t[:, 0, 0], t, condition)[:, None, None]
+        x0: Any = net.apply({"params": params["net"]}, x_t[:, 0, 0], t, condition)
+        return x0[:, None, None]
 
     schedule, times = make_schedule(section["schedule"]), diffusion.make_draw_times(section)
     latents = latents_of(embedder)
