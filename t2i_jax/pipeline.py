@@ -189,8 +189,7 @@ class Pipeline:
         num = whole_number("num", num, 1, MAX_NUM)
         inputs = {key: np.repeat(value, num, axis=0) for key, value in inputs.items()}
         self.warn_if_cut(texts("prompt", prompt))
-        prompts = [prompt] * len(inputs["image"])
-        inputs |= self._texts(prompts, settings)
+        inputs |= self._texts(prompts := [prompt] * len(inputs["image"]), settings)
         with watch(progress, previews):
             drawn = self._whole(self.family.abilities[name], inputs, settings, seed)
         told = {"prompt": prompt, "seed": seed, "settings": settings, "ability": name}
@@ -271,8 +270,8 @@ class Pipeline:
         ability = get_ability(self.family, "interpolate")
         settings = self.settings(settings, "interpolate")
         whole_number("steps", settings["steps"], 2, MAX_STEPS)
-        both = (self._read(image, "interpolate")[:1] for image in (first, last))
-        inputs = dict(zip(("image", "image_b"), both, strict=True))
+        ends = {"image": first, "image_b": last}
+        inputs = {name: self._read(image, "interpolate")[:1] for name, image in ends.items()}
         return list(map(Image.fromarray, next(self._run(ability, inputs, settings, seed))[0]))
 
     def draw(self, captions: Sequence[str], seed: int = 0, batch: int = BATCH, **settings):
