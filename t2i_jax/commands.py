@@ -208,6 +208,11 @@ def edit(args, overrides) -> None:
     _save(_load(args, overrides).edit(args.prompt, args.image, args.num, args.seed), args.out)
 
 
+def vary(args, overrides) -> None:
+    """Draw pictures anew, from their embeddings."""
+    _save(_load(args, overrides).vary(args.image, args.num, args.seed), args.out)
+
+
 def inpaint(args, overrides) -> None:
     """Draw a part of pictures anew."""
     pipe = _load(args, overrides)

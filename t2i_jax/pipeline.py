@@ -135,11 +135,9 @@ class Pipeline:
         progress, previews: as in `__call__`.
         settings: override the defaults of `config.sample` and `config.edit`.
         """
-        get_ability(self.family, "edit")
         settings = self.settings(settings, "edit")
         inputs = {"image": read_pictures(images, "edit", *self._size(settings))}
-        with watch(progress, previews):
-            return self._redraw("edit", prompt, inputs, num, seed, settings)
+        return self._redraw("edit", prompt, inputs, num, seed, settings, progress, previews)
 
     def inpaint(
         self,
@@ -159,13 +157,11 @@ class Pipeline:
         progress, previews: as in `__call__`.
         settings: override the defaults of `config.sample` and `config.inpaint`.
         """
-        get_ability(self.family, "inpaint")
         settings = self.settings(settings, "inpaint")
         size = self._size(settings)
         pictures, masks = read_pictures(images, "inpaint", *size), read_masks(masks, *size)
         inputs = {"image": pictures, "mask": mask_of_each(masks, len(pictures))}
-        with watch(progress, previews):
-            return self._redraw("inpaint", prompt, inputs, num, seed, settings)
+        return self._redraw("inpaint", prompt, inputs, num, seed, settings, progress, previews)
 
     def outpaint(
         self,
@@ -184,21 +180,24 @@ class Pipeline:
         more: further arguments and settings of `inpaint`.
         Raises ValueError also for margins that leave nothing.
         """
-        get_ability(self.family, "inpaint")
         known = {k: v for k, v in more.items() if k in ("height", "width")}
         size = self._size(self.settings(known, "inpaint"))
         inner = size_within(*size, top=top, bottom=bottom, left=left, right=right)
         pictures, mask = widen(read_pictures(images, "outpaint", *inner), top, bottom, left, right)
         return self.inpaint(prompt, pictures, mask, **more)
 
-    def _redraw(self, name: str, prompt, inputs, num: int, seed: int, settings: dict) -> Drawn:
-        ability = get_ability(self.family, name)
+    def vary(self, images, num: int = 1, seed: int = 0, **settings) -> Drawn:
+        """Draw variations of each image, from its embedding. settings: of `config.vary` too."""
+        settings = self.settings(settings, "vary")
+        return self._redraw("vary", "", {"image": self._read(images, "vary")}, num, seed, settings)
+
+    def _redraw(self, name, prompt, inputs, num, seed, settings, progress=None, previews=0):
         num = whole_number("num", num, 1, MAX_NUM)
         inputs = {key: np.repeat(value, num, axis=0) for key, value in inputs.items()}
         self.warn_if_cut(texts("prompt", prompt))
-        prompts = [prompt] * len(inputs["image"])
-        inputs |= self._texts(prompts, settings)
-        drawn = self._whole(ability, inputs, settings, seed)
+        inputs |= self._texts(prompts := [prompt] * len(inputs["image"]), settings)
+        with watch(progress, previews):
+            drawn = self._whole(self.family.abilities[name], inputs, settings, seed)
         told = {"prompt": prompt, "seed": seed, "settings": settings, "ability": name}
         return Drawn(self._with_metadata(drawn, [told] * len(drawn)), prompts)
 
@@ -261,15 +260,15 @@ class Pipeline:
         ability = get_ability(self.family, "embed_image")
         return self._whole(ability, {"image": self._read(images, "embed")})
 
-    def embed_text(self, captions: str | Sequence[str]) -> np.ndarray:
-        """Return vectors of unit length of captions, float32 [N, D]; see `embed_image`."""
+    def embed_text(self, captions: str | Sequence[str], seed: int = 0) -> np.ndarray:
+        """Return vectors of unit length of captions, float32 [N, D]; a prior draws them."""
         ability = get_ability(self.family, "embed_text")
         if not (captions := texts("captions", captions)):
             raise ValueError("nothing to embed: give at least one caption")
         self.warn_if_cut(captions)
-        return self._whole(ability, {"text": self._text(captions)})
+        return self._whole(ability, {"text": self._text(captions)}, seed=seed)
 
-    def interpolate(self, first, last, **settings) -> list[Image.Image]:
+    def interpolate(self, first, last, seed: int = 0, **settings) -> list[Image.Image]:
         """Return the pictures on the way from one picture to another, both included.
 
         settings: override the family's defaults: `steps`, the number of pictures.
@@ -277,9 +276,9 @@ class Pipeline:
         ability = get_ability(self.family, "interpolate")
         settings = self.settings(settings, "interpolate")
         whole_number("steps", settings["steps"], 2, MAX_STEPS)
-        both = (self._read(image, "interpolate")[:1] for image in (first, last))
-        inputs = dict(zip(("image", "image_b"), both, strict=True))
-        return list(map(Image.fromarray, next(self._run(ability, inputs, settings))[0]))
+        ends = {"image": first, "image_b": last}
+        inputs = {name: self._read(image, "interpolate")[:1] for name, image in ends.items()}
+        return list(map(Image.fromarray, next(self._run(ability, inputs, settings, seed))[0]))
 
     def draw(self, captions: Sequence[str], seed: int = 0, batch: int = BATCH, **settings):
         """Draw a picture of each caption, at most `batch` at once.
@@ -313,6 +312,7 @@ class Pipeline:
 
     def settings(self, given: dict, ability: str = "sample") -> dict:
         """Return the defaults of an ability, overridden by `given`, each of its default's type."""
+        get_ability(self.family, ability)
         sections = lookup("families", self.config.family, "fields")(self.config)
         fields = {**sections.get("sample", {}), **sections.get(ability, {})}
         return override_settings(self.family.settings[ability], given, fields)

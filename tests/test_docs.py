@@ -22,6 +22,7 @@ from tests.conftest import ROOT
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")] + sorted(
     (ROOT / "docs").glob("*.md")
 )
+DECODERS = ("shapes_diffusion", "shapes_code_diffusion")  # with an embedder: docs/unclip.md
 FAMILY_PAGE = ROOT / "docs" / "add_a_family.md"
 
 
@@ -86,10 +87,17 @@ def test_the_table_of_abilities_is_complete():
     able: dict[str, set[str]] = {}
     specs = [f"{path}:smoke" for path in sorted((ROOT / "configs").glob("*.py"))]
     stage = configs.load(f"{ROOT}/configs/shapes_vqgan.py:scales_smoke").to_dict()
-    for spec in [*specs, f"{ROOT}/configs/shapes.py"]:
+    embedder = configs.load(f"{ROOT}/configs/shapes_contrastive.py:smoke").to_dict()
+    decoders = [f"{ROOT}/configs/{name}.py:smoke" for name in DECODERS]
+    cases = [(spec, "") for spec in [*specs, f"{ROOT}/configs/shapes.py"]]
+    for spec, run in [*cases, *((spec, "runs/embedder") for spec in decoders)]:
         config = configs.copy(configs.load(spec))
+        if run:
+            config.embedder.update(run=run, config=embedder)
         if config.family == "next_scale":
             config.first_stage.update(run="runs/scales", config=stage)
+        if config.family == "prior":
+            config.first_stage.update(run="runs/embedder", config=embedder)
         for ability in load_family(config).abilities:
             able.setdefault(ability, set()).add(config.family)
     told: dict[str, set[str]] = {}

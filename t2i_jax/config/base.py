@@ -191,6 +191,8 @@ BASE: dict[str, dict[str, Field]] = {
     },
 }
 
+# Sections that name another run, by `run`, and hold its config. A family may have the last two.
+OTHER_RUNS = ("first_stage", "reranker", "embedder", "prior")
 # Sections to which a text encoder or a data source adds fields of its own.
 OPEN_SECTIONS = ("text", "data")
 

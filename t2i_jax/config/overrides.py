@@ -7,7 +7,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from t2i_jax.config.base import BASE, OPEN_SECTIONS
+from t2i_jax.config.base import BASE, OPEN_SECTIONS, OTHER_RUNS
 from t2i_jax.config.checks import check_players, check_value
 from t2i_jax.config.defaults import (
     Fields,
@@ -23,7 +23,7 @@ from t2i_jax.core.fields import Field
 from t2i_jax.core.settings import flatten, printable
 
 # Fields that are copied from another run.
-FILLED_IN = ("first_stage.config", "reranker.config")
+FILLED_IN = tuple(f"{section}.config" for section in OTHER_RUNS)
 # What `ast.literal_eval` raises for a text that it cannot read.
 UNREADABLE = (ValueError, SyntaxError, TypeError, MemoryError, RecursionError)
 

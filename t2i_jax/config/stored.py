@@ -6,6 +6,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from t2i_jax.config.base import OTHER_RUNS
 from t2i_jax.config.checks import check_values
 from t2i_jax.config.defaults import complete
 from t2i_jax.config.overrides import tuples
@@ -51,7 +52,7 @@ def migrate(given: Mapping) -> dict:
     model = given.get("model")
     if isinstance(model, Mapping) and "remat" in model:  # until 0.1
         given["model"] = {name: value for name, value in model.items() if name != "remat"}
-    for section in ("first_stage", "reranker"):
+    for section in OTHER_RUNS:
         if not isinstance(given.get(section, {}), Mapping):
             raise ValueError(
                 f"config.{section} is {given[section]!r:.40}: it must be a section of fields"
@@ -66,7 +67,7 @@ def migrate(given: Mapping) -> dict:
 def _completed(given: Mapping) -> dict:
     """Return `given` with all defaults, and so the configs of other runs in it."""
     config, _ = complete(given, strict=False)
-    for section in ("first_stage", "reranker"):
-        if stored := config[section]["config"]:
+    for section in OTHER_RUNS:
+        if stored := config.get(section, {}).get("config"):
             config[section]["config"] = _completed(stored)
     return config

@@ -14,7 +14,7 @@ ABILITIES = (
     *("sample", "edit", "inpaint", "caption"),
     *("reconstruct", "interpolate", "encode", "decode"),
     *("embed_image", "embed_text"),
-    *("upscale", "translate", "explain"),
+    *("upscale", "translate", "explain", "vary"),
 )
 
 
@@ -27,6 +27,8 @@ class Frozen(TypedDict, total=False):
     extractor, perceptual: a network that looks at pictures, for captioning or for a loss.
     teacher: the variables of the run that a student is distilled from.
     reranker: the variables of the run that ranks candidates; used in drawing only.
+    embedder: the variables of the run whose embeddings of pictures condition the network.
+    prior: the variables of the run that draws embeddings for captions; used in drawing only.
     base: the parameters that an adapter is trained on (families/lora.py); used in training only.
     """
 
@@ -37,6 +39,8 @@ class Frozen(TypedDict, total=False):
     perceptual: Any
     teacher: Any
     reranker: Any
+    embedder: Any
+    prior: Any
     base: Any
 
 

@@ -20,10 +20,11 @@ from t2i_jax.core.first_stage import Codes
 from t2i_jax.core.random import split_keys
 from t2i_jax.core.registry import lookup
 from t2i_jax.diffusion.schedules import make_schedule
-from t2i_jax.families import diffusion, redrawing
-from t2i_jax.families.conditioning import Conditioning, make_conditioning
+from t2i_jax.families import diffusion, redrawing, unclip
+from t2i_jax.families.conditioning import Conditioning
 from t2i_jax.families.config_fields import read_section, remat_of
 from t2i_jax.families.denoising import NEGATIVE, check_interval, make_sample
+from t2i_jax.families.embedder import conditioning_of
 from t2i_jax.families.first_stage import (
     batch_latents,
     codes_abilities,
@@ -54,6 +55,7 @@ def fields(config) -> dict[str, dict[str, Field]]:
         "diffusion": DIFFUSION_FIELDS,
         "sample": SAMPLE_FIELDS,
         **redrawing.FIELDS,
+        **unclip.FIELDS,
         **image_tokenizer_fields(config),
     }
 
@@ -70,7 +72,7 @@ def make(config, axis_name=None) -> Family:
             "family 'code_diffusion' draws patches of pixels, which config.image_tokenizer "
             "describes: leave out config.first_stage.run"
         )
-    stage, conditioning = load_codes(config), make_conditioning(config)
+    stage, conditioning = load_codes(config), conditioning_of(config)
     network = make_network(config, stage)
     denoiser = make_denoiser(config, stage, conditioning, network)
     settings = read_section(config, "sample", SAMPLE_FIELDS)
@@ -78,7 +80,7 @@ def make(config, axis_name=None) -> Family:
 
     make_plan = diffusion.make_plan_of(denoiser)
     sample = with_candidates(make_sample(make_plan, conditioning), config)
-    return Family(
+    family = Family(
         init=lambda rng, batch: ({"model": denoiser.init(rng, batch)}, {}),
         losses={"model": make_loss(denoiser, stage, conditioning, network)},
         abilities={
@@ -94,6 +96,7 @@ def make(config, axis_name=None) -> Family:
         make_frozen=make_frozen(stage),
         pretrained=conditioning.pretrained,
     )
+    return unclip.with_embeddings(family, config)
 
 
 class Network(NamedTuple):

@@ -29,8 +29,8 @@ from t2i_jax.diffusion.schedules import (
     make_time,
     shift,
 )
-from t2i_jax.families import redrawing
-from t2i_jax.families.conditioning import Conditioning, make_conditioning
+from t2i_jax.families import redrawing, unclip
+from t2i_jax.families.conditioning import Conditioning
 from t2i_jax.families.config_fields import network_fields, read_section, remat_of
 from t2i_jax.families.denoising import (
     GUIDANCE_FIELDS,
@@ -39,6 +39,7 @@ from t2i_jax.families.denoising import (
     check_interval,
     make_sample,
 )
+from t2i_jax.families.embedder import conditioning_of
 from t2i_jax.families.first_stage import batch_latents, encoding, load_latents, make_frozen
 from t2i_jax.families.reranking import CANDIDATES_FIELD, with_candidates
 from t2i_jax.families.word_maps import word_map_abilities
@@ -91,6 +92,7 @@ def fields(config) -> dict[str, dict[str, Field]]:
         "diffusion": DIFFUSION_FIELDS,
         "sample": SAMPLE_FIELDS,
         **redrawing.FIELDS,
+        **unclip.FIELDS,
     }
 
 
@@ -104,7 +106,7 @@ def make_denoiser(config, vector: int = 0) -> Denoiser:
     settings = read_section(config, "diffusion", DIFFUSION_FIELDS)
     kind, schedule = settings["parameterization"], make_schedule(settings["schedule"])
     weight(settings["weighting"], kind, schedule(jnp.array(0.5)))  # raises for wrong names
-    latents, conditioning = load_latents(config), make_conditioning(config)
+    latents, conditioning = load_latents(config), conditioning_of(config)
     name = config.model.get("network", NETWORK_FIELD.default)
     shown = lookup("models", name)(config.model)
     network = with_remat(shown, remat_of(config))
@@ -150,14 +152,14 @@ def make(config, axis_name=None) -> Family:
     Raises ValueError for an unknown name or field of these.
     """
     del axis_name  # nothing here compares examples
-    denoiser, conditioning = make_denoiser(config), make_conditioning(config)
+    denoiser, conditioning = make_denoiser(config), conditioning_of(config)
     section = read_section(config, "diffusion", DIFFUSION_FIELDS)
 
     make_plan = make_plan_of(denoiser)
     settings = read_section(config, "sample", SAMPLE_FIELDS)
     check_interval(settings)
     sample = with_candidates(make_sample(make_plan, conditioning), config)
-    return Family(
+    family = Family(
         losses={"model": make_loss(denoiser, conditioning, section)},
         abilities={
             "sample": sample,
@@ -169,6 +171,7 @@ def make(config, axis_name=None) -> Family:
         texts=(NEGATIVE,),
         **family_parts(config, denoiser, conditioning),
     )
+    return unclip.with_embeddings(family, config)
 
 
 def make_plan_of(denoiser: Denoiser) -> Callable[..., Plan]:

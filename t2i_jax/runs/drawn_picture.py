@@ -48,7 +48,7 @@ def read_drawn(path) -> tuple[dict, np.ndarray]:
         raise ValueError(f"{path}: not a readable picture ({reason}): name a PNG file") from error
     told = read_metadata(path, info)
     if REDRAWN in told:
-        done = "edited" if told[REDRAWN] == "edit" else "inpainted"
+        done = {"edit": "edited", "vary": "varied"}.get(told[REDRAWN], "inpainted")
         raise ValueError(f"{path} was {done}: its file does not hold the picture before")
     if wrong := what_is_wrong(told):
         raise ValueError(f"{path}: {wrong}")
@@ -87,12 +87,13 @@ def draw_again(pipe, path) -> tuple[Image.Image, bool]:
     captions, index = [""] * size, np.arange(size) + told["index"] - row
     captions[row] = told["prompt"]
     try:
-        asked = configs.migrate(told["config"]).get("reranker", {}).get("run", "")
-        if asked != pipe.config.reranker.run:
-            raise ValueError(
-                f"was chosen with config.reranker.run={asked!r}, and here it is "
-                f"{pipe.config.reranker.run!r}"
-            )
+        config_then = configs.migrate(told["config"])
+        for section, did in (("reranker", "chosen"), ("prior", "drawn")):
+            asked = config_then.get(section, {}).get("run", "")
+            if asked != (here := pipe.config.get(section, {}).get("run", "")):
+                raise ValueError(
+                    f"was {did} with config.{section}.run={asked!r}, and here it is {here!r}"
+                )
         with watch(unheard if told.get("watched") else None):
             drawn = pipe.draw_rows(captions, index, told["seed"], **told["settings"])
     except ValueError as error:

@@ -27,7 +27,7 @@ from t2i_jax.runs.embeddings import with_new_token
 from t2i_jax.runs.frozen import save_frozen, tree_hash
 from t2i_jax.runs.lock import lock_folder
 from t2i_jax.runs.model_card import write_card
-from t2i_jax.runs.reranker import with_reranker
+from t2i_jax.runs.other_runs import refuse_other_tokens, with_other_runs
 from t2i_jax.runs.run_folder import (
     config_of,
     is_run,
@@ -59,7 +59,7 @@ class Prepared(NamedTuple):
     config: resolved: the configs of other runs that it uses are filled in.
     family: outside pmap.
     frozen: what training uses.
-    frozen_for_drawing: `frozen`, and the reranker if there is one.
+    frozen_for_drawing: `frozen`, and the reranker and the prior if there are any.
     augment: (batch, keys [B]) -> batch, or None.
     captions_cut: how many training captions were longer than `text.length`.
     lock: keeps other processes from training in the folder until it is closed.
@@ -122,7 +122,7 @@ def prepare_run(
     try:
         tokenizer, frozen = open_run(config, workdir, family, training)
         upload(workdir)  # other processes read it
-        for_drawing = with_reranker(frozen, config, tokenizer)
+        for_drawing = with_other_runs(frozen, config, tokenizer)
         columns, cut = tokenise(training, tokenizer, config.text, variants)
         held_out = tokenise(validation, tokenizer, config.text)[0]
         if config.first_stage.cache:
@@ -184,35 +184,38 @@ def _check_origin(config) -> None:
 
 
 def resolve(config, workdir=None) -> Any:
-    """Return `config` with the configs of the runs it uses: of its first stage and its reranker.
+    """Return `config` with the configs of the runs it uses: its first stage, its reranker, ...
 
-    workdir: the run's folder. A run that goes on there keeps the first stage it has, wherever the
-        other run's folder is now. Raises FileNotFoundError if a named folder is not a run.
+    workdir: the run's folder. A run that goes on there keeps the first stage and the embedder it
+        has, wherever the other run's folder is now. Raises FileNotFoundError if a named folder is
+        not a run.
     """
     config = configs.copy(config)
     with config.unlocked():
-        stage = config.first_stage
-        if stage.run and not stage.config:
-            stage.config = _first_stage_config(stage.run, workdir).to_dict()
-        if config.reranker.run:
-            config.reranker.config = config_of(read_run(config.reranker.run)).to_dict()
+        for name in ("first_stage", "embedder"):  # copied into the run
+            section = config.get(name, {})
+            if section.get("run") and not section.config:
+                section.config = _copied_config(name, section.run, workdir).to_dict()
+        for name in ("reranker", "prior"):  # read when they are used
+            if run := config.get(name, {}).get("run"):
+                config[name].config = config_of(read_run(run)).to_dict()
     return config.lock()
 
 
-def _first_stage_config(origin: str, workdir):
+def _copied_config(section: str, origin: str, workdir):
     if workdir is not None and last_complete_step(workdir) is not None:
-        before = config_of(read_run(workdir)).first_stage
+        before = config_of(read_run(workdir))[section]
         if before.run == origin:
             return before.config
-    _warn_if_unfinished(origin)
+    _warn_if_unfinished(section, origin)
     return config_of(read_run(origin))
 
 
-def _warn_if_unfinished(origin: str) -> None:
+def _warn_if_unfinished(section: str, origin: str) -> None:
     done, steps = last_complete_step(origin), config_of(read_run(origin)).train.steps
     if done is not None and done < steps:
         print(
-            f"first_stage.run: {origin} stopped at step {done:,} of {steps:,}; it is used as it is "
+            f"{section}.run: {origin} stopped at step {done:,} of {steps:,}; it is used as it is "
             "(its own command goes on with it)"
         )
 
@@ -245,6 +248,7 @@ def open_run(config, workdir: Path, family: Family, training: Source) -> tuple[A
     else:
         encoder = make_encoder(config.text)
         tokenizer = importer.tokenizer() if importer else encoder.make_tokenizer(training.captions)
+        refuse_other_tokens(config, tokenizer)
         frozen = _make_frozen(config, family, tokenizer, training)
     _write_run(config, workdir, tokenizer, frozen, training)
     write_card(workdir, config, family.abilities)

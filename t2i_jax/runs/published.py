@@ -12,7 +12,7 @@ from t2i_jax.families.load import load_family
 from t2i_jax.runs.adapters import with_adapters
 from t2i_jax.runs.embeddings import with_embeddings
 from t2i_jax.runs.frozen import tree_hash
-from t2i_jax.runs.reranker import with_reranker
+from t2i_jax.runs.other_runs import with_other_runs
 from t2i_jax.runs.run_folder import refuse_trained_settings
 
 
@@ -33,6 +33,6 @@ def read_published(
     config, tokenizer, frozen = with_embeddings(config, model.tokenizer, model.frozen)
     params, _, frozen = with_adapters(Variables(model.params, {}, frozen), config)
     weights = tree_hash(params)
-    frozen = with_reranker(moved_to_device(frozen), config, tokenizer)
+    frozen = with_other_runs(moved_to_device(frozen), config, tokenizer)
     variables = Variables(moved_to_device(params), {}, frozen)
     return config, load_family(config), variables, tokenizer, weights

@@ -14,8 +14,8 @@ from t2i_jax.families.load import load_family
 from t2i_jax.runs.adapters import with_adapters
 from t2i_jax.runs.embeddings import with_embeddings
 from t2i_jax.runs.frozen import tree_hash
+from t2i_jax.runs.other_runs import with_other_runs
 from t2i_jax.runs.prepare import resolve
-from t2i_jax.runs.reranker import with_reranker
 from t2i_jax.runs.run_folder import (
     config_of,
     read_run,
@@ -48,7 +48,7 @@ def read_trained(
     shapes = parameter_shapes(config, family)
     require_fit(variables.params, shapes, f"the weights in {workdir} do not fit its run.json")
     variables = with_adapters(variables._replace(frozen=frozen), config)
-    frozen = jax.tree.map(jnp.asarray, with_reranker(variables.frozen, config, tokenizer))
+    frozen = jax.tree.map(jnp.asarray, with_other_runs(variables.frozen, config, tokenizer))
     weights = tree_hash(variables.params)
     variables = Variables(moved_to_device(variables.params), variables.extra, frozen)
     return config, family, variables, tokenizer, weights

@@ -17,9 +17,10 @@ from t2i_jax.families.load import load_family
 from t2i_jax.pipeline import run_ability
 from t2i_jax.runs import prepare
 from t2i_jax.runs.converted import create_run
+from t2i_jax.runs.run_folder import is_run, read_variables
 from t2i_jax.training import parallel, step
 from t2i_jax.training.start import make_optimizers
-from tests.conftest import ROOT
+from tests.conftest import ROOT, write_untrained_run
 from tests.tiny_stable_diffusion import make_flow_model, make_model
 
 BATCH = 8
@@ -54,6 +55,10 @@ def tiny_config(family: str, folder):
     if family == "next_scale":
         stage = configs.load(f"{ROOT}/configs/shapes_vqgan.py:scales_smoke").to_dict()
         config.first_stage = {"run": "runs/stage", "config": stage, "cache": False}
+    if family == "prior":
+        embedder = configs.load(f"{ROOT}/configs/shapes_contrastive.py:smoke")
+        write_untrained_run(embedder, folder / "embedder")
+        config.first_stage.run = str(folder / "embedder")
     if family in PUBLISHED:
         create_run(PUBLISHED[family](folder / "tokenizer"), folder / "published")
         config.init_from = str(folder / "published")
@@ -66,6 +71,8 @@ def tiny_config(family: str, folder):
 
 def untrained(path):
     """Return the variables of a first stage that was never trained, as `read_variables` would."""
+    if is_run(path):
+        return read_variables(path)
     stage = configs.load(f"{ROOT}/configs/shapes_vqgan.py:scales_smoke")
     params, extra = jax.jit(lambda: load_family(stage).init(jax.random.key(0), {}))()
     return Variables(params, extra, {})

@@ -12,7 +12,7 @@ from t2i_jax.core.family import Context, Variables
 from t2i_jax.core.random import derive_keys
 from t2i_jax.families import autoregressive, captioner, reranking
 from t2i_jax.families.load import load_family
-from t2i_jax.runs import reranker as reranker_of_run
+from t2i_jax.runs import other_runs
 from t2i_jax.runs.prepare import resolve
 from tests.conftest import ROOT
 from tests.tiny_stable_diffusion import random_params
@@ -98,19 +98,19 @@ def test_runs_that_cannot_rank(folder, smoke):
 
 def test_a_reranker_reads_the_same_tokens(folder, smoke, monkeypatch):
     monkeypatch.setattr(
-        reranker_of_run.tokenizers,
+        other_runs.tokenizers,
         "load",
         lambda path: SimpleNamespace(to_str=lambda: path.read_text()),
     )
     mine = SimpleNamespace(to_str=lambda: "mine")
     config = config_with_reranker(folder(smoke("shapes_captioner"), "others"))
     with pytest.raises(ValueError, match="reads other tokens than this model"):
-        reranker_of_run.with_reranker({}, config, mine)
+        other_runs.with_other_runs({}, config, mine)
 
 
 def test_without_a_reranker_nothing_is_added(smoke):
     frozen = {"first_stage": 1}
-    assert reranker_of_run.with_reranker(frozen, smoke("shapes"), None) is frozen
+    assert other_runs.with_other_runs(frozen, smoke("shapes"), None) is frozen
     assert reranking.make_reranker(smoke("shapes")) is None
 
 
