@@ -65,6 +65,7 @@ def make(config, axis_name=None) -> Family:
     view = make_view(config, source, settings["map"])
     decoder = make_word_decoder(config, view, config.model)
     contrastive = make_contrastive(config, axis_name) if settings["contrastive"] else None
+    limits: dict[str, Any] = {"constrain": limit_scale} if contrastive else {}
 
     def init(rng, batch):
         vectors = jnp.zeros((1, decoder.places, view.channels))
@@ -106,7 +107,7 @@ def make(config, axis_name=None) -> Family:
         frozen_depends_on=("first_stage.config", "image_tokenizer", "captioner"),
         make_frozen=view.make_frozen,
         encoding=view.encoding,
-        **({"constrain": limit_scale} if contrastive else {}),
+        **limits,
     )
 
 

@@ -32,7 +32,10 @@ from t2i_jax.models.vision_transformer import VisionTransformer
 
 MAX_SCALE = 100.0  # of the products (arXiv 2103.00020, section 2.5)
 SOURCES = ("pixels", "features")
-NETWORKS = {"vision_transformer": VisionTransformer, "picture_resnet": PictureResNet}
+NETWORKS: Mapping[str, Any] = {
+    "vision_transformer": VisionTransformer,
+    "picture_resnet": PictureResNet,
+}
 NETWORK_FIELD = Field("vision_transformer", "what reads pictures", choices=(*NETWORKS,))
 CONTRASTIVE_FIELDS = {
     "loss": Field("softmax", "CLIP's loss (softmax) or SigLIP's (sigmoid)", choices=(*KINDS,)),
@@ -126,11 +129,11 @@ def make(config, axis_name=None) -> Family:
 
 def make_tower(config) -> Any:
     """Return the network that reads pictures. Raises ValueError for a name not in NETWORKS."""
-    network_config = dict(config.model)
-    name = network_config.pop("network", NETWORK_FIELD.default)
+    own = dict(config.model)
+    name = own.pop("network", NETWORK_FIELD.default)
     if name not in NETWORKS:
         raise ValueError(f"model.network is {name!r}: it can be {' or '.join(NETWORKS)}")
-    return NETWORKS[name](remat=remat_of(config), **network_config)
+    return NETWORKS[name](remat=remat_of(config), **own)
 
 
 def checked_settings(config) -> dict[str, Any]:

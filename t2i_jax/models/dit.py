@@ -211,7 +211,7 @@ class DiT(nn.Module):
         x = self._dense("patch_out", features, kernel_init=nn.initializers.zeros)(x)
         return depth_to_space(x.reshape(batch, *grid, -1), p).astype(jnp.float32)
 
-    def _words(self, text, keys):
+    def _words(self, text, keys) -> tuple[Any, Any]:
         """Return (what the patches attend to besides themselves, its mask), or None for each."""
         if self.text_mode == "film":
             return None, None

@@ -26,14 +26,15 @@ class StoredVectors(NamedTuple):
     """
 
     vectors: Float[np.ndarray, "N D"]
-    names: Sequence[str]
+    names: list[str]
     weights: str
 
 
 def write(path: str | Path, stored: StoredVectors) -> None:
     """Write the vectors to a .npz file, whole or not at all."""
+    names, weights = np.array(stored.names), np.array(stored.weights)
     with atomic_path(Path(path)) as part, open(part, "wb") as file:
-        np.savez(file, **{name: np.asarray(value) for name, value in stored._asdict().items()})
+        np.savez(file, vectors=stored.vectors, names=names, weights=weights)
 
 
 def read(path: str | Path, weights: str) -> StoredVectors:
@@ -69,7 +70,7 @@ def nearest(
     """Return (name, cosine) of the `count` pictures whose vectors are nearest to `query`."""
     cosines = stored.vectors @ query
     order = np.argsort(-cosines, kind="stable")[:count]
-    return [(stored.names[i], float(cosines[i])) for i in order]
+    return [(stored.names[int(i)], float(cosines[i])) for i in order]
 
 
 def store(pipe: Any, images: Sequence[str], path: str) -> str:
@@ -79,7 +80,7 @@ def store(pipe: Any, images: Sequence[str], path: str) -> str:
     images: their paths.
     """
     vectors = pipe.embed_image(images)
-    write(path, StoredVectors(vectors, images, pipe.weights))
+    write(path, StoredVectors(vectors, list(images), pipe.weights))
     return f"{path}: {len(vectors)} vectors of the weights {pipe.weights}"
 
 
