@@ -25,6 +25,11 @@ def siglip(config):
     config.contrastive.loss = "sigmoid"
 
 
+def resnet(config):
+    """CLIP's ResNet in small in place of the vision transformer."""
+    config.model = {"network": "picture_resnet", "width": 16, "multipliers": (1, 2, 4)}
+
+
 def emoji(config):
     """Emoji, from features of EfficientNet-Lite0 and of MiniLM, neither of them trained.
 
@@ -48,4 +53,4 @@ def smoke(config):
     config.contrastive.channels = 16
 
 
-VARIANTS = (siglip, emoji, smoke)
+VARIANTS = (siglip, resnet, emoji, smoke)

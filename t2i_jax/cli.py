@@ -189,7 +189,7 @@ def add_abilities(command) -> None:
     add_run(sub)
     add_images(sub)
     sub.add_argument("--out", default="codes.npy", help="the file to write (codes.npy)")
-    sub = command("embed_image", "write vectors of pictures to a .npy file")
+    sub = command("embed_image", "write vectors of pictures to a file, .npy or .npz (to search it)")
     add_run(sub)
     add_images(sub)
     sub.add_argument("--out", default="images.npy", help="the file to write (images.npy)")
@@ -198,6 +198,8 @@ def add_abilities(command) -> None:
     help = "a caption; may be given several times"
     sub.add_argument("--prompt", action="append", required=True, help=help)
     sub.add_argument("--out", default="texts.npy", help="the file to write (texts.npy)")
+    help = "write nothing: print the nearest pictures of this file of embed_image"
+    sub.add_argument("--search", type=filled, metavar="X.npz", help=help)
     sub = command("decode", "write the pictures of codes or latents")
     add_run(sub, out="samples")
     sub.add_argument("--codes", required=True, metavar="X.npy", help="a file of the command encode")

@@ -19,6 +19,7 @@ from t2i_jax.core.registry import lookup, names_with
 from t2i_jax.data.load import load_source, say_what_to_install
 from t2i_jax.restyling import dream as dream
 from t2i_jax.restyling import stylize as stylize
+from t2i_jax.runs import stored_vectors
 from t2i_jax.text.prompt_file import read_prompts
 
 WRITE_ARRAYS = ("encode", "embed_image", "embed_text")  # --out is a file, not a folder
@@ -268,13 +269,18 @@ def encode(args, overrides) -> None:
 
 
 def embed_image(args, overrides) -> None:
-    """Write the vectors of pictures to a .npy file."""
-    _save_array(args, lambda: _load(args, overrides).embed_image(args.image))
+    """Write the vectors of pictures to a .npy file, or to a .npz file that can be searched."""
+    if not args.out.endswith(".npz"):
+        return _save_array(args, lambda: _load(args, overrides).embed_image(args.image))
+    check_folder(Path(args.out).parent)
+    print(stored_vectors.store(_load(args, overrides), args.image, args.out))
 
 
 def embed_text(args, overrides) -> None:
-    """Write the vectors of captions to a .npy file."""
-    _save_array(args, lambda: _load(args, overrides).embed_text(args.prompt))
+    """Write the vectors of captions to a .npy file, or find the pictures nearest to them."""
+    if not args.search:
+        return _save_array(args, lambda: _load(args, overrides).embed_text(args.prompt))
+    print(*stored_vectors.search(_load(args, overrides), args.prompt, args.search), sep="\n")
 
 
 def _save_array(args, compute) -> None:

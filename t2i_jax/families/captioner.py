@@ -2,15 +2,21 @@
 
 The picture is given to it as the codes of a first stage (first_stage.py), or as a feature map of
 EfficientNet-Lite0; `config.captioner` says which.
+
+With `captioner.contrastive`, a contrastive loss is learned beside (BLIP, arXiv 2201.12086, section
+3.2): the mean of the network's vectors of a picture is drawn to what the text encoder of the config
+makes of its caption. BLIP's third loss, which tells true from false pairs, is not here.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 
 from t2i_jax.core.family import Context, Family, Variables
 from t2i_jax.core.fields import Field
+from t2i_jax.core.random import derive_keys
 from t2i_jax.families.captioning import (
     CAPTION_FIELDS,
     SOURCES,
@@ -20,14 +26,19 @@ from t2i_jax.families.captioning import (
     word_loss,
     write_captions,
 )
+from t2i_jax.families.conditioning import make_conditioning
 from t2i_jax.families.config_fields import read_section, transformer_sections
+from t2i_jax.families.contrastive import limit_scale, refuse_parts
+from t2i_jax.families.contrastive_loss import KINDS, contrast
 from t2i_jax.families.first_stage import image_tokenizer_fields
+from t2i_jax.models.shared_space import SharedSpace
 from t2i_jax.models.word_decoder import WordDecoder
 
 CAPTIONER_FIELDS = {
     "source": Field("codes", "what the network takes of a picture", choices=SOURCES),
     "map": Field(4, 'with "features": the map of EfficientNet-Lite0; 0 is the finest', 0),
     "smoothing": Field(0.0, "label smoothing in training (arXiv 1512.00567)", 0.0, 1.0),
+    "contrastive": Field(0.0, "weight in training of a contrastive loss; 0: none", 0.0),
 }
 
 
@@ -45,32 +56,42 @@ def make(config, axis_name=None) -> Family:
     """Return the family; its fields are those of `fields`, data.resolution, first_stage and text.
 
     Raises ValueError for an unknown field or source, a feature map that does not exist, or a
-    text.encoder other than "transformer", of which only the tokenizer is used.
+    text.encoder other than "transformer", of which only the tokenizer is used, unless there is a
+    contrastive loss; that one also refuses settings by which it would see a part of a batch.
     """
-    del axis_name  # nothing here compares examples
     settings = read_section(config, "captioner", CAPTIONER_FIELDS)
     writing = check_caption_settings(read_section(config, "caption", CAPTION_FIELDS))
     name, source = config.text.encoder, settings["source"]
     view = make_view(config, source, settings["map"])
     decoder = make_word_decoder(config, view, config.model)
+    contrastive = make_contrastive(config, axis_name) if settings["contrastive"] else None
+    limits: dict[str, Any] = {"constrain": limit_scale} if contrastive else {}
 
     def init(rng, batch):
         vectors = jnp.zeros((1, decoder.places, view.channels))
         tokens = jnp.zeros((1, decoder.length), jnp.int32)
-        return {"model": {"net": decoder.init(rng, vectors, tokens)["params"]}}, {}
+        net = {"net": decoder.init(rng, vectors, tokens)["params"]}
+        beside = contrastive.init(rng, batch, decoder.width) if contrastive else {}
+        return {"model": {**net, **beside}}, {}
 
     def vectors_of(frozen, batch):
         found = batch if source in batch else view.encoding.compute(frozen, batch["image"])
         return view.vectors(frozen, found[source])
 
     def loss(params, ctx: Context):
-        """Return the cross-entropy in nats per token."""
+        """Return the cross-entropy in nats per token; in training, plus the contrastive loss."""
         text = ctx.batch["text"][name]
         keys, smoothing = (ctx.keys, settings["smoothing"]) if ctx.train else (None, 0.0)
         net, vectors = {"params": params["model"]["net"]}, vectors_of(ctx.frozen, ctx.batch)
-        logits: Any = decoder.apply(net, vectors, text["tokens"], keys)
-        cross_entropy, accuracy = word_loss(logits, text["tokens"], text["mask"], smoothing)
-        return cross_entropy, (ctx.extra, {"token_accuracy": accuracy})
+        found: Any = decoder.apply(net, vectors, text["tokens"], keys, method="with_picture")
+        logits, picture = found
+        loss, accuracy = word_loss(logits, text["tokens"], text["mask"], smoothing)
+        metrics = {"token_accuracy": accuracy}
+        if contrastive:
+            beside, right = contrastive.loss(params["model"], ctx, picture)
+            metrics.update(contrastive=beside, pairs_right=right)
+            loss = loss + settings["contrastive"] * beside if ctx.train else loss
+        return loss, (ctx.extra, metrics)
 
     def caption(variables: Variables, inputs, keys, **settings):
         """Caption inputs["image"], uint8 [B, H, W, 3]: tokens int32 [B, length]."""
@@ -86,7 +107,52 @@ def make(config, axis_name=None) -> Family:
         frozen_depends_on=("first_stage.config", "image_tokenizer", "captioner"),
         make_frozen=view.make_frozen,
         encoding=view.encoding,
+        **limits,
     )
+
+
+class Contrastive(NamedTuple):
+    """The contrastive loss of pictures and captions, beside that of writing.
+
+    init: (rng, batch, width) -> its parameters, "text" and "space". width: of pictures' vectors.
+    loss: (params, ctx, vectors of the pictures [B, width]) -> (the loss in nats [B], 1 where a
+        picture is nearest to its own caption [B]).
+    """
+
+    init: Callable
+    loss: Callable
+
+
+def make_contrastive(config, axis_name) -> Contrastive:
+    """Return the contrastive loss. Raises ValueError for settings that compute parts of a batch."""
+    refuse_parts(config)
+    kind, conditioning = KINDS["softmax"], make_conditioning(config)
+    space = SharedSpace(config.text.width, kind.scale, kind.bias)
+
+    def init(rng, batch, width):
+        text_rng, space_rng = jax.random.split(jax.random.fold_in(rng, 1))
+        text, condition = conditioning.init(text_rng, batch)
+        both = space.init(space_rng, jnp.zeros((1, width)), condition.pooled)["params"]
+        return {"text": text, "space": both}
+
+    def loss(params, ctx: Context, picture):
+        def projected(*vectors, method) -> Any:
+            return space.apply({"params": params["space"]}, *vectors, method=method)
+
+        text = conditioning.text_of(ctx.batch)
+        keys = derive_keys(ctx.keys, 1) if ctx.train else None
+        caption = conditioning.encode(params["text"], ctx.frozen, text, keys).pooled
+        return contrast(
+            kind,
+            lambda a, b: projected(a, b, method="logits"),
+            projected(picture, method="embed_image"),
+            projected(caption, method="embed_text"),
+            text["tokens"],
+            ctx.weight,
+            axis_name,
+        )
+
+    return Contrastive(init, loss)
 
 
 def make_score(config) -> Callable:

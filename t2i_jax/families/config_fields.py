@@ -26,6 +26,7 @@ COMMON = {
         None, "channels of each level over `width`, the finest level first", 1, 1024
     ),
     "attention": Field(None, "where there is attention"),
+    "queries": Field(None, "vectors that stand for the words of a caption", 1, 1024),
     "dropout": Field(None, "probability that a number is dropped in training", 0.0, 0.999),
     "mlp_ratio": Field(None, "width of the hidden layer of a block over `width`", 0.01, 1024.0),
     "gate_init": Field(None, "value of the residual gates at the start; 0 closes them"),

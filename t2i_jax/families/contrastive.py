@@ -1,8 +1,8 @@
 """Pictures and captions in one space: CLIP (arXiv 2103.00020) and SigLIP (arXiv 2303.15343).
 
-A vision transformer reads pictures, or a feature map of EfficientNet-Lite0 that is not trained
-(arXiv 2111.07991). The text encoder of the config reads captions. Both are projected to unit
-vectors, whose products say how well they fit. Every example is compared with the whole global
+A vision transformer or a ResNet reads pictures, or a feature map of EfficientNet-Lite0 that is not
+trained (arXiv 2111.07991). The text encoder of the config reads captions. Both are projected to
+unit vectors, whose products say how well they fit. Every example is compared with the whole global
 batch, whatever the number of devices (contrastive_loss.py).
 """
 
@@ -19,13 +19,24 @@ from t2i_jax.core.pictures import to_unit
 from t2i_jax.core.random import split_keys
 from t2i_jax.families.captioning import PictureView, view_of_features
 from t2i_jax.families.conditioning import make_conditioning
-from t2i_jax.families.config_fields import read_section, remat_of, transformer_sections
+from t2i_jax.families.config_fields import (
+    network_fields,
+    read_section,
+    remat_of,
+    transformer_sections,
+)
 from t2i_jax.families.contrastive_loss import KINDS, contrast
+from t2i_jax.models.picture_resnet import PictureResNet
 from t2i_jax.models.shared_space import SharedSpace
 from t2i_jax.models.vision_transformer import VisionTransformer
 
 MAX_SCALE = 100.0  # of the products (arXiv 2103.00020, section 2.5)
 SOURCES = ("pixels", "features")
+NETWORKS: Mapping[str, Any] = {
+    "vision_transformer": VisionTransformer,
+    "picture_resnet": PictureResNet,
+}
+NETWORK_FIELD = Field("vision_transformer", "what reads pictures", choices=(*NETWORKS,))
 CONTRASTIVE_FIELDS = {
     "loss": Field("softmax", "CLIP's loss (softmax) or SigLIP's (sigmoid)", choices=(*KINDS,)),
     "source": Field("pixels", "what the network takes of a picture", choices=SOURCES),
@@ -36,8 +47,11 @@ CONTRASTIVE_FIELDS = {
 
 def fields(config) -> dict[str, dict[str, Field]]:
     """Return the config fields of this family."""
-    del config
-    return {**transformer_sections(VisionTransformer), "contrastive": CONTRASTIVE_FIELDS}
+    sections = transformer_sections(VisionTransformer)
+    if config.get("model", {}).get("network") == "picture_resnet":
+        sections = {"model": network_fields(PictureResNet)}
+    sections["model"] = {"network": NETWORK_FIELD, **sections["model"]}
+    return {**sections, "contrastive": CONTRASTIVE_FIELDS}
 
 
 def make(config, axis_name=None) -> Family:
@@ -52,7 +66,7 @@ def make(config, axis_name=None) -> Family:
     view = view_of_features(config, settings["map"]) if features else None
     kind = KINDS[settings["loss"]]
     conditioning = make_conditioning(config)
-    tower = VisionTransformer(remat=remat_of(config), **config.model)
+    tower = make_tower(config)
     space = SharedSpace(settings["channels"], kind.scale, kind.bias)
 
     def init(rng, batch):
@@ -111,6 +125,15 @@ def make(config, axis_name=None) -> Family:
         pretrained=conditioning.pretrained,
         constrain=limit_scale,
     )
+
+
+def make_tower(config) -> Any:
+    """Return the network that reads pictures. Raises ValueError for a name not in NETWORKS."""
+    own = dict(config.model)
+    name = own.pop("network", NETWORK_FIELD.default)
+    if name not in NETWORKS:
+        raise ValueError(f"model.network is {name!r}: it can be {' or '.join(NETWORKS)}")
+    return NETWORKS[name](remat=remat_of(config), **own)
 
 
 def checked_settings(config) -> dict[str, Any]:

@@ -43,7 +43,7 @@ from t2i_jax.families.embedder import conditioning_of
 from t2i_jax.families.first_stage import batch_latents, encoding, load_latents, make_frozen
 from t2i_jax.families.reranking import CANDIDATES_FIELD, with_candidates
 from t2i_jax.families.word_maps import word_map_abilities
-from t2i_jax.models.dit import TEXT_MODES
+from t2i_jax.models.fusion import TEXT_MODES
 from t2i_jax.models.recompute import with_remat
 from t2i_jax.models.word_attention import token_maps
 
@@ -85,7 +85,7 @@ def fields(config) -> dict[str, dict[str, Field]]:
     """Return the config fields of this family."""
     model = config.get("model", {})
     network = type(lookup("models", model.get("network", NETWORK_FIELD.default))({}))
-    choices, variant = {"text_mode": TEXT_MODES}, model.get("variant", "")
+    choices, variant = {"text_mode": (*TEXT_MODES,)}, model.get("variant", "")
     own = network_fields(network, ("features",), choices, variant)
     return {
         "model": {"network": NETWORK_FIELD, **own},

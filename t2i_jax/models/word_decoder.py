@@ -93,9 +93,22 @@ class WordDecoder(nn.Module):
         picture: a vector for each place, N = rows * columns.
         keys: for dropout; None for no dropout.
         """
+        return self.with_picture(picture, tokens, keys)[0]
+
+    def with_picture(
+        self,
+        picture: Float[AnyArray, "B N D"],
+        tokens: Int[AnyArray, "B length"],
+        keys: Key[Array, "B"] | None = None,
+    ) -> tuple[Float[Array, "B length vocab_size"], Float[Array, "B width"]]:
+        """Return (the logits of `__call__`, a vector of the picture, which no word has a part in).
+
+        The vector is the mean over the places of the picture after the last norm.
+        """
         x = jnp.concatenate([self._picture(picture), self._words(tokens)], axis=1)
         x, _ = self.trunk(x, self._mask(), keys)
-        return self._logits(x[:, self.places :])
+        pooled = x[:, : self.places].mean(1).astype(jnp.float32)
+        return self._logits(x[:, self.places :]), pooled
 
     def prefill(self, picture: Float[AnyArray, "B N D"]) -> list[Cache]:
         """Run the picture once. Return the caches that `decode_step` starts from."""

@@ -1,6 +1,7 @@
 """The captioner learns a toy problem whose answer is known."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,7 @@ import pytest
 from t2i_jax import config as configs
 from t2i_jax.core import state
 from t2i_jax.core.family import Context, Variables
-from t2i_jax.families.captioning import word_loss
+from t2i_jax.families.captioning import make_view, make_word_decoder, word_loss
 from t2i_jax.families.load import load_family
 from t2i_jax.text.tokenizer import END, PAD
 from t2i_jax.training import step
@@ -29,6 +30,7 @@ SAID = {"dark": [[5, 6, END, PAD], [7, END, PAD, PAD]], "bright": [[END, PAD, PA
 DARK = np.repeat(np.array([64, 64, 191, 191], np.uint8), 2)[:, None, None] * np.ones(
     (8, 8, 3), np.uint8
 )
+FROZEN: Any = {"first_stage": {"codebook": jnp.stack([jnp.full(48, -0.5), jnp.full(48, 0.5)])}}
 
 
 def load(*overrides):
@@ -53,14 +55,12 @@ def batch_of(count):
 @pytest.fixture(scope="module")
 def trained():
     family, batch = load(), batch_of(32)
-    codebook = jnp.stack([jnp.full(48, -0.5), jnp.full(48, 0.5)])
-    frozen = {"first_stage": {"codebook": codebook}}
     optimizers = {"model": optax.adam(1e-2)}
     current = jax.jit(lambda: state.create(family, optimizers, batch, 0))()
     update, metrics = jax.jit(step.make_step(family, optimizers, ema_decay=0.5)), {}
     for _ in range(60):
-        current, metrics = update(current, frozen, batch)
-    return family, Variables(current.params, {}, frozen), metrics
+        current, metrics = update(current, FROZEN, batch)
+    return family, Variables(current.params, {}, FROZEN), metrics
 
 
 def keys_of(count, seed=0):
@@ -203,3 +203,70 @@ def test_there_are_five_maps():
         ValueError, match="the maps are 0: 112 x 112, 1: 56 x 56, 2: 28 x 28, 3: 14 x 14, 4: 7 x 7"
     ):
         load("captioner.source=features", "captioner.map=5")
+
+
+def beside(weight, train, batch=None, params=None):
+    """Return (parameters, loss [4], metrics) of a captioner with a contrastive loss beside."""
+    family = load(f"captioner.contrastive={weight}", "text.depth=0", "text.window=0")
+    batch = batch or batch_of(4)
+    params = params or jax.jit(family.init)(jax.random.key(0), batch)[0]
+
+    @jax.jit
+    def compute(params):
+        ctx = Context({}, FROZEN, None, 0, batch, keys_of(4), train, jnp.ones(4))
+        loss, (_, metrics) = family.losses["model"](params, ctx)
+        return loss, metrics
+
+    return params, *compute(params)
+
+
+def test_a_contrastive_loss_beside_counts_in_training_alone():
+    """It is added with its weight. A captioner without it has the same cross-entropy."""
+    params, trained, metrics = beside(0.5, train=True)
+    assert set(params["model"]) == {"net", "text", "space"}
+    _, measured, _ = beside(0.5, train=False, params=params)
+    np.testing.assert_allclose(trained - measured, 0.5 * metrics["contrastive"], rtol=1e-4)
+    alone, without, fewer = beside(0.0, train=True)
+    assert set(alone["model"]) == {"net"} and set(fewer) == {"token_accuracy"}
+    np.testing.assert_allclose(without, measured, rtol=1e-5)
+
+
+def test_the_contrastive_loss_beside_in_closed_form():
+    """Pictures 0 and 2 are dark with two captions; 1 and 3 are bright and have equal captions.
+
+    A vector is the mean over a picture's places, which no word takes part in. The space is checked
+    by NumPy, from the vectors of the picture and of the caption.
+    """
+    params, _, metrics = beside(1.0, train=False)
+    model, batch = params["model"], batch_of(4)
+    config = configs.load(f"{ROOT}/configs/shapes_captioner.py:smoke", OVERRIDES)
+    view = make_view(config, "codes", 0)
+    decoder = make_word_decoder(config, view, config.model)
+    codes = view.encoding.compute(FROZEN, batch["image"])["codes"]
+    _, picture = decoder.apply(
+        {"params": model["net"]},
+        view.vectors(FROZEN, codes),
+        np.zeros((4, 4), np.int32),
+        method="with_picture",
+    )
+    words = batch["text"]["transformer"]
+    table = np.asarray(model["text"]["embed"]["embedding"])[words["tokens"]]
+    caption = (table * words["mask"][..., None]).sum(1) / words["mask"].sum(1)[:, None]
+    a, b = (
+        x / np.linalg.norm(x, axis=1, keepdims=True)
+        for x in (
+            np.asarray(picture) @ model["space"]["image"]["kernel"],
+            caption @ np.asarray(model["space"]["text"]["kernel"]),
+        )
+    )
+    logits = a @ b.T / 0.07
+    for i, others in enumerate([[0, 1, 2, 3], [0, 1, 2], [0, 1, 2, 3], [0, 2, 3]]):
+        rows, columns = np.exp(logits[i, others]), np.exp(logits[others, i])
+        expected = (np.log(rows.sum()) + np.log(columns.sum())) / 2 - logits[i, i]
+        np.testing.assert_allclose(metrics["contrastive"][i], expected, rtol=1e-3)
+
+
+def test_a_contrastive_loss_beside_needs_whole_batches():
+    with pytest.raises(ValueError, match=r"train\.accumulate is 2: a contrastive loss"):
+        load("captioner.contrastive=0.5", "train.accumulate=2")
+    assert load("train.accumulate=2")

@@ -1,5 +1,6 @@
 """The contrastive family: its losses in closed form, on any devices, and a toy problem."""
 
+import dataclasses
 import functools
 import math
 from typing import Any
@@ -161,6 +162,31 @@ def test_vectors_are_written_to_files(trained, tmp_path, monkeypatch):
         np.testing.assert_array_equal(np.load(tmp_path / "vectors.npy"), expected)
 
 
+def test_pictures_are_found_by_captions_of_the_same_model_alone(
+    trained, tmp_path, monkeypatch, capsys
+):
+    pipe, other = trained[0], dataclasses.replace(trained[0], weights="ffff")
+    monkeypatch.setattr("t2i_jax.pipeline.load", lambda *_: pipe)
+    pictures = [f"{tmp_path}/{words}.png" for words in WORDS]
+    for path, picture in zip(pictures, PICTURES, strict=True):
+        Image.fromarray(picture).save(path)
+    where = f"{tmp_path}/vectors.npz"
+    cli.main(
+        ["embed_image", "--workdir=run", f"--out={where}", *map("--image={}".format, pictures)]
+    )
+    search = ["embed_text", "--workdir=run", f"--search={where}", *map("--prompt={}".format, WORDS)]
+    capsys.readouterr()
+    cli.main(search)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 5 * COUNT
+    for line, path, words in zip(lines[::5], pictures, WORDS, strict=True):
+        assert line.split("  ")[1:] == [path, words] and float(line.split()[0]) > 0.5
+    monkeypatch.setattr("t2i_jax.pipeline.load", lambda *_: other)
+    with pytest.raises(SystemExit):
+        cli.main(search)
+    assert "has vectors of another model (weights" in capsys.readouterr().err
+
+
 def test_a_run_is_an_extractor_with_a_clip_score(trained, monkeypatch):
     """Its features are its vectors; pictures of another size are resized."""
     pipe = trained[0]
@@ -211,6 +237,33 @@ def test_features_take_the_place_of_pictures(monkeypatch):
         assert not computed
         assert jax.eval_shape(loss, params, {name: value}).shape == (2,)
     assert computed == [2]
+
+
+def test_a_resnet_reads_pictures_too():
+    """The first loss of either network is near that of chance, log 16, times the scale's noise."""
+    config = configs.load(
+        f"{ROOT}/configs/shapes_contrastive.py:resnet",
+        [*OVERRIDES[:4], "model.width=4", "model.multipliers=(1,2)", "contrastive.channels=8"],
+    )
+    family = load_family(config)
+    text = {"tokens": np.pad(TOKENS, ((0, 0), (0, 4))), "mask": np.ones((COUNT, 6), bool)}
+    batch = {"image": PICTURES, "text": {"transformer": text}}
+    params, _ = jax.jit(family.init)(jax.random.key(0), batch)
+    assert params["model"]["image"]["pooling"]["query"]["kernel"].shape == (32, 32)
+
+    @jax.jit
+    def loss(params):
+        ctx = Context({}, {}, None, 0, batch, None, False, ONES)
+        return family.losses["model"](params, ctx)[0].mean()
+
+    value, gradient = jax.value_and_grad(loss)(params)
+    assert 1.0 < value < 10.0
+    assert all(np.abs(x).max() > 0 for x in jax.tree.leaves(gradient["model"]["image"]["conv_in"]))
+
+
+def test_another_network_is_refused():
+    with pytest.raises(ValueError, match=r"model\.network is 'dit': .* vision_transformer or pict"):
+        load_family(configs.load(f"{ROOT}/configs/shapes_contrastive.py", ["model.network=dit"]))
 
 
 def test_the_scale_is_limited():

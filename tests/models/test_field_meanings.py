@@ -50,5 +50,5 @@ def test_every_field_has_a_meaning(network):
 def test_a_meaning_ends_where_the_next_one_begins():
     fields = module_fields(DiT)
     assert fields["qk_norm"].meaning == "normalise queries and keys."
-    assert fields["text_mode"].meaning.endswith("a cross-attention branch.")
+    assert fields["text_mode"].meaning.endswith("the norms (FiLM, arXiv 1709.07871).")
     assert fields["gate_init"].meaning.endswith("starts as the identity.")

@@ -49,6 +49,8 @@ TOWER = dict(width=8, depth=1, heads=2)
 NETWORKS = {
     "dit_joint": (DiT(**DIT), (PICTURES, TIME, TEXT)),
     "dit_cross": (DiT(**DIT, text_mode="cross", overlap=True), (PICTURES, TIME, TEXT)),
+    "dit_gated": (DiT(**DIT, text_mode="gated"), (PICTURES, TIME, TEXT)),
+    "dit_resampler": (DiT(**DIT, text_mode="resampler", queries=2), (PICTURES, TIME, TEXT)),
     "dit_remat": (DiT(**DIT, dropout=0.2, remat="dots"), (PICTURES, TIME, TEXT, KEYS)),
     "dit_bfloat16": (DiT(**DIT, dtype=jnp.bfloat16), (PICTURES, TIME, TEXT)),
     "unet": (UNet(**CONV, heads=2, patch=2), (PICTURES, TIME, TEXT)),

@@ -86,9 +86,10 @@ def test_coarse_cells_that_attend_to_tokens_are_enlarged():
     ("network", "grid"),
     [
         (DiT(patch=2, width=16, depth=1, heads=2, text_mode="cross", gate_init=0.5), 4),
+        (DiT(patch=2, width=16, depth=1, heads=2, text_mode="gated", gate_init=0.5), 4),
         (UNet(width=8, multipliers=(1,), attention=(), heads=2), 8),
     ],
-    ids=["dit", "unet"],
+    ids=["dit", "gated", "unet"],
 )
 def test_a_cell_divides_its_attention_among_the_tokens(network, grid):
     found = maps_of_random(network)
@@ -109,3 +110,4 @@ def test_networks_say_how_they_attend_to_text():
     assert DiT(text_mode="cross").text_attention == "cross"
     assert DiT().text_attention == "joint" and UNet().text_attention == "cross"
     assert UNet(cross_attention=False).text_attention == ""
+    assert DiT(text_mode="resampler").text_attention == DiT(text_mode="film").text_attention == ""
