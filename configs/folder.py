@@ -53,7 +53,7 @@ def get_config():
         "shift": 3.0,
         "candidates": 1,
     }
-    config.train.update(steps=3000, batch_size=256, grid=16)
+    config.train.update(steps=1200, batch_size=256, eval_every=400, save_every=400, grid=16)
     return config
 
 

@@ -1,9 +1,9 @@
 """The first stage of a family that draws codes or latents; it is frozen while the family trains.
 
 It is either fitted to the pictures of the run itself, before its first step (a codebook of patches;
-for latents, the pixels as they are, or their principal components), or taken from another run. That run's folder is
-`config.first_stage.run`, and its config `config.first_stage.config`; its arrays are copied into the
-run that uses them. They are the frozen part "first_stage".
+for latents, the principal components of pictures, or the pixels as they are), or taken from another
+run. That run's folder is `config.first_stage.run`, and its config `config.first_stage.config`; its
+arrays are copied into the run that uses them. They are the frozen part "first_stage".
 """
 
 from collections.abc import Callable

@@ -53,5 +53,5 @@ def decode(
     shape: tuple[int, int, int],
 ) -> Float[Array, "B H W C"]:
     """Return the pictures of such numbers. shape: (H, W, C)."""
-    flat = (jnp.asarray(latents)[:, 0, 0] * arrays["deviation"]) @ arrays["basis"].T + arrays["mean"]
-    return flat.reshape(-1, *shape)
+    amounts = jnp.asarray(latents)[:, 0, 0] * arrays["deviation"]
+    return (amounts @ arrays["basis"].T + arrays["mean"]).reshape(-1, *shape)
