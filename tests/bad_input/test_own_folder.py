@@ -140,7 +140,7 @@ ROWS = [
         "0.png format max_skipped",
     ),
     Row("a wrong size", pictures(40), SIZE.replace("{}", "32"), "data.sizes 32 width x height"),
-    Row("sizes", pictures(40), SIZE.replace("{}", "32x16"), "data.sizes autoregressive one size"),
+    Row("sizes", pictures(40), SIZE.replace("{}", "32x16"), "data.sizes diffusion one size"),
 ]
 
 
