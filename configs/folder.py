@@ -7,7 +7,7 @@ python main.py train --config=configs/folder.py --config.data.path=DIR --workdir
 It is for some hundreds of pictures: rectified flow in the principal components of whole pictures
 (docs/recipes.md, "Your own folder"). For thousands, configs/folder.py:codes draws codes of patches.
 
-`minilm` also understands words that no caption has. The same pictures in large files:
+`minilm` is for words that no caption has. The same pictures in large files:
 configs/folder.py:webdataset for a folder of tar files, as img2dataset writes them,
 configs/folder.py:parquet for one of parquet files.
 """
