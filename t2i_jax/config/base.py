@@ -25,6 +25,9 @@ BASE: dict[str, dict[str, Field]] = {
         "caption_dropout": Field(
             0.1, "probability of an empty caption in training, for guidance", 0.0, 1.0
         ),
+        "word_dropout": Field(
+            0.0, "probability of leaving out each token of a caption in training", 0.0, 0.9
+        ),
         "ema_decay": Field(
             0.999, "decay of the running average of the weights", 0.0, LARGEST_DECAY
         ),

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Key
 
 from t2i_jax.core.family import Context, Frozen
 from t2i_jax.core.fields import Field
+from t2i_jax.core.random import derive_keys
 from t2i_jax.core.text import TextCondition
 from t2i_jax.diffusion.guidance import guided
 from t2i_jax.families.config_fields import remat_of
@@ -27,7 +28,8 @@ class Conditioning(NamedTuple):
         keys: [B], for dropout in training.
     text_of: (batch or inputs) -> its text.
     training_text: (ctx, keys) -> the text of the batch. In training each caption is replaced by
-        the null text with probability `config.caption_dropout`. keys: [B]; only used in training.
+        the null text with probability `config.caption_dropout`, after each of its tokens was left
+        out with probability `config.word_dropout`. keys: [B]; only used in training.
     null: (frozen) -> the null text, without a batch axis.
     with_null: (text, frozen) -> the text of 2 B examples: `text`, then B times the null text. The
         network's output for it is what `guide` takes.
@@ -69,6 +71,7 @@ def make_conditioning(config) -> Conditioning:
         text = text_of(ctx.batch)
         if not ctx.train:
             return text
+        text = drop_words(text, keys, config.get("word_dropout", 0.0))
         return drop_captions(text, null(ctx.frozen), keys, config.caption_dropout)
 
     def null(frozen):
@@ -109,6 +112,21 @@ def drop_captions(text: Mapping, null: Mapping, keys: Key[Array, "B"], rate: flo
         name: jnp.where(drop.reshape(-1, *[1] * (x.ndim - 1)), null[name], x)
         for name, x in text.items()
     }
+
+
+def drop_words(text: Mapping, keys: Key[Array, "B"], rate: float) -> Mapping:
+    """Leave each token out of the mask with probability `rate`; never all tokens of a caption.
+
+    The network then learns what each word says without the others, so that a caption of which it
+    knows only some words is no surprise.
+    text: {"mask": bool [B, L], ...}.
+    """
+    if rate == 0.0:
+        return text
+    own_keys, mask = derive_keys(keys, 1), text["mask"]
+    keep = jax.vmap(lambda key: jax.random.bernoulli(key, 1.0 - rate, mask.shape[1:]))(own_keys)
+    kept = mask & keep
+    return {**text, "mask": jnp.where(kept.any(-1, keepdims=True), kept, mask)}
 
 
 def null_like(text: Mapping, null: Mapping) -> Mapping:

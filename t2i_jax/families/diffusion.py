@@ -40,7 +40,13 @@ from t2i_jax.families.denoising import (
     make_sample,
 )
 from t2i_jax.families.embedder import conditioning_of
-from t2i_jax.families.first_stage import batch_latents, encoding, load_latents, make_frozen
+from t2i_jax.families.first_stage import (
+    batch_latents,
+    eigenpictures_fields,
+    encoding,
+    load_latents,
+    make_frozen,
+)
 from t2i_jax.families.reranking import CANDIDATES_FIELD, with_candidates
 from t2i_jax.families.word_maps import word_map_abilities
 from t2i_jax.models.fusion import TEXT_MODES
@@ -93,6 +99,7 @@ def fields(config) -> dict[str, dict[str, Field]]:
         "sample": SAMPLE_FIELDS,
         **redrawing.FIELDS,
         **unclip.FIELDS,
+        **eigenpictures_fields(config),
     }
 
 
@@ -234,7 +241,7 @@ def family_parts(config, denoiser: Denoiser, conditioning: Conditioning) -> dict
     latents = denoiser.latents
     return {
         "init": lambda rng, batch: ({"model": denoiser.init(rng, batch)}, {}),
-        "frozen_depends_on": ("first_stage.config",),
+        "frozen_depends_on": ("first_stage.config", "eigenpictures"),
         "make_frozen": make_frozen(latents),
         "pretrained": conditioning.pretrained,
         "encoding": encoding(latents, "latent", config) if config.first_stage.run else None,

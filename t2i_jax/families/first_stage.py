@@ -1,9 +1,9 @@
 """The first stage of a family that draws codes or latents; it is frozen while the family trains.
 
 It is either fitted to the pictures of the run itself, before its first step (a codebook of patches;
-for latents, the pixels as they are), or taken from another run. That run's folder is
-`config.first_stage.run`, and its config `config.first_stage.config`; its arrays are copied into the
-run that uses them. They are the frozen part "first_stage".
+for latents, the principal components of pictures, or the pixels as they are), or taken from another
+run. That run's folder is `config.first_stage.run`, and its config `config.first_stage.config`; its
+arrays are copied into the run that uses them. They are the frozen part "first_stage".
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from t2i_jax.core.first_stage import Codes, Latents
 from t2i_jax.core.pictures import from_unit, to_unit
 from t2i_jax.core.registry import defines, lookup, names_with
 from t2i_jax.core.types import AnyArray
-from t2i_jax.models import patch_codebook, two_colour_codebook
+from t2i_jax.models import eigenpictures, patch_codebook, two_colour_codebook
 
 # Raise it when an encoder's code comes to give other numbers from the same weights.
 ENCODING_VERSION = 1
@@ -37,11 +37,23 @@ IMAGE_TOKENIZER_FIELDS = {
         4000, "number of training pictures that the codebook is fitted to", 1, 10**7
     ),
 }
+# Of `config.eigenpictures`, latents of whole pictures.
+EIGENPICTURES_FIELDS = {
+    "components": Field(256, "numbers that describe a picture", 1, 2**16),
+    "fit_pictures": Field(
+        2000, "number of training pictures that the components are fitted to", 1, 20_000
+    ),
+}
 
 
 def image_tokenizer_fields(config) -> dict[str, dict[str, Field]]:
     """Return the section "image_tokenizer" if `config` has it. It needs none with another run."""
     return {"image_tokenizer": IMAGE_TOKENIZER_FIELDS} if config.get("image_tokenizer") else {}
+
+
+def eigenpictures_fields(config) -> dict[str, dict[str, Field]]:
+    """Return the section "eigenpictures" if `config` has it."""
+    return {"eigenpictures": EIGENPICTURES_FIELDS} if config.get("eigenpictures") else {}
 
 
 def load_codes(config, scales: bool = False) -> Codes:
@@ -69,11 +81,14 @@ def load_codes(config, scales: bool = False) -> Codes:
 
 
 def load_latents(config) -> Latents:
-    """Return the latents of the run that `config.first_stage` names, else the pixels as they are.
+    """Return the latents of the run that `config.first_stage` names.
 
+    Without one, they are those of `config.eigenpictures`, or else the pixels as they are.
     Raises ValueError if that run's family has no latents.
     """
-    return _of_run(config, "make_latents") if config.first_stage.run else _pixels(config)
+    if config.first_stage.run:
+        return _of_run(config, "make_latents")
+    return _eigenpictures(config) if config.get("eigenpictures") else _pixels(config)
 
 
 def batch_codes(codes: Codes, ctx: Context) -> Int[AnyArray, "B N"]:
@@ -170,10 +185,7 @@ def _patches(config) -> Codes:
         return frozen if pairs else frozen["codebook"]
 
     def fit(source, read_run):
-        count = min(len(source.captions), tokenizer.fit_pictures)
-        rng = np.random.default_rng(config.seed)
-        chosen = rng.choice(len(source.captions), count, replace=False)
-        pictures = source.read(np.sort(chosen))
+        pictures = _some_pictures(source, tokenizer.fit_pictures, config.seed)
         if pairs:
             return two_colour_codebook.fit(pictures, patch, pairs, size // pairs, config.seed)
         return {"codebook": patch_codebook.fit(pictures, patch, size, config.seed)}
@@ -187,6 +199,29 @@ def _patches(config) -> Codes:
         vectors=lambda frozen: book.vectors(arrays(frozen)),
         fit=fit,
         parts=(pairs, size // pairs) if pairs else (),
+    )
+
+
+def _some_pictures(source, most: int, seed: int):
+    """Return at most so many pictures of a source, drawn by `seed`: uint8 [N, H, W, 3]."""
+    count = min(len(source.captions), most)
+    chosen = np.random.default_rng(seed).choice(len(source.captions), count, replace=False)
+    return source.read(np.sort(chosen))
+
+
+def _eigenpictures(config) -> Latents:
+    """Principal components of whole pictures, fitted to `fit_pictures` of the run's own."""
+    section, side = config.eigenpictures, config.data.resolution
+
+    def fit(source, read_run):
+        pictures = _some_pictures(source, section.fit_pictures, config.seed)
+        return eigenpictures.fit(pictures, section.components)
+
+    return Latents(
+        shape=(1, 1, section.components),
+        encode=lambda frozen, image: eigenpictures.encode(frozen, to_unit(image)),
+        decode=lambda frozen, x: from_unit(eigenpictures.decode(frozen, x, (side, side, 3))),
+        fit=fit,
     )
 
 

@@ -20,7 +20,7 @@ TRAIN = (
     f"train --config={SMOKE} --config.data.path={{place}}/own "
     "--workdir={place}/run --config.evaluate.num=2 --config.train.steps=4"
 )
-CODES = f"{TRAIN} --config.image_tokenizer.codes="
+CODES = f"{TRAIN.replace(':smoke', ':codes_smoke')} --config.image_tokenizer.codes="
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ ROWS = [
     Row("no pictures", pictures(0), TRAIN, "own has no pictures .png"),
     Row("1 picture", pictures(1), TRAIN, "own no examples 'validation' at least 3 validation/"),
     Row("2 pictures", pictures(2), TRAIN, "own no examples 'validation' at least 3 validation/"),
-    Row("codes > patches", pictures(40), CODES + "2048", "image_tokenizer.codes 2048 256 or less"),
+    Row("codes > patches", pictures(40), CODES + "2048", "image_tokenizer.codes 2048 1024 or less"),
     Row("alike", pictures(40, alike=True), CODES + "2048", "image_tokenizer.codes 2048 5 or less"),
     Row(
         "a file",
@@ -140,7 +140,7 @@ ROWS = [
         "0.png format max_skipped",
     ),
     Row("a wrong size", pictures(40), SIZE.replace("{}", "32"), "data.sizes 32 width x height"),
-    Row("sizes", pictures(40), SIZE.replace("{}", "32x16"), "data.sizes autoregressive one size"),
+    Row("sizes", pictures(40), SIZE.replace("{}", "32x16"), "data.sizes diffusion one size"),
 ]
 
 

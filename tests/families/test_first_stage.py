@@ -198,3 +198,21 @@ def test_diffusion_works_in_latents_of_its_first_stage():
     image = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype(np.uint8)
     raw = jax.jit(own.abilities["encode"])(families.Variables(params, extra, {}), {"image": image})
     np.testing.assert_allclose(jax.jit(stage.encode)(frozen, image), (raw - 0.5) / 2, atol=1e-6)
+
+
+def test_the_latents_of_whole_pictures_are_fitted_to_the_runs_own():
+    """As many components as the pictures have directions: the pictures come back."""
+    config = configs.load(
+        f"{ROOT}/configs/folder.py:smoke",
+        ["data.name=shapes", "eigenpictures.components=12", "eigenpictures.fit_pictures=13"],
+    )
+    latents = first_stage.load_latents(config)
+    source = load_source(config.data, "train")
+    frozen = latents.fit(source, None)
+    chosen = np.random.default_rng(config.seed).choice(len(source.captions), 13, replace=False)
+    pictures = source.read(np.sort(chosen))
+    codes = latents.encode(frozen, pictures)
+    assert codes.shape == (13, *latents.shape) == (13, 1, 1, 12)
+    back = np.asarray(latents.decode(frozen, codes)).astype(int)
+    assert abs(back - pictures).max() <= 1
+    assert "eigenpictures" in load_family(config).frozen_depends_on
