@@ -131,7 +131,7 @@ def test_files_found_by_name_are_below():
         name_of(path): folders_found_by_name(path) for path in MODULES if name_of(path) != REGISTRY
     }
     assert found["families/load.py"] == {"families"} and found["data/load.py"] == {"data"}
-    assert found["commands.py"] >= {"data", "features", "text"}
+    assert found["preparing.py"] >= {"data", "features", "text"}
     assert {"convert", "evaluation", "models"} <= set().union(*found.values())
     for name, folders in found.items():
         importer = name.split("/")[0].removesuffix(".py")

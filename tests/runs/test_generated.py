@@ -90,7 +90,7 @@ def test_a_folder_without_its_first_table_is_begun(tmp_path):
 def test_a_single_caption_is_not_taken_as_its_letters(tmp_path):
     made = generate(Drawer(), tmp_path / "a", captions="a red ring", num=2)
     assert made["drawn"] == 2
-    assert read_metadata(tmp_path / "a/0000001.png")["prompt"] == "a red ring"
+    assert read_metadata(tmp_path / "a/0000000.png")["prompt"] == "a red ring"
 
 
 def test_equal_pictures_of_a_caption_are_left_out(tmp_path):
