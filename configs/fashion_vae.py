@@ -70,6 +70,7 @@ def private(config):
     narrow(config)
     config.privacy.update(clip=1.0, noise=0.58, epsilon=8.0, delta=1e-6)
     # One example after another: on CPU, their gradients then stay in the cache (docs/privacy.md).
+    # On a GPU, or on several devices, which 512 parts do not fit: --config.train.accumulate=1.
     config.train.accumulate = 512
 
 

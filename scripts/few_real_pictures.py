@@ -60,9 +60,16 @@ def write(out: str) -> None:
 
 
 def labelled(folder: Path, test: Source) -> tuple[np.ndarray, np.ndarray]:
-    """Return (pictures, labels) of a folder whose captions are those of classes of `test`."""
+    """Return (pictures, labels) of a folder whose captions are those of classes of `test`.
+
+    Raises ValueError for any other caption.
+    """
     class_of = dict(zip(test.captions, test.labels, strict=True))
     rows = read_table(folder / "metadata.jsonl")
+    if other := next((text for _, text in rows if text not in class_of), None):
+        raise ValueError(
+            f"{folder}: {other!r} is no caption of a class: use prompts.txt of `write`"
+        )
     images = [np.asarray(Image.open(folder / file)) for file, _ in rows]
     return np.stack(images), np.array([class_of[text] for _, text in rows])
 

@@ -127,9 +127,7 @@ def add_abilities(command) -> None:
     """Add one command for each ability of a trained run."""
     sub = command("sample", "draw pictures from prompts")
     add_run(sub, num="pictures a prompt (4)", default=None, out="samples", workdir=OUR_MODEL)
-    what = sub.add_mutually_exclusive_group(required=True)
-    what.add_argument("--prompt", action="append", help="what to draw; may be given several times")
-    what.add_argument("--prompts", metavar="FILE", help="a text file with a prompt a line")
+    what = add_prompts(sub)
     help = "draw this picture again, from its metadata"
     what.add_argument("--from", dest="origin", metavar="IMAGE.png", help=help)
     help = "also write X-words.png: where in a picture each word is (docs/word_maps.md)"
@@ -137,9 +135,7 @@ def add_abilities(command) -> None:
     add_expand(sub)
     sub = command("generate-dataset", "draw a folder of captioned pictures, to train on")
     add_run(sub, num="pictures a prompt (100)", default=100, out="generated", workdir=OUR_MODEL)
-    what = sub.add_mutually_exclusive_group(required=True)
-    what.add_argument("--prompt", action="append", help="a caption; may be given several times")
-    what.add_argument("--prompts", metavar="FILE", help="a text file with a caption a line")
+    add_prompts(sub)
     sub = command("edit", "redraw pictures to fit a prompt (config.edit.strength)")
     add_run(sub, num="results a picture (1)", default=1, out="samples")
     add_images(sub)
@@ -273,6 +269,14 @@ def add_run(
         sub.add_argument("--seed", type=whole(0, MAX_SEED), default=seed, help=help)
     if out:
         sub.add_argument("--out", default=out, help=f"folder for the pictures ({out})")
+
+
+def add_prompts(sub):
+    """Add one prompt or a file of them, and return the group, of which one is needed."""
+    what = sub.add_mutually_exclusive_group(required=True)
+    what.add_argument("--prompt", action="append", help="what to draw; may be given several times")
+    what.add_argument("--prompts", metavar="FILE", help="a text file with a prompt a line")
+    return what
 
 
 def add_expand(sub) -> None:

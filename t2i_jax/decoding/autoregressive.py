@@ -112,12 +112,13 @@ def generate(
     """Draw `length` tokens per row in one compiled loop. Returns int32 [B, length].
 
     logits_of: (carry, tokens [B, length], i) -> (logits [B, V], carry). The tokens before position
-        i are drawn already; the others say nothing.
+        i are drawn already, the others are 0.
     carry: any tree of arrays, such as key and value caches.
     keys: one random key per row. The tokens of a row depend on its own key only.
     temperature, top_k, top_p: see `filter_logits` and `choose`.
     second_of: of tokens with two parts, (carry, first [B]) -> logits [B, M]; see `choose_token`.
-    known: (tokens, where they are drawn anew); the others are kept. None to draw all.
+    known: (tokens, mask): tokens are drawn where the mask is True, and kept elsewhere. None to
+        draw all.
     """
     draw = functools.partial(choose_token, temperature=temperature, top_k=top_k, top_p=top_p)
 

@@ -25,7 +25,8 @@ def example_losses(
 
     Draw i of an example has the random key of (i, its index), whatever the batch.
     title: of the progress bar.
-    Raises ValueError for a model that is trained by several losses.
+    Raises ValueError for a model that is trained by several losses, or by one that compares
+    examples.
     """
     if len(pipe.family.losses) > 1:
         raise ValueError("this model is trained by several losses, of which none is of one example")
@@ -35,11 +36,19 @@ def example_losses(
     for first in tqdm(batches, desc=title, unit="batch", leave=False, disable=None):
         part = index[first : first + size]
         padded = np.concatenate([part, np.repeat(part[-1:], size - len(part))])
-        batch = make_batch(source, columns, padded)
-        draws = [
-            np.asarray(_losses(loss, pipe.variables, batch, keys_at(draw, padded)))
-            for draw in range(DRAWS)
-        ]
+
+        def draws_of(rows):
+            batch = make_batch(source, columns, rows)
+            return [
+                np.asarray(_losses(loss, pipe.variables, batch, keys_at(draw, rows)))
+                for draw in range(DRAWS)
+            ]
+
+        draws = draws_of(padded)
+        if not losses:  # the first example has the same loss among copies of itself
+            alone = draws_of(np.repeat(part[:1], size))
+            if not np.allclose(np.array(alone)[:, 0], np.array(draws)[:, 0], rtol=1e-3):
+                raise ValueError("the loss of this model compares examples, so none has its own")
         losses.append(np.mean(draws, axis=0)[: len(part)])
     return np.concatenate(losses)
 

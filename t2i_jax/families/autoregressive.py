@@ -57,8 +57,8 @@ SAMPLE_FIELDS = {
     "guidance": guidance_field(1.0),
     "candidates": reranking.CANDIDATES_FIELD,
 }
-# Of inpainting. In the mask an object has to begin at places where, in drawing, it seldom does: a
-# nucleus could cut it off. So nothing is cut off, and the best of many candidates is kept
+# In a mask, an object has to begin at a cell where the model, drawing freely, seldom begins one. A
+# nucleus could exclude that. So nothing is excluded, and the best of many candidates is kept
 # (docs/inpainting.md).
 INPAINT_FIELDS = {
     "top_p": SAMPLE_FIELDS["top_p"],
@@ -243,8 +243,8 @@ def make_drawing(
     def draw_masked(variables, text, codes, masked, keys, settings):
         """Draw the masked codes, each given those before it.
 
-        That the later ones fit as well is what the score of a candidate says: it is that of the
-        whole picture.
+        Whether they also fit those after them is judged by the score of a candidate, which is that
+        of the whole picture.
         """
         return draw_best(variables, text, (codes, masked), keys, **settings)
 

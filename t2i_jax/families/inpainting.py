@@ -1,4 +1,4 @@
-"""The ability `inpaint` of families that draw codes: those in the mask anew, the others kept."""
+"""The ability `inpaint` of families that draw codes: the masked codes are drawn, the rest kept."""
 
 from collections.abc import Callable
 
@@ -17,8 +17,8 @@ def make_inpaint(
 ) -> Callable:
     """Return the ability `inpaint`.
 
-    draw: (variables, text, codes int32 [B, N], masked bool [B, N], keys, settings) -> codes, which
-        draws the masked ones and keeps the others.
+    draw: (variables, text, codes int32 [B, N], masked bool [B, N], keys, settings) -> codes int32
+        [B, N]. It draws the masked codes and keeps the others.
     resolution: the side of a picture in pixels.
     """
 

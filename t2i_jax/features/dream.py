@@ -34,7 +34,8 @@ def dream(
         one `channel`.
     octaves, ratio: how many sizes, and the ratio of the sides of one to the next smaller.
     rate: mean change of a pixel in a step, in levels.   jitter: the largest shift, in pixels.
-    The same seed gives the same picture. Raises ValueError as `check_layer` does.
+    The same seed gives the same picture. Raises ValueError as `check_layer` does, and if the score
+    does not change with the picture: some networks round their input.
     """
     check_layer(extractor, layer, channel)
     start, whole = jnp.asarray(image, jnp.float32), image.shape[:2]
@@ -45,9 +46,14 @@ def dream(
         base = jax.image.resize(start, (*sides, 3), "linear")
         before = base + jax.image.resize(detail, (*sides, 3), "linear")
         key = jax.random.fold_in(jax.random.key(seed), octave)
-        after, found = _climb(
+        after, found, slopes = _climb(
             extractor.apply, layer, channel, steps, extractor.weights, before, key, rate, jitter
         )
+        if not slopes.any():
+            raise ValueError(
+                f"{layer} of {extractor.name} has no gradient in this picture, so nothing can be "
+                "changed by it: take another layer or network, such as efficientnet_lite0"
+            )
         detail = after - base
         scores.append(found)
     return np.asarray(as_levels(after)), np.stack(scores)
@@ -63,7 +69,8 @@ def _climb(apply, layer, channel, steps, weights, x, key, rate, jitter):
         shift = jax.random.randint(key, (2,), -jitter, jitter + 1)
         value, gradient = jax.value_and_grad(score)(jnp.roll(x, shift, (0, 1)))
         gradient = jnp.roll(gradient, -shift, (0, 1))
-        x = x + rate * gradient / (jnp.abs(gradient).mean() + 1e-12)
-        return jnp.clip(x, 0, 255), value
+        slope = jnp.abs(gradient).mean()
+        return jnp.clip(x + rate * gradient / (slope + 1e-12), 0, 255), (value, slope)
 
-    return jax.lax.scan(step, x, jax.random.split(key, steps))
+    x, (values, slopes) = jax.lax.scan(step, x, jax.random.split(key, steps))
+    return x, values, slopes

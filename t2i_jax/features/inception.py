@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, Float, Num
 
 from t2i_jax.core.types import AnyArray
 from t2i_jax.features.extractor import Extractor
@@ -68,7 +68,7 @@ def make(path: str = "") -> Extractor:
     return Extractor("Inception-v3 (FID)", RULE, params, apply, fid=True)
 
 
-def apply(params, pictures: UInt8[AnyArray, "B H W 3"]) -> dict[str, Array]:
+def apply(params, pictures: Num[AnyArray, "B H W 3"]) -> dict[str, Array]:
     """Return features and logits (see `Extractor`).
 
     params: those of Inception.

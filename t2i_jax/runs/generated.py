@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from t2i_jax.core.arguments import MAX_NUM, MAX_SEED, whole_number
+from t2i_jax.core.arguments import MAX_NUM, MAX_SEED, texts, whole_number
 from t2i_jax.core.family import get_ability
 from t2i_jax.core.files import atomic_path, check_folder, fingerprint, read_json, write_atomically
 from t2i_jax.data.provenance import with_metadata
@@ -27,7 +27,7 @@ TABLE, PROVENANCE = "metadata.jsonl", "provenance.json"
 
 def generate_dataset(
     pipe: Any,
-    captions: Sequence[str],
+    captions: str | Sequence[str],
     num: int,
     seed: int,
     folder,
@@ -39,9 +39,11 @@ def generate_dataset(
     pipe: a `Pipeline`. The captions take turns, so that a folder that is not complete has all.
     say: told how far it has come.
     Raises FileExistsError if the folder holds other files, ValueError if it was begun with other
-    weights, captions or settings, and what `Pipeline.__call__` raises.
+    weights, captions or settings, or is damaged, and what `Pipeline.__call__` raises.
     """
     get_ability(pipe.family, "sample")
+    if not (captions := texts("captions", captions)):
+        raise ValueError("nothing to draw: give at least one caption")
     total = len(captions) * whole_number("num", num, 1, MAX_NUM)
     whole_number("seed", seed, 0, MAX_SEED)
     pipe.warn_if_cut(captions)
@@ -59,12 +61,12 @@ def generate_dataset(
     seen = {(row["text"], row["sha256"]) for row in rows}
     while done < total:
         index = np.arange(done, min(done + MAX_BATCH, total))
-        texts = [captions[int(i) % len(captions)] for i in index]
-        padded = texts + [""] * (MAX_BATCH - len(texts))
+        prompts = [captions[int(i) % len(captions)] for i in index]
+        padded = prompts + [""] * (MAX_BATCH - len(prompts))
         places = done + np.arange(MAX_BATCH)
-        images = pipe.draw_rows(padded, places, seed, len(texts))[: len(texts)]
+        images = pipe.draw_rows(padded, places, seed, len(prompts))[: len(prompts)]
         new = []
-        for row, (i, text, image) in enumerate(zip(index, texts, images, strict=True)):
+        for row, (i, text, image) in enumerate(zip(index, prompts, images, strict=True)):
             sha256 = hashlib.sha256(image.tobytes()).hexdigest()
             if (text, sha256) in seen:
                 continue
@@ -78,7 +80,7 @@ def generate_dataset(
         rows += new
         with open(folder / TABLE, "a", encoding="utf-8") as table:
             table.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in new)
-        done += len(texts)
+        done += len(prompts)
         state = {**asked, "drawn": done, "left_out": done - len(rows)}
         write_atomically(folder / PROVENANCE, json.dumps(state, indent=1, sort_keys=True))
         say(f"{done:,} of {total:,} pictures, {done - len(rows):,} left out as equal to others")
@@ -98,7 +100,7 @@ def _begun(folder: Path, asked: dict) -> tuple[int, list[dict]]:
         return 0, []
     if not (folder / PROVENANCE).is_file():
         raise FileExistsError(
-            f"{folder} is not empty, and no data set that was begun here: name another folder"
+            f"{folder} is not empty, and this command did not begin it: name another folder"
         )
     state = read_json(folder / PROVENANCE)
     if other := [name for name in asked if state.get(name) != asked[name]]:
@@ -106,15 +108,21 @@ def _begun(folder: Path, asked: dict) -> tuple[int, list[dict]]:
             f"{folder} was begun with other {' and '.join(other)}: name another folder, or ask for "
             "the same"
         )
-    lines = (folder / TABLE).read_text(encoding="utf-8").splitlines()
+    table = folder / TABLE
+    lines = table.read_text(encoding="utf-8").split("\n") if table.is_file() else []
     rows = []
-    for line in lines:
+    for line in filter(None, lines):
         try:
             row = json.loads(line)
         except ValueError:  # cut off in the middle
             break
         if row["index"] < state["drawn"]:
             rows.append(row)
+    if len(rows) != (kept := state["drawn"] - state["left_out"]):
+        raise ValueError(
+            f"{table} has {len(rows):,} of the {kept:,} rows that {PROVENANCE} speaks of: it is "
+            "damaged, so name another folder"
+        )
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    write_atomically(folder / TABLE, text)
+    write_atomically(table, text)
     return state["drawn"], rows

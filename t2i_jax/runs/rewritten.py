@@ -64,7 +64,8 @@ def _asker(by: str, templates: Templates, examples: Sequence[str], seed: int):
     if is_url(by):
         endpoint = make_endpoint(by, os.environ.get("OPENAI_API_KEY", ""))
         told = instruction(templates, examples)
-        return lambda prompt: ask_endpoint(endpoint, told, prompt, seed), endpoint.url, AT_ONCE
+        name = endpoint.url.partition("?")[0]  # a query may hold a key, and pictures keep the name
+        return lambda prompt: ask_endpoint(endpoint, told, prompt, seed), name, AT_ONCE
     model = local_model(by)
     rewrite = make_rewriter(model, templates, examples)
     return lambda prompt: Answer(rewrite(prompt), model.name), model.name, 1

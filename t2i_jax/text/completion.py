@@ -137,8 +137,14 @@ def start(model: LanguageModel, text: str, room: int) -> Start:
 def next_log_probs(
     model: LanguageModel, begun: Start, texts: Sequence[str]
 ) -> Float[np.ndarray, "N V"]:
-    """Return the log-probabilities of the token after `begun` and each text, float32."""
+    """Return the log-probabilities of the token after `begun` and each text, float32.
+
+    Raises ValueError for a text that is longer than the room of `begun`.
+    """
     tokens, mask = _rows(model, texts)
+    room = (begun.caches["k"].shape[3] - begun.count) // SMALL_STEP * SMALL_STEP
+    if tokens.shape[1] > room:
+        raise ValueError(f"a text of {mask.sum(1).max()} tokens: there can be at most {room}")
     position = jnp.int32(begun.count)
     x, _ = _run(model.block, model.params, tokens, begun.caches, position)
     last = x[np.arange(len(texts)), mask.sum(1)[: len(texts)] - 1]

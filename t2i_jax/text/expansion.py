@@ -86,7 +86,8 @@ def make_endpoint(url: str, key: str = "", timeout: float = TIMEOUT) -> Endpoint
 
     A URL without a path gets "/v1". Without a fragment, MODEL is "default", which servers of one
     model accept.
-    Raises ValueError for what is no URL of a web server.
+    Spaces and line breaks around the key are left out.
+    Raises ValueError for what is no URL of a web server, and for a key that cannot be sent.
     """
     right = "write http://HOST:PORT/v1 or https://HOST/v1, and #MODEL after it if it has several"
     try:
@@ -94,9 +95,15 @@ def make_endpoint(url: str, key: str = "", timeout: float = TIMEOUT) -> Endpoint
         port = parts.port
     except ValueError as error:
         raise ValueError(f"{url!r:.100} is no URL ({error}): {right}") from None
-    unfit = any(letter <= " " or letter > "~" for letter in url)
+    unfit = any(letter <= " " or letter > "~" for letter in url) or "@" in parts.netloc
     if parts.scheme not in ("http", "https") or not parts.hostname or port == 0 or unfit:
         raise ValueError(f"{url!r:.100} is no URL of an endpoint: {right}")
+    key = key.strip()
+    if any(letter <= " " or letter > "~" for letter in key):  # the message must not show the key
+        raise ValueError(
+            "the key of the endpoint has spaces, line breaks or letters outside ASCII: set the "
+            "environment variable OPENAI_API_KEY to the key alone"
+        )
     path = parts.path.rstrip("/") or "/v1"
     path = path if path.endswith(PATH) else path + PATH
     whole = parts._replace(path=path, fragment="").geturl()

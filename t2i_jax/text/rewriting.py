@@ -7,9 +7,16 @@ from jaxtyping import Float
 
 from t2i_jax.core.source import Templates
 from t2i_jax.text import grammar
-from t2i_jax.text.completion import LanguageModel, Start, complete, next_log_probs, start
+from t2i_jax.text.completion import (
+    MOST_TOKENS,
+    LanguageModel,
+    Start,
+    complete,
+    next_log_probs,
+    start,
+)
 
-MOST_TOKENS = 64  # of a caption that is written
+CAPTION_TOKENS = 64  # at most, of a caption that is written
 ROOM = 512  # tokens of a prompt and its caption
 WORD_ROOM = 32  # tokens of a line about a word
 # Lines that say which choice of a kind a word is, and lines that say which word names a choice.
@@ -58,7 +65,7 @@ def make_rewriter(
     With a grammar, the model only says how near words are, and `grammar.normalise` builds the
     caption: a small model's own answers are seldom captions of the grammar. Without one, it writes
     the line after the examples.
-    The function raises ValueError for a prompt of which nothing can be made.
+    The function raises ValueError for a prompt from which no caption can be made.
     """
     if templates:
         score = word_scorer(model, templates)
@@ -69,9 +76,19 @@ def make_rewriter(
             return found
 
         return normal
-    shown = "".join(f"\nCaption: {caption}" for caption in examples)
-    begun = start(model, f"{STYLE}\n{shown}\n", room=ROOM)
-    return lambda prompt: complete(model, begun, f"\nText: {prompt}\nCaption:", MOST_TOKENS)
+    begun = start(model, beginning(model, examples), room=ROOM)
+    return lambda prompt: complete(model, begun, f"\nText: {prompt}\nCaption:", CAPTION_TOKENS)
+
+
+def beginning(model: LanguageModel, examples: Sequence[str]) -> str:
+    """Return what a prompt comes after: STYLE, and those examples that leave room for a prompt."""
+    text = f"{STYLE}\n"
+    for caption in examples:
+        longer = f"{text}\nCaption: {caption}"
+        tokens = model.tokenizer.encode(f"{longer}\n", add_special_tokens=False).ids
+        if len(tokens) <= MOST_TOKENS - ROOM:
+            text = longer
+    return f"{text}\n"
 
 
 def word_scorer(

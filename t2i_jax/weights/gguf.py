@@ -108,7 +108,7 @@ def read(blob: bytes, source: str) -> tuple[dict[str, Any], NamedArrays]:
         raise ValueError(f"{source} is no GGUF file: it does not start with GGUF")
     try:
         return _read(_Reader(memoryview(blob)), source)
-    except (struct.error, KeyError, OverflowError, UnicodeDecodeError) as error:
+    except (struct.error, ArithmeticError, KeyError, TypeError, UnicodeDecodeError) as error:
         raise ValueError(f"{source} is damaged: {error}") from None
 
 

@@ -49,3 +49,13 @@ def test_several_losses_are_refused(monkeypatch):
     pipe = pipeline({"a": noisy_level, "b": noisy_level}, 4, monkeypatch)
     with pytest.raises(ValueError, match="trained by several losses"):
         example_losses(pipe, SOURCE, np.arange(3))
+
+
+def test_a_loss_that_compares_examples_is_refused(monkeypatch):
+    def above_the_mean(params, ctx):
+        loss, rest = noisy_level(params, ctx)
+        return loss - loss.mean(), rest
+
+    pipe = pipeline({"model": above_the_mean}, 4, monkeypatch)
+    with pytest.raises(ValueError, match="compares examples"):
+        example_losses(pipe, SOURCE, np.arange(3))

@@ -276,10 +276,11 @@ def test_canaries(trials, monkeypatch):
 
     monkeypatch.setattr("t2i_jax.evaluation.measures.canaries.example_losses", losses)
     (kept,) = measure("canaries", trial)
-    assert kept["extracted"] == {"value": 1.0, "low": 1.0, "high": 1.0, "n": 6}
+    low = 0.025 ** (1 / 6)  # 6 of 6 have a probability of 0.025 there
+    assert kept["extracted"] == {"value": 1.0, "low": pytest.approx(low), "high": 1.0, "n": 6}
     assert kept["rank"]["value"] == 0
     (said,) = load_measures()["canaries"].lines(kept, {})
-    assert "found by their loss: 1.000 [1.000, 1.000] of 6;" in said
+    assert "found by their loss: 1.000 [0.541, 1.000] of 6;" in said
     planted = False
     (gone,) = measure("canaries", trial)
     expected = [np.random.default_rng(k).random(1001) for k in range(6)]

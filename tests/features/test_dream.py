@@ -54,6 +54,14 @@ def test_the_same_seed_gives_the_same_picture():
     assert (one != other).any()
 
 
+def test_a_network_that_rounds_its_input_is_refused():
+    def rounds(weights, pictures):
+        return {"features": jnp.floor(jnp.asarray(pictures) + 0.5).mean((1, 2))}
+
+    with pytest.raises(ValueError, match="features of Rounding has no gradient"):
+        dream(Extractor("Rounding", "none", {}, rounds), IMAGE, "features", steps=1)
+
+
 def test_what_there_is_not_is_refused():
     with pytest.raises(ValueError, match="no layer 'map7': it has features, map0, map1"):
         dream(COLOURS, IMAGE, "map7")

@@ -64,6 +64,35 @@ def test_what_was_interrupted_goes_on_to_the_same_files(tmp_path):
     assert generate(Drawer(calls=0), parts) == made, "nothing is left to draw"
 
 
+def test_a_folder_that_lost_rows_is_refused(tmp_path):
+    generate(Drawer(), tmp_path / "a")
+    table = tmp_path / "a/metadata.jsonl"
+    lines = table.read_text(encoding="utf-8").splitlines(keepends=True)
+    for damaged in (lines[:-1], [*lines[:70], "{\n", *lines[71:]]):
+        table.write_text("".join(damaged), encoding="utf-8")
+        with pytest.raises(ValueError, match=r"has (149|70) of the 150 rows"):
+            generate(Drawer(), tmp_path / "a")
+    table.unlink()
+    with pytest.raises(ValueError, match="has 0 of the 150 rows"):
+        generate(Drawer(), tmp_path / "a")
+
+
+def test_a_folder_without_its_first_table_is_begun(tmp_path):
+    """As if the command had been killed right after its first file."""
+    made = generate(Drawer(), tmp_path / "a")
+    with pytest.raises(KeyboardInterrupt):
+        generate(Drawer(calls=0), tmp_path / "b")
+    (tmp_path / "b/metadata.jsonl").unlink()
+    assert generate(Drawer(), tmp_path / "b") == made
+    assert files(tmp_path / "a") == files(tmp_path / "b")
+
+
+def test_a_single_caption_is_not_taken_as_its_letters(tmp_path):
+    made = generate(Drawer(), tmp_path / "a", captions="a red ring", num=2)
+    assert made["drawn"] == 2
+    assert read_metadata(tmp_path / "a/0000000.png")["prompt"] == "a red ring"
+
+
 def test_equal_pictures_of_a_caption_are_left_out(tmp_path):
     """Every caption has ten different pictures; those of different captions may be equal."""
     made = generate(Drawer(repeats=10), tmp_path / "a")
@@ -96,8 +125,10 @@ def test_other_folders_and_other_settings_are_refused(tmp_path):
         generate(Drawer(), tmp_path / "a", num=1, captions=["a"])
     (tmp_path / "b").mkdir()
     (tmp_path / "b/mine.txt").write_text("mine")
-    with pytest.raises(FileExistsError, match="not empty, and no data set"):
+    with pytest.raises(FileExistsError, match="not empty, and this command did not begin it"):
         generate(Drawer(), tmp_path / "b")
+    with pytest.raises(ValueError, match="nothing to draw"):
+        generate(Drawer(), tmp_path / "c", captions=[])
     with pytest.raises(ValueError, match="num is 0"):
         generate(Drawer(), tmp_path / "c", num=0)
     blind = Drawer()

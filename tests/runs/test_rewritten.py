@@ -54,6 +54,16 @@ def test_an_expanded_prompt_is_drawn_and_told(pipe, tmp_path, monkeypatch):
     assert json.loads(image.info["t2i_jax"])["expansion"] == told["expansion"]
 
 
+def test_the_query_of_a_url_is_sent_and_not_kept(pipe):
+    with (
+        serve(lambda handler, _: send(handler, {}, 500)) as (url, sent),
+        pytest.warns(UserWarning, match="drawn as given") as warned,
+    ):
+        drawn = pipe("a huge crimson disc", expand=f"{url}/v1?key=secret")
+    assert sent[0][0].endswith("?key=secret")
+    assert "secret" not in str(warned[0].message) + drawn.images[0].info["t2i_jax"]
+
+
 @pytest.mark.parametrize("text", ["a large crimson circle", "red", "x" * 10_000])
 def test_an_answer_outside_the_grammar_is_not_drawn(pipe, text):
     with (

@@ -13,10 +13,10 @@ WIDTH = 16
 TRUNK = Transformer(2, 4, block={"rope": 100.0, "kv_heads": 2, "qk_norm": False, "mlp": "swiglu"})
 
 
-def make_tokenizer():
-    """One token a byte-level letter, and an end token."""
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = Tokenizer(models.BPE({letter: i for i, letter in enumerate(letters)}, []))
+def make_tokenizer(merges=()):
+    """One token a byte-level letter, one for each of `merges`, and an end token."""
+    letters = [*sorted(pre_tokenizers.ByteLevel.alphabet()), *map("".join, merges)]
+    tokenizer = Tokenizer(models.BPE({each: i for i, each in enumerate(letters)}, list(merges)))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens(["<end>"])
@@ -25,7 +25,12 @@ def make_tokenizer():
 
 @pytest.fixture(scope="module")
 def both():
-    rng, tokenizer = np.random.default_rng(0), make_tokenizer()
+    return random_model(make_tokenizer())
+
+
+def random_model(tokenizer):
+    """See `make`."""
+    rng = np.random.default_rng(0)
     x, mask = jnp.zeros((1, 1, WIDTH)), jnp.ones((1, 1), bool)
     shapes = jax.eval_shape(TRUNK.init, jax.random.key(0), x, mask)["params"]
     trunk = jax.tree.map(lambda a: rng.normal(0, 0.5, a.shape).astype(np.float32), shapes)
@@ -93,3 +98,14 @@ def test_texts_without_tokens_or_with_too_many_are_refused(both):
             completion.start(model, text, room=64)
         with pytest.raises(ValueError, match=f"a text of {len(text)} tokens"):
             completion.complete(model, completion.start(model, "a", room=64), text, most=4)
+
+
+@pytest.mark.parametrize("count", [61, 65, 1000])
+def test_a_text_longer_than_the_room_is_refused(both, count):
+    """The caches of one token have room for 32 + 32, so 63 more: 60 in steps of 4."""
+    begun = completion.start(both[0], "a", room=32)
+    with pytest.raises(ValueError, match=f"a text of {count} tokens: there can be at most 60"):
+        completion.next_log_probs(both[0], begun, ["b", "a" * count])
+    (fits,) = completion.next_log_probs(both[0], begun, ["a" * 60])
+    whole = log_probs_of(both[1], both[0].tokenizer.encode("a" * 61).ids)
+    np.testing.assert_allclose(fits, whole[-1], atol=1e-3)

@@ -72,6 +72,20 @@ def test_what_is_sent_and_what_comes_back():
     assert answer.model == "tiny" and tidy(answer.text) == "a large red circle"
 
 
+@pytest.mark.parametrize("key", ["sk-secret\r\n", " sk-secret"])
+def test_a_key_of_a_file_with_line_breaks_is_sent_without_them(key):
+    with serve(lambda handler, _: send(handler, say("x"))) as (url, sent):
+        ask_endpoint(make_endpoint(url, key=key), "", "x", 0)
+    assert sent[0][1]["Authorization"] == "Bearer sk-secret"
+
+
+@pytest.mark.parametrize("key", ["sk-se\ncret", "sk-se cret", "sk-secrét"])
+def test_a_wrong_key_is_refused_and_not_shown(key):
+    with pytest.raises(ValueError, match="OPENAI_API_KEY") as error:
+        make_endpoint("http://localhost", key=key)
+    assert "sk-" not in str(error.value)
+
+
 def test_without_a_key_none_is_sent():
     with serve(lambda handler, _: send(handler, say("x"))) as (url, sent):
         ask_endpoint(make_endpoint(url), "", "x", 0)
@@ -186,6 +200,7 @@ def test_a_prompt_of_10000_letters_is_not_sent():
         "http://host:99999",
         "http://[::1",
         "http://ho st/v1",
+        "http://name:password@host/v1",
         "http://host/v1\r\nX: y",
     ],
 )

@@ -69,6 +69,13 @@ def test_other_files_are_refused():
         gguf.read(gguf_file.content({}, {"x": (2, (2, 16), bytes(18))}), "a file")
 
 
+@pytest.mark.parametrize("alignment", [0, "32"])
+def test_a_wrong_alignment_is_refused(alignment):
+    metadata = {"general.alignment": alignment}
+    with pytest.raises(ValueError, match="a file is damaged"):
+        gguf.read(gguf_file.content(metadata, {"x": np.ones(3, np.float32)}), "a file")
+
+
 def test_huge_counts_are_refused():
     """A damaged length does not fill the memory."""
     huge = struct.pack("<4sIQQ", b"GGUF", 3, 0, 1) + struct.pack("<Q", 2**60) + b"name"

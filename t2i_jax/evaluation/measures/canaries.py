@@ -1,6 +1,7 @@
 """Does a model give away the pictures that were planted in its training? (arXiv 1802.08232)."""
 
 import numpy as np
+from scipy.stats import binomtest
 
 from t2i_jax.core.source import Source
 from t2i_jax.data import canaries
@@ -21,9 +22,10 @@ def applies(trial: Trial) -> None:
 def run(trial: Trial) -> dict:
     """Return how well planted pictures are found by the loss of the model.
 
-    Who knows the caption of a planted picture tries patterns: the planted one and 1,000 that were
-    never planted. "extracted": the share of planted pictures that have the lowest loss of all.
-    "rank": the mean share of the others that have a lower loss; half is chance.
+    An attacker who knows the caption of a planted picture tries patterns: the planted one and 1,000
+    that were never planted. "extracted": the share of planted pictures that have the lowest loss of
+    all, with its exact 95 % interval (Clopper and Pearson). "rank": the mean share of the others
+    that have a lower loss, with its bootstrap interval; half is chance.
     Raises ValueError as `example_losses` does.
     """
     count, side = trial.pipe.config.data.count, trial.pipe.config.data.resolution
@@ -38,7 +40,15 @@ def run(trial: Trial) -> dict:
         )
         lower.append(np.mean(losses[1:] <= losses[0]))
     ranks = np.array(lower)
-    return {"extracted": mean_interval(1.0 * (ranks == 0)), "rank": mean_interval(ranks)}
+    found = int((ranks == 0).sum())
+    limits = binomtest(found, count).proportion_ci()  # exact: a bootstrap of 0 of 16 has no width
+    extracted = {
+        "value": found / count,
+        "low": float(limits.low),
+        "high": float(limits.high),
+        "n": count,
+    }
+    return {"extracted": extracted, "rank": mean_interval(ranks)}
 
 
 def lines(report: dict, setting: dict) -> list[str]:
