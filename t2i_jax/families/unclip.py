@@ -47,8 +47,8 @@ def with_embeddings(family: Family, config) -> Family:
     Raises ValueError as `load_embedder` and `make_draw_embeddings` do, for a cache of encodings,
     and for a prior without an embedder.
     """
-    if not config.embedder.run:
-        if config.prior.run:
+    if not config.get("embedder", {}).get("run"):
+        if config.get("prior", {}).get("run"):
             raise ValueError(
                 "prior.run is of a model that draws pictures of embeddings, and embedder.run is "
                 "empty: leave prior.run out"
