@@ -40,7 +40,9 @@ def pictures() -> Iterator[tuple[bytes, str]]:
         with zipfile.ZipFile(io.BytesIO(content)) as library:
             pieces: dict[str, dict[str, str]] = {}
             for field, number, value in ENTRY.findall(library.read(CATALOGUE).decode("latin-1")):
-                pieces.setdefault(number, {})[field] = value.encode().decode("unicode_escape")
+                pieces.setdefault(number, {})[field] = value.encode("latin-1").decode(
+                    "unicode_escape"
+                )
             for piece in pieces.values():
                 yield library.read(piece["icon"].lstrip("/")), caption_of(piece)
 

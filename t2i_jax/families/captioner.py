@@ -3,9 +3,10 @@
 The picture is given to it as the codes of a first stage (first_stage.py), or as a feature map of
 EfficientNet-Lite0; `config.captioner` says which.
 
-With `captioner.contrastive`, a contrastive loss is learned beside (BLIP, arXiv 2201.12086, section
-3.2): the mean of the network's vectors of a picture is drawn to what the text encoder of the config
-makes of its caption. BLIP's third loss, which tells true from false pairs, is not here.
+With `captioner.contrastive`, the model also learns a contrastive loss (BLIP, arXiv 2201.12086,
+section 3.2): it compares the mean of the network's vectors of a picture with what the text encoder
+of the config makes of its caption. BLIP's momentum encoder and its third loss, which tells true
+from false pairs, are not here.
 """
 
 from collections.abc import Callable
@@ -38,7 +39,7 @@ CAPTIONER_FIELDS = {
     "source": Field("codes", "what the network takes of a picture", choices=SOURCES),
     "map": Field(4, 'with "features": the map of EfficientNet-Lite0; 0 is the finest', 0),
     "smoothing": Field(0.0, "label smoothing in training (arXiv 1512.00567)", 0.0, 1.0),
-    "contrastive": Field(0.0, "weight in training of a contrastive loss; 0: none", 0.0),
+    "contrastive": Field(0.0, "weight of a contrastive loss in training; 0 for none", 0.0),
 }
 
 
@@ -71,8 +72,8 @@ def make(config, axis_name=None) -> Family:
         vectors = jnp.zeros((1, decoder.places, view.channels))
         tokens = jnp.zeros((1, decoder.length), jnp.int32)
         net = {"net": decoder.init(rng, vectors, tokens)["params"]}
-        beside = contrastive.init(rng, batch, decoder.width) if contrastive else {}
-        return {"model": {**net, **beside}}, {}
+        more = contrastive.init(rng, batch, decoder.width) if contrastive else {}
+        return {"model": {**net, **more}}, {}
 
     def vectors_of(frozen, batch):
         found = batch if source in batch else view.encoding.compute(frozen, batch["image"])
@@ -88,9 +89,9 @@ def make(config, axis_name=None) -> Family:
         loss, accuracy = word_loss(logits, text["tokens"], text["mask"], smoothing)
         metrics = {"token_accuracy": accuracy}
         if contrastive:
-            beside, right = contrastive.loss(params["model"], ctx, picture)
-            metrics.update(contrastive=beside, pairs_right=right)
-            loss = loss + settings["contrastive"] * beside if ctx.train else loss
+            contrast_loss, right = contrastive.loss(params["model"], ctx, picture)
+            metrics.update(contrastive=contrast_loss, pairs_right=right)
+            loss = loss + settings["contrastive"] * contrast_loss if ctx.train else loss
         return loss, (ctx.extra, metrics)
 
     def caption(variables: Variables, inputs, keys, **settings):
@@ -112,7 +113,7 @@ def make(config, axis_name=None) -> Family:
 
 
 class Contrastive(NamedTuple):
-    """The contrastive loss of pictures and captions, beside that of writing.
+    """The contrastive loss of pictures and captions, which is added to that of writing.
 
     init: (rng, batch, width) -> its parameters, "text" and "space". width: of pictures' vectors.
     loss: (params, ctx, vectors of the pictures [B, width]) -> (the loss in nats [B], 1 where a

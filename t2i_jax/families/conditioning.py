@@ -115,18 +115,27 @@ def drop_captions(text: Mapping, null: Mapping, keys: Key[Array, "B"], rate: flo
 
 
 def drop_words(text: Mapping, keys: Key[Array, "B"], rate: float) -> Mapping:
-    """Leave each token out of the mask with probability `rate`; never all tokens of a caption.
+    """Leave out each token with probability `rate`; never all tokens of a caption.
 
     The network then learns what each word says without the others, so that a caption of which it
     knows only some words is no surprise.
-    text: {"mask": bool [B, L], ...}.
+
+    The remaining tokens move to the front: encoders and attention kernels need the padding at the
+    end.
+    text: {"mask": bool [B, L], name: [B, L, ...]}.
     """
     if rate == 0.0:
         return text
-    own_keys, mask = derive_keys(keys, 1), text["mask"]
+    own_keys, mask = derive_keys(keys, 1), jnp.asarray(text["mask"])
     keep = jax.vmap(lambda key: jax.random.bernoulli(key, 1.0 - rate, mask.shape[1:]))(own_keys)
     kept = mask & keep
-    return {**text, "mask": jnp.where(kept.any(-1, keepdims=True), kept, mask)}
+    kept = jnp.where(kept.any(-1, keepdims=True), kept, mask)
+    order = jnp.argsort(~kept, axis=1, stable=True)
+
+    def reordered(x):
+        return jnp.take_along_axis(x, order.reshape(*order.shape, *[1] * (x.ndim - 2)), axis=1)
+
+    return {name: reordered(jnp.asarray(x)) for name, x in {**text, "mask": kept}.items()}
 
 
 def null_like(text: Mapping, null: Mapping) -> Mapping:

@@ -166,11 +166,14 @@ def make(config, axis_name=None) -> Family:
     settings = read_section(config, "sample", SAMPLE_FIELDS)
     check_interval(settings)
     sample = with_candidates(make_sample(make_plan, conditioning), config)
+    redrawn = redrawing.make_redrawing(make_plan, conditioning)
+    if denoiser.latents.shape[:2] == (1, 1):
+        del redrawn["inpaint"]  # one cell is the whole picture: no part of it can be kept
     family = Family(
         losses={"model": make_loss(denoiser, conditioning, section)},
         abilities={
             "sample": sample,
-            **redrawing.make_redrawing(make_plan, conditioning),
+            **redrawn,
             **word_map_abilities(denoiser, conditioning),
         },
         settings={"sample": settings, **redrawing.redrawing_settings(config, settings)},

@@ -23,6 +23,7 @@ from t2i_jax.core.text import TextCondition
 from t2i_jax.families.conditioning import (
     Conditioning,
     drop_captions,
+    drop_words,
     join,
     make_conditioning,
     null_like,
@@ -110,8 +111,9 @@ def condition_on_embeddings(base: Conditioning, embedder: Embedder, config) -> C
     """Return `base` with embeddings of pictures in place of captions, or beside them.
 
     An embedding is one more entry of a text, "embedding" [B, C]; zeros are the null embedding. In
-    training it is dropped with probability `config.caption_dropout`, and, apart from it, the
-    caption of all but the share `embedder.captions` (arXiv 2204.06125, section 2.1).
+    training it is dropped with probability `config.caption_dropout`. The caption is dropped
+    independently of it, except for the share `embedder.captions` (arXiv 2204.06125, section 2.1);
+    its words are left out with probability `config.word_dropout`.
     """
     section = read_section(config, "embedder", EMBEDDER_FIELDS)
     share, nothing = section["captions"], jnp.zeros(embedder.channels)
@@ -119,8 +121,8 @@ def condition_on_embeddings(base: Conditioning, embedder: Embedder, config) -> C
 
     def condition_of(params, embedding, caption: TextCondition | None) -> TextCondition:
         embedding = unit_variance(embedding)
-        told: Any = tokens.apply({"params": params["tokens"]}, embedding)
-        alone = TextCondition(told, embedding, jnp.ones(told.shape[:2], bool))
+        sequence: Any = tokens.apply({"params": params["tokens"]}, embedding)
+        alone = TextCondition(sequence, embedding, jnp.ones(sequence.shape[:2], bool))
         if caption is None:
             return alone
         both = zip(alone[:3], caption[:3], strict=True)  # padding stands at the end
@@ -140,12 +142,14 @@ def condition_on_embeddings(base: Conditioning, embedder: Embedder, config) -> C
 
     def training_text(ctx: Context, keys):
         text: Mapping = base.text_of(ctx.batch)
-        told: Mapping = {"embedding": embedder.image(ctx.frozen["embedder"], ctx.batch["image"])}
+        vectors = embedder.image(ctx.frozen["embedder"], ctx.batch["image"])
+        picture: Mapping = {"embedding": vectors}
         if ctx.train:
             keys, caption_keys = split_keys(keys, 2)
+            text = drop_words(text, caption_keys, config.get("word_dropout", 0.0))
             text = drop_captions(text, base.null(ctx.frozen), caption_keys, 1.0 - share)
-            told = drop_captions(told, {"embedding": nothing}, keys, config.caption_dropout)
-        return {**text, **told}
+            picture = drop_captions(picture, {"embedding": nothing}, keys, config.caption_dropout)
+        return {**text, **picture}
 
     def null(frozen):
         return {**base.null(frozen), "embedding": nothing}

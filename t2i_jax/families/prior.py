@@ -84,19 +84,21 @@ def make_denoiser(config, section, embedder: Embedder, conditioning: Conditionin
     """
     net, nothing = EmbeddingMLP(**config.model), jnp.zeros((1, embedder.channels))
 
-    def told(condition, vectors):
+    def with_caption_embedding(condition, vectors):
         both = [condition.pooled, unit_variance(vectors)]
         return condition._replace(pooled=jnp.concatenate(both, axis=1))
 
     def init(rng, batch):
         rng_text, rng_net = jax.random.split(rng)
         text, condition = conditioning.init(rng_text, batch)
-        params = net.init(rng_net, nothing, jnp.zeros(1), told(condition, nothing))["params"]
+        params = net.init(
+            rng_net, nothing, jnp.zeros(1), with_caption_embedding(condition, nothing)
+        )["params"]
         return {"text": text, "net": params}
 
     def encode_text(params, frozen, text, keys=None):
         condition = conditioning.encode(params["text"], frozen, text, keys)
-        return told(condition, embedder.text(frozen["first_stage"], text))
+        return with_caption_embedding(condition, embedder.text(frozen["first_stage"], text))
 
     def predict(params, x_t, t, condition, keys=None):
         del keys  # no dropout

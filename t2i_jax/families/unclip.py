@@ -44,10 +44,11 @@ def with_embeddings(family: Family, config) -> Family:
 
     family: its conditioning is that of `conditioning_of`. As a decoder it draws an embedding for
         each caption first, and has the abilities "vary" and "interpolate".
-    Raises ValueError as `load_embedder` and `make_imagine` do, and for a cache of encodings.
+    Raises ValueError as `load_embedder` and `make_draw_embeddings` do, for a cache of encodings,
+    and for a prior without an embedder.
     """
-    if not config.embedder.run:
-        if config.prior.run:
+    if not config.get("embedder", {}).get("run"):
+        if config.get("prior", {}).get("run"):
             raise ValueError(
                 "prior.run is of a model that draws pictures of embeddings, and embedder.run is "
                 "empty: leave prior.run out"
@@ -57,15 +58,17 @@ def with_embeddings(family: Family, config) -> Family:
         raise ValueError(
             "first_stage.cache keeps no pictures, which the embedder reads: let it be False"
         )
-    embedder, sample = load_embedder(config), family.settings["sample"]
+    embedder, draw = load_embedder(config), family.abilities["sample"]
+    sample = family.settings["sample"]
     shared = {name: value for name, value in sample.items() if name != "candidates"}
-    imagine, tell = make_imagine(config, embedder), make_tell(config, embedder)
+    draw_embeddings = make_draw_embeddings(config, embedder)
+    decoder_inputs = make_decoder_inputs(config, embedder)
     plain = {name: value for name, value in shared.items() if name not in family.texts}
 
     def of_captions(ability: Callable) -> Callable:
         def run(variables: Variables, inputs, keys, **settings):
-            drawn = imagine(variables, inputs["text"], derive_keys(keys, 1))
-            return ability(variables, tell(variables, inputs, drawn), keys, **settings)
+            vectors = draw_embeddings(variables, inputs["text"], derive_keys(keys, 1))
+            return ability(variables, decoder_inputs(variables, inputs, vectors), keys, **settings)
 
         return run
 
@@ -79,8 +82,8 @@ def with_embeddings(family: Family, config) -> Family:
         abilities={
             **abilities,
             **{name: family.abilities[name] for name in rest},
-            "vary": make_vary(family.abilities["sample"], config, embedder, tell),
-            "interpolate": make_interpolate(family.abilities["sample"], plain, embedder, tell),
+            "vary": make_vary(draw, config, embedder, decoder_inputs),
+            "interpolate": make_interpolate(draw, plain, embedder, decoder_inputs),
         },
         settings={
             **family.settings,
@@ -96,7 +99,7 @@ def with_embeddings(family: Family, config) -> Family:
     )
 
 
-def make_imagine(config, embedder: Embedder) -> Callable:
+def make_draw_embeddings(config, embedder: Embedder) -> Callable:
     """Return (variables, {encoder: text} of B captions, keys [B]) -> embeddings float32 [B, C].
 
     They are drawn by the run that `config.prior` names, or are those of the captions. Raises
@@ -110,14 +113,14 @@ def make_imagine(config, embedder: Embedder) -> Callable:
         raise ValueError(f"prior.run: {run} is of family {other.family!r}; it must be 'prior'")
     draw = lookup("families", "prior")(other).abilities["embed_text"]
 
-    def imagine(variables: Variables, texts, keys):
+    def draw_embeddings(variables: Variables, texts, keys):
         inputs = {"text": {other.text.encoder: texts[name]}}
         return draw(Variables(*variables.frozen["prior"]), inputs, keys)
 
-    return imagine
+    return draw_embeddings
 
 
-def make_tell(config, embedder: Embedder) -> Callable:
+def make_decoder_inputs(config, embedder: Embedder) -> Callable:
     """Return (variables, inputs, embeddings [B, C]) -> the inputs of an ability of the decoder.
 
     Where the inputs have no "text", it is the empty caption. A negative prompt gets its own
@@ -125,7 +128,7 @@ def make_tell(config, embedder: Embedder) -> Callable:
     """
     name = config.text.encoder
 
-    def tell(variables: Variables, inputs: Mapping, vectors: Float[Array, "B C"]) -> dict:
+    def decoder_inputs(variables: Variables, inputs: Mapping, vectors: Float[Array, "B C"]) -> dict:
         null = variables.frozen["null_text"][name]
         empty = {key: jnp.broadcast_to(x, (len(vectors), *x.shape)) for key, x in null.items()}
         text = inputs.get("text", {name: empty})[name]
@@ -137,10 +140,10 @@ def make_tell(config, embedder: Embedder) -> Callable:
             told[NEGATIVE] = {name: {**text, "embedding": vectors}}
         return told
 
-    return tell
+    return decoder_inputs
 
 
-def make_vary(sample: Callable, config, embedder: Embedder, tell: Callable) -> Callable:
+def make_vary(sample: Callable, config, embedder: Embedder, decoder_inputs: Callable) -> Callable:
     """Return the ability `vary`. sample: that of the decoder, of texts with embeddings."""
     name = config.text.encoder
 
@@ -152,7 +155,7 @@ def make_vary(sample: Callable, config, embedder: Embedder, tell: Callable) -> C
         arrays = variables.frozen["embedder"]
         vectors = embedder.image(arrays, inputs["image"])
         before, after = (embedder.text(arrays, inputs[end][name]) for end in (BEFORE, AFTER))
-        told = tell(variables, inputs, changed(vectors, after - before, amount))
+        told = decoder_inputs(variables, inputs, changed(vectors, after - before, amount))
         return sample(variables, told, keys, **settings)
 
     return vary
@@ -170,7 +173,7 @@ def changed(
 
 
 def make_interpolate(
-    sample: Callable, settings: Mapping[str, Any], embedder: Embedder, tell: Callable
+    sample: Callable, settings: Mapping[str, Any], embedder: Embedder, decoder_inputs: Callable
 ) -> Callable:
     """Return the ability `interpolate`. settings: of `sample`, without captions."""
 
@@ -184,7 +187,7 @@ def make_interpolate(
         way = spherical_interpolation(first, last, jnp.linspace(0.0, 1.0, steps))
 
         def draw(vectors):
-            return sample(variables, tell(variables, {}, vectors), keys, **settings)
+            return sample(variables, decoder_inputs(variables, {}, vectors), keys, **settings)
 
         return jax.lax.map(draw, way.swapaxes(0, 1)).swapaxes(0, 1)
 

@@ -158,13 +158,13 @@ def batch_norm(
 
 
 def group_norm(
-    x: Float[Array, "B *rest"], dtype, name: str, epsilon: float = 1e-6
+    x: Float[Array, "B *rest"], dtype, name: str, epsilon: float = 1e-6, groups: int = 32
 ) -> Float[Array, "B *rest"]:
-    """Return GroupNorm (arXiv 1803.08494) of x with 32 groups, or as many as divide the channels.
+    """Return GroupNorm (arXiv 1803.08494) of x with `groups`, or as many as divide the channels.
 
     Call it in a module's `__call__`: its layer becomes a layer of that module.
     """
-    return nn.GroupNorm(math.gcd(32, x.shape[-1]), epsilon=epsilon, dtype=dtype, name=name)(x)
+    return nn.GroupNorm(math.gcd(groups, x.shape[-1]), epsilon=epsilon, dtype=dtype, name=name)(x)
 
 
 def with_neighbours(

@@ -3,7 +3,7 @@
 Source: arXiv 2103.00020, section 2.4.
 """
 
-import math
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -12,11 +12,12 @@ from jaxtyping import Array, Float, Key
 
 from t2i_jax.core.types import AnyArray
 from t2i_jax.models.attention import Attention
-from t2i_jax.models.layers import Dense, add_positions, space_to_depth
+from t2i_jax.models.layers import Dense, add_positions, group_norm, space_to_depth
 from t2i_jax.models.recompute import recomputed
 
-GROUPS = 4  # of a GroupNorm, or as many as divide the channels: a group of one loses their size
 EXPANSION = 4  # channels of a block's result over those of its 3 x 3 convolution
+# Few groups: in a group of one channel, the norm would undo how strong the channel is.
+_normed = functools.partial(group_norm, groups=4)
 
 
 class Bottleneck(nn.Module):
@@ -37,14 +38,14 @@ class Bottleneck(nn.Module):
             return Dense(features, use_bias=False, dtype=self.dtype, name=name)(y)
 
         features = EXPANSION * self.channels
-        y = nn.relu(_norm(dense(x, self.channels, "enter"), self.dtype, "enter_norm"))
+        y = nn.relu(_normed(dense(x, self.channels, "enter"), self.dtype, "enter_norm"))
         conv = nn.Conv(self.channels, (3, 3), use_bias=False, dtype=self.dtype, name="conv")
-        y = nn.relu(_norm(conv(y), self.dtype, "conv_norm"))
+        y = nn.relu(_normed(conv(y), self.dtype, "conv_norm"))
         if self.halve:
             x, y = (nn.avg_pool(each, (2, 2), (2, 2)) for each in (x, y))
-        y = _norm(dense(y, features, "leave"), self.dtype, "leave_norm")
+        y = _normed(dense(y, features, "leave"), self.dtype, "leave_norm")
         if x.shape[-1] != features:
-            x = _norm(dense(x, features, "skip"), self.dtype, "skip_norm")
+            x = _normed(dense(x, features, "skip"), self.dtype, "skip_norm")
         return nn.relu(x + y)
 
 
@@ -93,7 +94,7 @@ class PictureResNet(nn.Module):
         x = space_to_depth(jnp.asarray(pictures), self.patch)
         features = EXPANSION * self.width
         stem = nn.Conv(features, (3, 3), use_bias=False, dtype=self.dtype, name="conv_in")
-        x = nn.relu(_norm(stem(x), self.dtype, "norm_in"))
+        x = nn.relu(_normed(stem(x), self.dtype, "norm_in"))
         block = recomputed(Bottleneck, self.remat)
         for level, multiplier in enumerate(self.multipliers):
             for i in range(self.blocks):
@@ -109,8 +110,3 @@ class PictureResNet(nn.Module):
         both = jnp.concatenate([mean, cells], axis=1)
         attention = Attention(self.heads, qk_norm=False, dtype=self.dtype, name="pooling")
         return attention(mean, both)[0][:, 0].astype(jnp.float32)
-
-
-def _norm(x, dtype, name):
-    """Return GroupNorm of x, whose layer becomes the calling module's own."""
-    return nn.GroupNorm(math.gcd(GROUPS, x.shape[-1]), dtype=dtype, name=name)(x)

@@ -204,8 +204,8 @@ def resolve(config, workdir=None) -> Any:
 
 def _copied_config(section: str, origin: str, workdir):
     if workdir is not None and last_complete_step(workdir) is not None:
-        before = config_of(read_run(workdir))[section]
-        if before.run == origin:
+        before = config_of(read_run(workdir)).get(section, {})
+        if before.get("run") == origin:
             return before.config
     _warn_if_unfinished(section, origin)
     return config_of(read_run(origin))

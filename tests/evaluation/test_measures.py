@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
+from PIL import Image
 
 from t2i_jax.core.family import Variables
 from t2i_jax.core.source import Source
@@ -18,6 +19,7 @@ from t2i_jax.evaluation.measure import Trial, load_measures, take
 from t2i_jax.evaluation.measures.alignment import derangement
 from t2i_jax.features.extractor import Extractor
 from t2i_jax.metrics import alignment, fidelity, similarity, word_maps
+from t2i_jax.runs.drawn import Drawn
 from t2i_jax.text import minilm
 from t2i_jax.text import tokenizer as tokenizers
 from tests.evaluation.fakes import (
@@ -406,6 +408,32 @@ def test_inpainting(trials):
         measure("inpainting", trials[0])
     with pytest.raises(ValueError, match="which object is where"):
         measure("inpainting", dataclasses.replace(made[0], split="paraphrase"))
+
+
+class Varier:
+    """Gives pictures back as their variations, or the first one for all."""
+
+    def __init__(self, keeps):
+        self.family, self.keeps = family_of({"vary": None}), keeps
+
+    def vary(self, images, seed):
+        return Drawn([Image.fromarray(x if self.keeps else images[0]) for x in images], [])
+
+
+def test_variations(trials):
+    made = [dataclasses.replace(trials[0], pipe=Varier(keeps)) for keeps in (True, False)]
+    good, bad = measure("variations", *made)
+    assert good["own"]["strict"]["value"] == 1.0, "the true pictures"
+    assert good["shuffled"]["strict"]["value"] == 0.0, "all captions differ"
+    assert bad["own"]["strict"]["value"] <= 2 / COUNT
+    for atom in ("count", "colour"):
+        assert good["own"]["atoms"][atom]["low"] > good["shuffled"]["atoms"][atom]["high"]
+        own, others = (bad[name]["atoms"][atom]["value"] for name in ("own", "shuffled"))
+        assert abs(own - others) < 1e-9, "a model that ignores the picture is at chance"
+    (line,) = load_measures()["variations"].lines(good, {})
+    assert "strict 1.000" in line and "count 1.000" in line
+    with pytest.raises(ValueError, match="draws no variations"):
+        measure("variations", trials[0])
 
 
 def test_diversity(trials):

@@ -205,8 +205,8 @@ def test_there_are_five_maps():
         load("captioner.source=features", "captioner.map=5")
 
 
-def beside(weight, train, batch=None, params=None):
-    """Return (parameters, loss [4], metrics) of a captioner with a contrastive loss beside."""
+def with_contrastive(weight, train, batch=None, params=None):
+    """Return (parameters, loss [4], metrics) of a captioner with a contrastive loss."""
     family = load(f"captioner.contrastive={weight}", "text.depth=0", "text.window=0")
     batch = batch or batch_of(4)
     params = params or jax.jit(family.init)(jax.random.key(0), batch)[0]
@@ -220,24 +220,24 @@ def beside(weight, train, batch=None, params=None):
     return params, *compute(params)
 
 
-def test_a_contrastive_loss_beside_counts_in_training_alone():
+def test_the_contrastive_loss_counts_in_training_alone():
     """It is added with its weight. A captioner without it has the same cross-entropy."""
-    params, trained, metrics = beside(0.5, train=True)
+    params, trained, metrics = with_contrastive(0.5, train=True)
     assert set(params["model"]) == {"net", "text", "space"}
-    _, measured, _ = beside(0.5, train=False, params=params)
+    _, measured, _ = with_contrastive(0.5, train=False, params=params)
     np.testing.assert_allclose(trained - measured, 0.5 * metrics["contrastive"], rtol=1e-4)
-    alone, without, fewer = beside(0.0, train=True)
+    alone, without, fewer = with_contrastive(0.0, train=True)
     assert set(alone["model"]) == {"net"} and set(fewer) == {"token_accuracy"}
     np.testing.assert_allclose(without, measured, rtol=1e-5)
 
 
-def test_the_contrastive_loss_beside_in_closed_form():
+def test_the_contrastive_loss_in_closed_form():
     """Pictures 0 and 2 are dark with two captions; 1 and 3 are bright and have equal captions.
 
     A vector is the mean over a picture's places, which no word takes part in. The space is checked
     by NumPy, from the vectors of the picture and of the caption.
     """
-    params, _, metrics = beside(1.0, train=False)
+    params, _, metrics = with_contrastive(1.0, train=False)
     model, batch = params["model"], batch_of(4)
     config = configs.load(f"{ROOT}/configs/shapes_captioner.py:smoke", OVERRIDES)
     view = make_view(config, "codes", 0)
@@ -266,7 +266,7 @@ def test_the_contrastive_loss_beside_in_closed_form():
         np.testing.assert_allclose(metrics["contrastive"][i], expected, rtol=1e-3)
 
 
-def test_a_contrastive_loss_beside_needs_whole_batches():
+def test_the_contrastive_loss_needs_whole_batches():
     with pytest.raises(ValueError, match=r"train\.accumulate is 2: a contrastive loss"):
         load("captioner.contrastive=0.5", "train.accumulate=2")
     assert load("train.accumulate=2")

@@ -198,7 +198,7 @@ def test_bad_fields():
         diffusion.make(_config(diffusion={"scedule": "cosine"}))
     with pytest.raises(ValueError, match=r"no parameterization 'epsilon'"):
         diffusion.make(_config(diffusion={"parameterization": "epsilon"}))
-    with pytest.raises(ValueError, match=r"'resnet' in models: there are dit, unet"):
+    with pytest.raises(ValueError, match=r"'resnet' in models: there are dit, latent_mlp, unet"):
         diffusion.make(_config(model={"network": "resnet"}))
 
 

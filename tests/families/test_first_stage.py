@@ -215,4 +215,7 @@ def test_the_latents_of_whole_pictures_are_fitted_to_the_runs_own():
     assert codes.shape == (13, *latents.shape) == (13, 1, 1, 12)
     back = np.asarray(latents.decode(frozen, codes)).astype(int)
     assert abs(back - pictures).max() <= 1
-    assert "eigenpictures" in load_family(config).frozen_depends_on
+    family = load_family(config)
+    assert "eigenpictures" in family.frozen_depends_on
+    # Their one cell is the whole picture, so no part of it can be kept.
+    assert "edit" in family.abilities and "inpaint" not in family.abilities

@@ -144,6 +144,23 @@ def test_captions_are_read_where_a_share_is_asked_for(prepared, share):
     assert not both["embedding"][8:].any() and both["embedding"][:8].all()
 
 
+def test_words_are_left_out_beside_an_embedding_too(prepared):
+    config, ctx = configs.copy(prepared["decoder"].config), context(prepared["decoder"], train=True)
+    config.embedder.captions = 1.0
+    config.word_dropout = 0.5
+    read = conditioning_of(config).training_text(ctx, ctx.keys)["mask"].sum(1)
+    whole = ctx.batch["text"][config.text.encoder]["mask"].sum(1)
+    assert (read <= whole).all() and (read < whole).any() and (read > 0).all()
+
+
+def test_a_folder_with_a_run_of_another_family_does_not_hide_the_embedder(runs):
+    chosen = configs.load(
+        f"{ROOT}/configs/shapes_code_diffusion.py:smoke", [f"embedder.run={runs['embedder']}"]
+    )
+    resolved = prepare.resolve(chosen, runs["embedder"])
+    assert resolved.embedder.config.family == "contrastive"
+
+
 def test_a_caption_is_drawn_through_the_prior(runs, pipe):
     prompts = ["a large red circle"] * 2
     drawn = pixels(pipe(prompts, seed=3))
