@@ -20,7 +20,7 @@ from t2i_jax.runs import prepare
 from t2i_jax.runs.lock import lock_folder
 from t2i_jax.training import accountant, loop, parallel, programs, step
 from t2i_jax.training.privacy import check_budget, check_private, make_privacy, private_transforms
-from tests.conftest import ROOT, last_values
+from tests.conftest import ROOT, last_values, training_on_one_device
 
 CLIP, NOISE = 0.5, 2.0
 PRIVATE = ("privacy.clip=0.1", "privacy.noise=1.0", "privacy.epsilon=20", "train.batch_size=64")
@@ -144,11 +144,12 @@ def data(tmp_path_factory):
     """A folder that holds a finished private run, "whole"."""
     folder = tmp_path_factory.mktemp("private")
     config = configs.load(f"{ROOT}/configs/shapes_diffusion.py:smoke", last_values(RUN))
-    loop.train(config, folder / "whole")
+    with training_on_one_device():
+        loop.train(config, folder / "whole")
     return folder
 
 
-def test_a_resumed_run_is_the_same_and_says_what_it_spent(smoke, data):
+def test_a_resumed_run_is_the_same_and_says_what_it_spent(smoke, data, on_one_device):
     config = smoke("shapes_diffusion", *RUN)
     shutil.copytree(data / "whole", data / "resumed")
     shutil.rmtree(data / "resumed" / "checkpoints" / "4")
