@@ -1,5 +1,6 @@
 """Eight virtual CPU devices, one data folder and one compile cache for the whole test session."""
 
+import contextlib
 import gc
 import os
 import re
@@ -156,3 +157,24 @@ def tiny_batch():
 @pytest.fixture(scope="session")
 def one_device():
     return jax.devices()[:1]
+
+
+@contextlib.contextmanager
+def training_on_one_device():
+    """Inside, training uses the first of the eight devices: its step is compiled in less time."""
+    from t2i_jax.training import parallel
+
+    real = parallel.make
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            parallel,
+            "make",
+            lambda config, devices=None: real(config, devices or jax.devices()[:1]),
+        )
+        yield
+
+
+@pytest.fixture
+def on_one_device():
+    with training_on_one_device():
+        yield

@@ -42,7 +42,7 @@ def pictures(tmp_path):
     return folder
 
 
-def test_train_on_a_folder(pictures, tmp_path, capsys):
+def test_train_on_a_folder(pictures, tmp_path, capsys, on_one_device):
     """Unicode, empty and very long captions, a truncated picture: counted and reported."""
     broken = pictures / "bild 3.png"
     broken.write_bytes(broken.read_bytes()[:500])
@@ -50,6 +50,8 @@ def test_train_on_a_folder(pictures, tmp_path, capsys):
         "train",
         f"--config={ROOT}/configs/folder.py:smoke",
         f"--config.data.path={pictures}",
+        "--config.model.depth=1",
+        "--config.optim.name=adamw",
         f"--workdir={tmp_path}/run",
     )
     said = capsys.readouterr().out

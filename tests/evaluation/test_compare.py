@@ -8,10 +8,10 @@ import pytest
 from t2i_jax import cli as main
 from t2i_jax import config, pipeline
 from t2i_jax.evaluation import compare
-from tests.conftest import ROOT
+from tests.conftest import ROOT, training_on_one_device
 
 SHAPES, DIFFUSION = f"{ROOT}/configs/shapes.py:smoke", f"{ROOT}/configs/shapes_diffusion.py:smoke"
-FEW = ("train.validation_examples=8", "train.grid=2", "optim.name=adamw", "model.depth=1")
+FEW = ("train.eval_every=0", "train.grid=2", "optim.name=adamw", "model.depth=1")
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +20,8 @@ def folder(tmp_path_factory):
     out = tmp_path_factory.mktemp("compare") / "out"
     overrides = [f"--config.{few}" for few in FEW]
     asked = ["--measure=alignment,fidelity", "--num=16", f"--out={out}"]
-    main.main(["compare", SHAPES, DIFFUSION, "--pictures=48", *asked, *overrides])
+    with training_on_one_device():
+        main.main(["compare", SHAPES, DIFFUSION, "--pictures=48", *asked, *overrides])
     return out
 
 

@@ -24,8 +24,10 @@ from tests.conftest import ROOT
 def toy():
     """Two captions and their pictures: token 5 for dark above bright, token 6 for the reverse."""
     overrides = ["data.resolution=8", "image_tokenizer.codes=2", "caption_dropout=0.2"]
-    config = configs.load(f"{ROOT}/configs/shapes.py:smoke", overrides)
+    config = configs.load(f"{ROOT}/configs/shapes.py:smoke", [*overrides, "model.depth=1"])
     family = load_family(config)
+    sample = jax.jit(family.abilities["sample"], static_argnames=family.static)
+    family = family._replace(abilities={**family.abilities, "sample": sample})
     codebook = np.stack([np.full(48, -0.5), np.full(48, 0.5)]).astype(np.float32)
     length = config.text.length
     null = {"tokens": np.eye(1, length, dtype=np.int32)[0], "mask": np.arange(length) < 1}
@@ -82,7 +84,7 @@ def test_learns_the_toy_and_captions_decide(toy):
         "text": {"transformer": jax.tree.map(lambda x: x[pick], text)},
     }
     optimizers = {"model": optax.adam(1e-2)}
-    current = state.create(family, optimizers, batch, 0)
+    current = jax.jit(lambda: state.create(family, optimizers, batch, 0))()
     update = jax.jit(step.make_step(family, optimizers, ema_decay=0.5))
     for _ in range(150):
         current, metrics = update(current, frozen, batch)
@@ -298,9 +300,8 @@ def test_one_model_draws_and_captions(tiny_batch, monkeypatch):
     of_trunk = [jax.tree.leaves(x["model"]["net"]["trunk"]) for x in (gradient, drawing)]
     assert all(jnp.abs(a - b).max() > 0 for a, b in zip(*of_trunk, strict=True))
     variables = Variables(params, extra, frozen)
-    tokens = both.abilities["caption"](
-        variables, {"image": batch["image"]}, keys, **both.settings["caption"]
-    )
+    caption = jax.jit(functools.partial(both.abilities["caption"], **both.settings["caption"]))
+    tokens = caption(variables, {"image": batch["image"]}, keys)
     assert tokens.shape == (len(keys), config.text.length) and (tokens < 300).all()
 
     # In training, a quarter of the batch is captioned: these pictures have full weight.
@@ -309,7 +310,7 @@ def test_one_model_draws_and_captions(tiny_batch, monkeypatch):
     weight = np.isin(np.arange(len(keys)), [0, 4]).astype(float)
     np.testing.assert_allclose(some, losses + (weight - 0.25) * words, rtol=1e-4)
 
-    codes = both.abilities["encode"](variables, batch)
+    codes = jax.jit(both.abilities["encode"])(variables, batch)
     scores = []
 
     def keep_best(draw, score_of, keys, candidates):

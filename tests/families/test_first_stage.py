@@ -17,7 +17,7 @@ from t2i_jax.families import autoencoder, first_stage
 from t2i_jax.families.load import load_family
 from t2i_jax.runs.run_folder import read_run
 from t2i_jax.training.loop import train
-from tests.conftest import ROOT, write_untrained_run
+from tests.conftest import ROOT, training_on_one_device, write_untrained_run
 
 
 @pytest.fixture(scope="module")
@@ -32,9 +32,15 @@ def runs(tmp_path_factory):
         stage = configs.load(f"{ROOT}/configs/shapes_vqgan.py:smoke")
         write_untrained_run(stage, folder / "stage")
         config = second(
-            folder / "stage", "first_stage.cache=True", "train.steps=3", "train.eval_every=3"
+            folder / "stage",
+            "first_stage.cache=True",
+            "train.steps=3",
+            "train.eval_every=3",
+            "model.depth=1",
+            "optim.name=adamw",
         )
-        train(config, folder / "second")
+        with training_on_one_device():
+            train(config, folder / "second")
         shutil.move(folder / "stage", folder / "moved")
         yield folder / "moved", folder / "second", config
 
@@ -57,7 +63,7 @@ def test_reconstructions_are_those_of_the_first_stage(runs):
         first("a large red circle")
 
 
-def test_it_goes_on_without_the_other_folder(runs):
+def test_it_goes_on_without_the_other_folder(runs, on_one_device):
     _, own, config = runs
     before = read_run(own)
     assert before["config"]["first_stage"]["config"]["family"] == "vqgan"

@@ -95,7 +95,7 @@ def toy():
     text = {"transformer": {"tokens": words, "mask": np.tile(np.arange(length) < 2, (32, 1))}}
     batch = {"image": pictures, "text": text}
     optimizers = {"model": optax.adam(optax.linear_schedule(1e-2, 0, 300))}
-    current = state.create(family, optimizers, batch, 0)
+    current = jax.jit(lambda: state.create(family, optimizers, batch, 0))()
     update = jax.jit(step.make_step(family, optimizers, ema_decay=0.5))
     losses = []
     for _ in range(300):

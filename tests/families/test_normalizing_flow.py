@@ -63,7 +63,7 @@ def _trained():
     family = flow.make(_config())
     optimizers = {"model": optax.chain(optax.clip_by_global_norm(10.0), optax.adam(3e-3))}
     batches = [_batch(32, seed) for seed in range(300)]
-    current = state.create(family, optimizers, batches[0], 0)
+    current = jax.jit(lambda: state.create(family, optimizers, batches[0], 0))()
     update = step.make_step(family, optimizers, ema_decay=0.9)
     current, metrics = jax.jit(
         lambda current, batches: jax.lax.scan(lambda s, b: update(s, FROZEN, b), current, batches)

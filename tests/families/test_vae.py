@@ -92,7 +92,7 @@ def _trained():
         _batch(16),
     )
     optimizers = {"model": optax.adam(1e-2)}
-    current = state.create(family, optimizers, batch, 0)
+    current = jax.jit(lambda: state.create(family, optimizers, batch, 0))()
     update = step.make_step(family, optimizers, ema_decay=0.9)
 
     @jax.jit

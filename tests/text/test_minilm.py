@@ -13,6 +13,7 @@ from safetensors.numpy import save
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 import t2i_jax
+from t2i_jax import config as configs
 from t2i_jax.core import state
 from t2i_jax.core.family import Variables
 from t2i_jax.data import loader
@@ -25,6 +26,7 @@ from t2i_jax.text import minilm
 from t2i_jax.text import tokenizer as tokenizers
 from t2i_jax.text.encoder import make_encoder
 from t2i_jax.training import loop, optimizer, parallel, start, step
+from tests.conftest import ROOT, training_on_one_device
 from tests.weights.test_bert import published
 
 WORDS = [
@@ -268,12 +270,10 @@ def test_what_a_step_changes(frozen, smoke):
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """(config, folder, pipeline) of a frozen run that was never stopped."""
-    from t2i_jax import config as configs
-    from tests.conftest import ROOT
-
     config = config_of(lambda name: configs.load(f"{ROOT}/configs/{name}.py:smoke"))
     workdir = tmp_path_factory.mktemp("run") / "frozen"
-    return config, workdir, loop.train(config, workdir)
+    with training_on_one_device():
+        return config, workdir, loop.train(config, workdir)
 
 
 SETTINGS = {"temperature": 1.0, "top_p": 1.0}
@@ -330,7 +330,9 @@ def test_missing_or_other_weights_are_an_error(run, data):
         minilm._read.cache_clear()
 
 
-def test_a_resumed_run_is_the_same_with_a_new_cache(run, data, tmp_path, monkeypatch):
+def test_a_resumed_run_is_the_same_with_a_new_cache(
+    run, data, tmp_path, monkeypatch, on_one_device
+):
     config, workdir, _ = run
     with monkeypatch.context() as patch:
         patch.setattr(loop, "catch_signals", lambda: (["SIGTERM"], lambda: None))
@@ -345,7 +347,9 @@ def test_a_resumed_run_is_the_same_with_a_new_cache(run, data, tmp_path, monkeyp
     jax.tree.map(np.testing.assert_array_equal, ours, theirs)
 
 
-def test_a_fine_tuned_run_starts_as_published_and_keeps_its_own_weights(smoke, data, tmp_path):
+def test_a_fine_tuned_run_starts_as_published_and_keeps_its_own_weights(
+    smoke, data, tmp_path, on_one_device
+):
     config, workdir = config_of(smoke, frozen=False), tmp_path / "run"
     prepared = prepare_run(config, workdir)
     batch = loader.make_batch(*prepared.training, np.arange(8))

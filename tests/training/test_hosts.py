@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 from jax.experimental import multihost_utils
 
+from t2i_jax import cli
 from t2i_jax.core import hosts
 from t2i_jax.runs import checkpoint
 from t2i_jax.training import parallel
-from tests.conftest import ROOT, flags_for, free_port
+from tests.conftest import ROOT, flags_for, free_port, training_on_one_device
+from tests.training.placed_state import save_or_restore
 
 TRAIN = (
     "train",
@@ -25,6 +27,7 @@ TRAIN = (
     "--config.train.save_every=5",
     "--config.train.eval_every=5",
     "--config.model.dropout=0.1",
+    "--config.model.depth=1",
     "--config.evaluate.num=4",
     "--config.train.reader=threads",  # each process starts faster without TensorFlow
 )
@@ -85,45 +88,15 @@ said["noise"] = [float(noise.std()), noise.tobytes().hex()[:64]]
 hosts.wait("the end")
 print("SAID", json.dumps(said))
 """
-# Saves a fresh state as step 3, or restores it; prints a hash of it and the batches that follow.
+# Each of two processes prints what it restored.
 PLACED = """
 import json, sys
-from pathlib import Path
 from t2i_jax.core import hosts
 address, me, workdir, fsdp = sys.argv[1:]
-if address != "none":
-    hosts.start(address, 2, int(me))
-import jax, numpy as np
-from t2i_jax import config as configs
-from t2i_jax.core.files import fingerprint
-from t2i_jax.data import loader
-from t2i_jax.runs import checkpoint
-from t2i_jax.runs.prepare import prepare_run
-from t2i_jax.training import parallel, programs, start
+hosts.start(address, 2, int(me))
+from tests.training.placed_state import save_or_restore
 
-config = configs.load("configs/shapes.py:smoke", [f"parallel.fsdp={fsdp}"])
-place = parallel.make(config.parallel)
-prepared = hosts.first_then_others(lambda: prepare_run(config, Path(workdir)))
-create = programs.make_programs(prepared, place).create
-with prepared.lock, checkpoint.open_manager(workdir) as manager:
-    begun = start.begin(prepared, manager, create, place)
-    state = begun.state
-    if begun.step == 0:
-        state = state._replace(step=state.step + 3)
-        checkpoint.save(manager, state, {"pending": []})
-        checkpoint.wait(manager)
-whole = hosts.local_copy(state._replace(rng=jax.random.key_data(state.rng)))
-split = any(not x.is_fully_replicated for x in jax.tree.leaves(state.params))
-source, columns = prepared.training
-rows = place.local_rows(8)
-batches = loader.batches(source, columns, 8, config.seed, 3, 5, rows)
-said = {
-    "state": fingerprint(*(np.asarray(x).tobytes() for x in jax.tree.leaves(whole))),
-    "split": split,
-    "rows": rows.tolist(),
-    "index": [np.asarray(batch["index"]).tolist() for batch in batches],
-}
-print("SAID", json.dumps(said))
+print("SAID", json.dumps(save_or_restore(workdir, int(fsdp))))
 """
 
 
@@ -160,10 +133,10 @@ def train(workdir, *more, others=()):
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
-    """The run folder of one process with one device."""
+    """The run folder of one process, this one, on one device."""
     workdir = tmp_path_factory.mktemp("hosts") / "alone"
-    ((code, said),) = processes([["main.py", *TRAIN, f"--workdir={workdir}"]], 1)
-    assert code == 0, said
+    with training_on_one_device():
+        cli.main([*TRAIN, f"--workdir={workdir}"])
     return workdir
 
 
@@ -202,10 +175,10 @@ def test_two_processes_train_what_one_trains(alone, tmp_path):
 def test_a_checkpoint_of_8_devices_goes_on_with_1_and_with_2_processes_of_2(tmp_path):
     """The state is the same, bit for bit, and so are the examples of the batches that follow."""
     workdir, address = str(tmp_path / "run"), f"127.0.0.1:{free_port()}"
-    alone = ["-c", PLACED, "none", "0", workdir]
-    (saved,) = told(processes([[*alone, "4"]], 8))
-    (one,) = told(processes([[*alone, "1"]], 1))
+    saved = save_or_restore(workdir, 4)
+    one = save_or_restore(workdir, 1, jax.devices()[:1])
     pair = told(processes([["-c", PLACED, address, str(i), workdir, "2"] for i in range(2)], 2))
+    assert saved["begun"] == 0 and {found["begun"] for found in (one, *pair)} == {3}
     assert saved["split"] and not one["split"] and all(found["split"] for found in pair)
     assert {found["state"] for found in (one, *pair)} == {saved["state"]}
     assert one["index"] == saved["index"] and len(one["index"]) == 2

@@ -64,6 +64,7 @@ STEPS = (
     "train.reader=threads",  # without TensorFlow, the commands below start in half the time
     "evaluate.num=4",
     "model.depth=1",
+    "optim.name=adamw",
 )
 SMALL = ("model.depth=1", "optim.name=adamw")  # quickly compiled
 
@@ -166,7 +167,7 @@ def test_another_tokenizer_is_refused(never_killed, tmp_path):
         loop.train(configs.load(f"{ROOT}/configs/shapes.py:smoke", STEPS), workdir)
 
 
-def test_two_players_and_their_statistics_resume_bit_for_bit(smoke, tmp_path):
+def test_two_players_and_their_statistics_resume_bit_for_bit(smoke, tmp_path, on_one_device):
     """From the checkpoint of step 3 to step 6, against the run that went there at once."""
     config = smoke(
         "shapes_gan",
@@ -184,7 +185,7 @@ def test_two_players_and_their_statistics_resume_bit_for_bit(smoke, tmp_path):
     assert_same_run(tmp_path / "resumed", tmp_path / "whole")
 
 
-def test_a_second_source_and_its_pool_resume_bit_for_bit(smoke, tmp_path):
+def test_a_second_source_and_its_pool_resume_bit_for_bit(smoke, tmp_path, on_one_device):
     """From the checkpoint of step 3 to step 6, with the orders of both sources and the pools."""
     config = configs.copy(smoke("emoji_cyclegan", "train.eval_every=0", "model.width=2"))
     shapes = {"name": "shapes", "resolution": 16, "scenes": 20}
@@ -228,7 +229,7 @@ def test_signals_are_caught_twice_and_handlers_are_restored(capsys):
 
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(
-    smoke, tmp_path, monkeypatch
+    smoke, tmp_path, monkeypatch, on_one_device
 ):
     config = smoke("shapes", "train.log_every=1", "train.save_every=2", *SMALL)
     real = load_trained
@@ -251,7 +252,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(
     assert step == 4 and all(np.isfinite(x).all() for x in jax.tree.leaves(ema["params"]))
 
 
-def test_weights_that_are_not_finite_are_never_saved(smoke, tmp_path, monkeypatch):
+def test_weights_that_are_not_finite_are_never_saved(smoke, tmp_path, monkeypatch, on_one_device):
     """The loss of the step that made them was finite."""
     config, real = smoke("shapes", "train.save_every=2", *SMALL), programs.make_optimizers
 

@@ -48,7 +48,7 @@ def test_bytes_of_arrays_in_hlo(result, count):
 
 def test_a_step_that_does_not_fit_says_what_would_help(smoke, tmp_path, monkeypatch):
     """Each setting that is named needs as much as is said, and less than this step."""
-    config = smoke("shapes", "model.depth=1", "model.heads=1")
+    config = smoke("shapes", "model.depth=1", "model.heads=1", "optim.name=adamw")
     monkeypatch.setattr(needs, "memory_of_a_device", lambda: 1000)
     monkeypatch.setattr(needs, "GIB", 1)
     with pytest.raises(ValueError, match=r"a step needs [\d,.]+ GiB of each device, and") as error:
@@ -73,6 +73,7 @@ def test_memory_of_accumulation_is_that_of_a_part(smoke, tmp_path):
             f"train.accumulate={parts}",
             "model.width=128",
             "model.depth=2",
+            "optim.name=adamw",
         )
         prepared = prepare.prepare_run(config, tmp_path / f"run_{parts}")
         prepared.lock.close()

@@ -28,7 +28,7 @@ from t2i_jax.training.privacy import (
     private_transforms,
     secret_key,
 )
-from tests.conftest import ROOT, last_values
+from tests.conftest import ROOT, last_values, training_on_one_device
 
 CLIP, NOISE = 0.5, 2.0
 PRIVATE = ("privacy.clip=0.1", "privacy.noise=1.0", "privacy.epsilon=20", "train.batch_size=64")
@@ -152,11 +152,12 @@ def data(tmp_path_factory):
     """A folder that holds a finished private run, "whole"."""
     folder = tmp_path_factory.mktemp("private")
     config = configs.load(f"{ROOT}/configs/shapes_diffusion.py:smoke", last_values(RUN))
-    loop.train(config, folder / "whole")
+    with training_on_one_device():
+        loop.train(config, folder / "whole")
     return folder
 
 
-def test_a_resumed_run_is_the_same_and_says_what_it_spent(smoke, data, monkeypatch):
+def test_a_resumed_run_is_the_same_and_says_what_it_spent(smoke, data, monkeypatch, on_one_device):
     """Its noise and its batches follow from a key that is in the checkpoint alone."""
     config, seeds, read = smoke("shapes_diffusion", *RUN), [], loader.batches
     monkeypatch.setattr(loader, "batches", lambda *a: seeds.append(a[3]) or read(*a))

@@ -14,6 +14,7 @@ from t2i_jax.training import loop
 from t2i_jax.training.spikes import total_loss
 
 SETTINGS = (
+    "model.depth=1",
     "train.steps=6",  # within the first epoch of 64 pictures: none is seen again
     "train.batch_size=8",
     "train.log_every=1",
@@ -27,7 +28,7 @@ BAD_STEP = 3  # that reads it, counted from 0
 @pytest.fixture
 def with_a_bad_example(smoke, tmp_path, monkeypatch):
     """Return a config whose batch of step BAD_STEP has an example of a huge loss."""
-    config = smoke("shapes", *SETTINGS)
+    config = smoke("shapes", *SETTINGS)  # with Muon, over eight devices
     prepared = prepare_run(config, tmp_path / "prepared")
     prepared.lock.close()
     count = len(prepared.training.source.captions)
