@@ -61,7 +61,8 @@ def few(config):
 def narrow(config):
     """Conditional on the class, narrow, in large batches: "private" without privacy."""
     cvae(config)
-    config.model.update(width=64, hidden=64)
+    config.model.update(latent=8, width=32, hidden=32)
+    config.optim.learning_rate = 8e-3
     config.train.update(steps=1000, batch_size=512, eval_every=0, save_every=500)
 
 
@@ -75,7 +76,7 @@ def private(config):
 
 
 def planted(config):
-    """`narrow`, with 16 patterns among the training pictures: does it give them away?"""
+    """`narrow`, with 16 patterns among the training pictures, which it may give away."""
     narrow(config)
     config.data = {
         "name": "canaries",

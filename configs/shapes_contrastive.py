@@ -47,8 +47,11 @@ def emoji(config):
 def smoke(config):
     """A tiny one that only shows that everything runs."""
     recipes.make_tiny(config)
-    recipes.make_tiny_transformer(config)
-    config.model.depth = 1
+    if config.model.get("network") == "picture_resnet":
+        config.model.update(width=8, multipliers=(1, 1))
+    else:
+        recipes.make_tiny_transformer(config)
+        config.model.depth = 1
     config.text.depth = 0
     config.contrastive.channels = 16
 

@@ -297,7 +297,7 @@ def test_captions_of_many_pictures(captioner):
 def test_bad_requests_for_captions(captioner, pipe, tmp_path):
     with pytest.raises(ValueError, match="this model cannot 'sample'; it can caption"):
         captioner("a red circle", guidance=2.0)
-    abilities = "decode, encode, explain, reconstruct, sample"
+    abilities = "decode, encode, explain, inpaint, reconstruct, sample"
     with pytest.raises(ValueError, match=f"this model cannot 'caption'; it can {abilities}"):
         pipe.caption(noise(1))
     with pytest.raises(ValueError, match=r"no setting 'beam'.*did you mean 'beams'"):

@@ -10,7 +10,8 @@ from t2i_jax.families.load import load_family
 def test_unknown_ability_lists_those_there_are(smoke):
     family = load_family(smoke("shapes"))
     with pytest.raises(
-        ValueError, match="cannot 'caption'; it can decode, encode, explain, reconstruct, sample"
+        ValueError,
+        match="cannot 'caption'; it can decode, encode, explain, inpaint, reconstruct, sample",
     ):
         get_ability(family, "caption")
 

@@ -138,10 +138,12 @@ OF_OTHER_MODELS = {
     "canaries",
     "captioning",
     "cost",
+    "inpainting",
     "reconstruction",
     "upscaling",
     "membership",
     "translation",
+    "variations",
     "word_maps",
 }
 
@@ -157,6 +159,8 @@ def test_all_measures_of_a_model_that_only_captions(smoke, tmp_path, monkeypatch
     assert "no pictures were planted" in report["not_measured"].pop("canaries")
     assert "does not translate" in report["not_measured"].pop("translation")
     assert "cannot 'explain'; it can caption" in report["not_measured"].pop("word_maps")
+    assert "cannot 'inpaint'; it can caption" in report["not_measured"].pop("inpainting")
+    assert "no variations of pictures" in report["not_measured"].pop("variations")
     assert report["not_measured"] == dict.fromkeys(
         load_measures().keys() - OF_OTHER_MODELS,
         "this model neither draws nor reconstructs pictures",

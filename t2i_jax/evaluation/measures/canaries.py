@@ -65,7 +65,7 @@ def lines(report: dict, setting: dict) -> list[str]:
 
 MEASURE = Measure(
     name="canaries",
-    order=71,
+    order=86,
     applies=applies,
     run=run,
     usual=lambda pipe, source: pipe.config.data.name == "canaries",
@@ -77,7 +77,7 @@ MEASURE = Measure(
             format="{:.3f}",
             better=-1,
             meaning="share of planted training pictures that are found by the loss of the model",
-            order=71,
+            order=106,
         ),
     ),
 )

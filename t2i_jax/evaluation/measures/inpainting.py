@@ -84,7 +84,7 @@ MEASURE = Measure(
             format="{:.3f}",
             better=1,
             meaning="one of two objects drawn again, strict (share)",
-            order=59,
+            order=56,
         ),
     ),
 )

@@ -36,7 +36,7 @@ def lines(report: dict, setting: dict) -> list[str]:
 
 MEASURE = Measure(
     name="membership",
-    order=70,
+    order=85,
     run=run,
     lines=lines,
     columns=(
@@ -46,7 +46,7 @@ MEASURE = Measure(
             format="{:.3f}",
             better=-1,
             meaning="AUC of telling training examples from others by their loss; 0.5 is chance",
-            order=70,
+            order=105,
         ),
     ),
 )

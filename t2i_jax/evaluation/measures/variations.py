@@ -55,7 +55,7 @@ COLUMNS = (
         format="{:.3f}",
         better=1,
         meaning="variations of true pictures that show the picture's caption (share, strict)",
-        order=58,
+        order=57,
         headline="Most variations true to their picture",
     ),
 )
