@@ -210,7 +210,12 @@ def test_the_latents_of_whole_pictures_are_fitted_to_the_runs_own():
     """As many components as the pictures have directions: the pictures come back."""
     config = configs.load(
         f"{ROOT}/configs/folder.py:smoke",
-        ["data.name=shapes", "eigenpictures.components=12", "eigenpictures.fit_pictures=13"],
+        [
+            "data.name=shapes",
+            "data.scenes=40",
+            "eigenpictures.components=12",
+            "eigenpictures.fit_pictures=13",
+        ],
     )
     latents = first_stage.load_latents(config)
     source = load_source(config.data, "train")

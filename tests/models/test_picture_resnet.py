@@ -31,11 +31,12 @@ def test_parameter_count(params):
 
 def test_a_picture_depends_on_itself_alone(params):
     """There is no BatchNorm: neither its order in the batch nor the other pictures matter."""
-    found = TINY.apply({"params": params}, PICTURES)
+    apply = jax.jit(TINY.apply)
+    found = apply({"params": params}, PICTURES)
     assert found.shape == (3, 32) and found.dtype == jnp.float32
-    turned = TINY.apply({"params": params}, PICTURES[::-1].copy())
+    turned = apply({"params": params}, PICTURES[::-1].copy())
     np.testing.assert_allclose(turned[::-1], found, rtol=1e-5, atol=1e-6)
-    alone = TINY.apply({"params": params}, PICTURES[:1])
+    alone = apply({"params": params}, PICTURES[:1])
     np.testing.assert_allclose(alone[0], found[0], rtol=1e-5, atol=1e-6)
     assert np.abs(found[0] - found[1]).max() > 1e-3
 

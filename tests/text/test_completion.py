@@ -45,13 +45,20 @@ def make(name, tokenizer, embedding, trunk):
     return completion.make_model(name, tokenizer, fields, params), params
 
 
-def log_probs_of(params, tokens) -> np.ndarray:
-    """The log-probabilities of the token after each token, computed all at once, uncached."""
-    mask = jnp.asarray(np.tri(len(tokens), dtype=bool)[None, None])
+@jax.jit
+def uncached(params, tokens):
+    """The log-probabilities of the token after each of `tokens`, int [N], computed all at once."""
+    mask = jnp.tri(len(tokens), dtype=bool)[None, None]
     embedding = params["text"]["embed"]["embedding"]
-    x = jnp.asarray(embedding[np.array(tokens)][None])
-    x, _ = TRUNK.apply({"params": params["trunk"]}, x, mask)
-    return np.asarray(jax.nn.log_softmax(x[0] @ embedding.T))
+    x, _ = TRUNK.apply({"params": params["trunk"]}, embedding[tokens][None], mask)
+    return jax.nn.log_softmax(x[0] @ embedding.T)
+
+
+def log_probs_of(params, tokens) -> np.ndarray:
+    """The log-probabilities of the token after each token. What pads them comes later."""
+    padded = np.zeros(64, int)
+    padded[: len(tokens)] = tokens
+    return np.asarray(uncached(params, padded))[: len(tokens)]
 
 
 def test_the_next_token_is_that_of_the_whole_text(both):
