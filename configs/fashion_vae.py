@@ -5,8 +5,8 @@ python main.py train --config=configs/fashion_vae.py --workdir=runs/fashion_vae
 
 Minutes on 2 cores that did other work too, and KID x 1000 (EfficientNet-Lite0): the experiment 3.0
 and 76; "beta" 3.9 and 114; "denoising" 3.9 and 87; "cvae" 2.1 (0.8 alone) and 77, class accuracy
-0.914 [0.896, 0.931] of 1,000 (of real pictures 0.917). "few", "narrow" and "private" were not
-measured so.
+0.914 [0.896, 0.931] of 1,000 (of real pictures 0.917). "few" was not measured
+so; "narrow", "private" and "planted" are in docs/privacy.md.
 """
 
 from t2i_jax.config import base, recipes

@@ -24,7 +24,7 @@ from tests.conftest import ROOT
 def toy():
     """Two captions and their pictures: token 5 for dark above bright, token 6 for the reverse."""
     overrides = ["data.resolution=8", "image_tokenizer.codes=2", "caption_dropout=0.2"]
-    config = configs.load(f"{ROOT}/configs/shapes.py:smoke", [*overrides, "model.depth=1"])
+    config = configs.load(f"{ROOT}/configs/shapes.py:smoke", overrides)
     family = load_family(config)
     sample = jax.jit(family.abilities["sample"], static_argnames=family.static)
     family = family._replace(abilities={**family.abilities, "sample": sample})
