@@ -30,12 +30,12 @@ def test_it_learns_and_its_answer_does_not_depend_on_the_batch(fitted):
     np.testing.assert_array_equal(found[5:9], classifier.predict(fitted, images[5:9]))
 
 
-def test_the_same_seed_gives_the_same_parameters(fitted):
-    images, labels = bars(900, 0)
-    again, other = (classifier.fit(images.__getitem__, labels, 2, seed) for seed in (0, 1))
-    for a, b in zip(jax.tree.leaves(fitted), jax.tree.leaves(again), strict=True):
+def test_the_same_seed_gives_the_same_parameters():
+    images, labels = bars(160, 0)
+    one, again, other = (classifier.fit(images.__getitem__, labels, 2, seed) for seed in (0, 0, 1))
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(again), strict=True):
         np.testing.assert_array_equal(a, b)
-    assert (fitted["logits"]["kernel"] != other["logits"]["kernel"]).any()
+    assert (one["logits"]["kernel"] != other["logits"]["kernel"]).any()
 
 
 @pytest.mark.parametrize(("side", "expected"), [(28, 461_738), (32, 584_618)])

@@ -70,16 +70,15 @@ def test_a_decoder_of_parts_draws_what_it_learns():
     )
     codes = jnp.asarray(rng.integers(0, 12, (2, 4)), jnp.int32)
     codebook = jnp.asarray(rng.normal(size=(12, 6)), jnp.float32)
-    params = decoder.init(jax.random.key(0), text, codes, codebook, method="part_logits")
-    all_logits = decoder.apply(params, text, codes, codebook)
-    carry = decoder.apply(params, text, codebook, method="prefill")
+    init, apply = (jax.jit(f, static_argnames="method") for f in (decoder.init, decoder.apply))
+    params = init(jax.random.key(0), text, codes, codebook, method="part_logits")
+    all_logits = apply(params, text, codes, codebook)
+    carry = apply(params, text, codebook, method="prefill")
     for i in range(4):
-        first, carry = decoder.apply(params, text.mask, carry, codes, i, method="decode_step")
+        first, carry = apply(params, text.mask, carry, codes, i, method="decode_step")
         joint = jax.nn.log_softmax(first)[:, :, None] + jnp.stack(
             [
-                jax.nn.log_softmax(
-                    decoder.apply(params, carry, jnp.full(2, part), method="second_part")
-                )
+                jax.nn.log_softmax(apply(params, carry, jnp.full(2, part), method="second_part"))
                 for part in range(PARTS[0])
             ],
             axis=1,
