@@ -85,7 +85,7 @@ def planted(config):
     narrow(config)
     config.data = {
         "name": "canaries",
-        "among": recipes.FASHION_DATA,
+        "among": {"name": recipes.FASHION_DATA["name"]},
         "count": 16,
         "copies": 1,
         "resolution": recipes.FASHION_DATA["resolution"],
