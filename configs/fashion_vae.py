@@ -106,8 +106,10 @@ def denoising(config):
 
 def smoke(config):
     """A tiny one, all of the above at once, that only shows that everything runs."""
+    classes = config.text.vocab_size if config.data.name == "canaries" else 12
     for variant in (beta, cvae, denoising):
         variant(config)
+    config.text.vocab_size = classes
     recipes.make_tiny(config)
     config.train.accumulate = 1
     config.train.batch_size = 64 if config.privacy.clip else config.train.batch_size
