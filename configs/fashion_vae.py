@@ -69,11 +69,6 @@ def narrow(config):
 def private(config):
     """The same, trained privately: epsilon 8 at delta 1e-6 (docs/privacy.md)."""
     narrow(config)
-    make_private(config)
-
-
-def make_private(config):
-    """Train `narrow`, or what is like it, privately."""
     config.privacy.update(clip=1.0, noise=0.58, epsilon=8.0, delta=1e-6)
     # One example after another: on CPU, their gradients then stay in the cache (docs/privacy.md).
     # On a GPU, or on several devices, which 512 parts do not fit: --config.train.accumulate=1.
@@ -91,12 +86,6 @@ def planted(config):
         "resolution": recipes.FASHION_DATA["resolution"],
     }
     config.text.vocab_size = 12 + 16
-
-
-def planted_private(config):
-    """The same, trained privately."""
-    planted(config)
-    make_private(config)
 
 
 def denoising(config):
@@ -117,4 +106,4 @@ def smoke(config):
     config.model.update(net="conv", width=8, multipliers=(1, 1), hidden=16)
 
 
-VARIANTS = (beta, cvae, few, narrow, private, planted, planted_private, denoising, smoke)
+VARIANTS = (beta, cvae, few, narrow, private, planted, denoising, smoke)
