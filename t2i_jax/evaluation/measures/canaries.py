@@ -5,7 +5,7 @@ from scipy.stats import binomtest
 
 from t2i_jax.core.source import Source
 from t2i_jax.data import canaries
-from t2i_jax.evaluation.column import Column, at
+from t2i_jax.evaluation.column import Column, at, format_share
 from t2i_jax.evaluation.example_losses import example_losses
 from t2i_jax.evaluation.measure import Measure, Trial
 from t2i_jax.metrics.captioning import mean_interval
@@ -53,10 +53,7 @@ def run(trial: Trial) -> dict:
 
 def lines(report: dict, setting: dict) -> list[str]:
     """Return a line with both numbers."""
-    said = {
-        name: "{value:.3f} [{low:.3f}, {high:.3f}]".format(**report[name])
-        for name in ("extracted", "rank")
-    }
+    said = {name: format_share(number) for name, number in report.items()}
     return [
         f"planted pictures found by their loss: {said['extracted']} of {report['rank']['n']}; of "
         f"the patterns that were not planted, {said['rank']} have a lower loss (chance 0.5)"

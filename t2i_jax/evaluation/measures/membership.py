@@ -3,7 +3,7 @@
 import numpy as np
 
 from t2i_jax.data.load import load_source
-from t2i_jax.evaluation.column import Column, at
+from t2i_jax.evaluation.column import Column, at, format_share
 from t2i_jax.evaluation.example_losses import example_losses
 from t2i_jax.evaluation.measure import Measure, Trial
 from t2i_jax.metrics import membership
@@ -27,7 +27,7 @@ def run(trial: Trial) -> dict:
 
 def lines(report: dict, setting: dict) -> list[str]:
     """Return a line with both numbers."""
-    said = {name: "{value:.3f} [{low:.3f}, {high:.3f}]".format(**report[name]) for name in report}
+    said = {name: format_share(number) for name, number in report.items()}
     return [
         f"training examples told from others by their loss: AUC {said['auc']} (chance 0.5), "
         f"{said['found']} found among 1 % of false ones (chance 0.01)"

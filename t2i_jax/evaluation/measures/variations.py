@@ -4,6 +4,7 @@ import numpy as np
 
 from t2i_jax.evaluation.column import Column, at, format_share
 from t2i_jax.evaluation.measure import Measure, Trial
+from t2i_jax.evaluation.measures.alignment import derangement
 from t2i_jax.metrics import alignment
 
 
@@ -28,7 +29,7 @@ def run(trial: Trial) -> dict:
     varied = trial.pipe.vary(list(trial.true), seed=trial.seed).images
     pictures = np.stack([np.asarray(image) for image in varied])
     seen = [alignment.read_picture(image) for image in pictures]
-    others = trial.captions[1:] + trial.captions[:1]
+    others = [trial.captions[i] for i in derangement(len(trial.captions))]
     return {
         "own": alignment.score(pictures, trial.captions, seen=seen),
         "shuffled": alignment.score(pictures, others, seen=seen),
