@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-# A grammar of captions: templates, each a list of (what a word says, the words that it can be).
-Templates = Sequence[Sequence[tuple[str, Sequence[str]]]]
+# A grammar of captions: templates, each of (what a word says, the words that it can be).
+Templates = tuple[tuple[tuple[str, tuple[str, ...]], ...], ...]
 
 
 class Buckets(NamedTuple):

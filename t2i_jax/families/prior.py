@@ -21,7 +21,7 @@ from t2i_jax.families.conditioning import Conditioning, guidance_field, make_con
 from t2i_jax.families.config_fields import network_fields, read_section
 from t2i_jax.families.denoising import make_sample
 from t2i_jax.families.embedder import Embedder, load_embedder, unit_variance
-from t2i_jax.models.embedding_mlp import EmbeddingMLP
+from t2i_jax.models.latent_mlp import LatentMLP
 from t2i_jax.models.shared_space import unit_length
 
 _CHANGED = {"schedule": "cosine", "parameterization": "x0", "time": "uniform"}
@@ -40,7 +40,7 @@ def fields(config) -> dict[str, dict[str, Field]]:
     """Return the config fields of this family."""
     del config
     return {
-        "model": network_fields(EmbeddingMLP),
+        "model": network_fields(LatentMLP),
         "diffusion": DIFFUSION_FIELDS,
         "sample": SAMPLE_FIELDS,
     }
@@ -82,7 +82,7 @@ def make_denoiser(config, section, embedder: Embedder, conditioning: Conditionin
     Its condition is `pooled`: what the text encoder gives, and the embedding of the caption.
     section: of DIFFUSION_FIELDS.
     """
-    net, nothing = EmbeddingMLP(**config.model), jnp.zeros((1, embedder.channels))
+    net, latents = LatentMLP(**config.model), latents_of(embedder)
 
     def with_caption_embedding(condition, vectors):
         both = [condition.pooled, unit_variance(vectors)]
@@ -91,22 +91,18 @@ def make_denoiser(config, section, embedder: Embedder, conditioning: Conditionin
     def init(rng, batch):
         rng_text, rng_net = jax.random.split(rng)
         text, condition = conditioning.init(rng_text, batch)
-        params = net.init(
-            rng_net, nothing, jnp.zeros(1), with_caption_embedding(condition, nothing)
-        )["params"]
-        return {"text": text, "net": params}
+        condition = with_caption_embedding(condition, jnp.zeros((1, embedder.channels)))
+        example = jnp.zeros((1, *latents.shape))
+        return {"text": text, "net": net.init(rng_net, example, jnp.zeros(1), condition)["params"]}
 
     def encode_text(params, frozen, text, keys=None):
         condition = conditioning.encode(params["text"], frozen, text, keys)
         return with_caption_embedding(condition, embedder.text(frozen["first_stage"], text))
 
     def predict(params, x_t, t, condition, keys=None):
-        del keys  # no dropout
-        x0: Any = net.apply({"params": params["net"]}, x_t[:, 0, 0], t, condition)
-        return x0[:, None, None]
+        return net.apply({"params": params["net"]}, x_t, t, condition, keys)
 
     schedule, times = make_schedule(section["schedule"]), diffusion.make_draw_times(section)
-    latents = latents_of(embedder)
     kind = section["parameterization"]
     return Denoiser(init, encode_text, predict, schedule, kind, times, latents)
 

@@ -1,7 +1,8 @@
 """A residual network over an array as one vector, with no notion of place, conditioned on text.
 
-For latents that describe a picture as a whole (models/eigenpictures.py). Its blocks are those of
-DiT (arXiv 2212.09748, adaLN) without attention, for a picture that is one token.
+For latents that describe a picture as a whole (models/eigenpictures.py), and for embeddings
+(families/prior.py). Its blocks are those of DiT (arXiv 2212.09748, adaLN) without attention, for a
+picture that is one token; compare the denoising MLP of arXiv 2406.11838, section 4.3.
 """
 
 import math

@@ -3,6 +3,7 @@
 Where the captions have a grammar, a prompt becomes the caption of the grammar that means the same.
 """
 
+import functools
 import os
 import warnings
 from collections.abc import Callable, Sequence
@@ -50,7 +51,7 @@ def rewritten(config: Any, prompts: Sequence[str], by: str | None, seed: int) ->
         raise ValueError(f"expand is {by!r:.60}: {RIGHT}")
     seed = whole_number("seed", seed, 0, MAX_SEED)
     templates = templates_of(config)
-    examples = () if templates else examples_of(config)
+    examples = () if templates else tuple(examples_of(config))
     ask, name, at_once = _asker(by, templates, examples, seed)
     found = expand(prompts, _checked(ask, templates), name, seed, at_once)
     if failed := [each for each in found if each.error]:
@@ -59,16 +60,25 @@ def rewritten(config: Any, prompts: Sequence[str], by: str | None, seed: int) ->
     return found
 
 
-def _asker(by: str, templates: Templates, examples: Sequence[str], seed: int):
+def _asker(by: str, templates: Templates, examples: tuple[str, ...], seed: int):
     """Return (prompt -> Answer, the name of what is asked, how many are asked at once)."""
     if is_url(by):
         endpoint = make_endpoint(by, os.environ.get("OPENAI_API_KEY", ""))
         told = instruction(templates, examples)
         name = endpoint.url.partition("?")[0]  # a query may hold a key, and pictures keep the name
         return lambda prompt: ask_endpoint(endpoint, told, prompt, seed), name, AT_ONCE
+    rewrite, name = (_kept if by == LOCAL else _local)(by, templates, examples)
+    return lambda prompt: Answer(rewrite(prompt), name), name, 1
+
+
+def _local(by: str, templates: Templates, examples: tuple[str, ...]):
+    """Return (prompt -> what is drawn, the name of the model) of a model on this machine."""
     model = local_model(by)
-    rewrite = make_rewriter(model, templates, examples)
-    return lambda prompt: Answer(rewrite(prompt), model.name), model.name, 1
+    return make_rewriter(model, templates, examples), model.name
+
+
+# The lines before a prompt, and the scores of words, are computed once in a process.
+_kept = functools.lru_cache(maxsize=2)(_local)
 
 
 def _checked(ask: Callable[[str], Answer], templates: Templates) -> Callable[[str], Answer]:

@@ -1,6 +1,7 @@
 """Prompts rewritten for a run: by an endpoint that is started here, and by a local model."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -108,6 +109,26 @@ def test_the_local_model_has_to_be_fetched(pipe, monkeypatch, tmp_path):
     monkeypatch.setenv("T2I_JAX_DATA", str(tmp_path))
     with pytest.raises(FileNotFoundError, match="--weights=smollm2"):
         pipe("a red circle", expand="local")
+
+
+def test_the_local_model_begins_once(pipe, monkeypatch):
+    """Its lines before a prompt are the same for all prompts of a run."""
+    begun = []
+
+    def begin(model, templates, examples):
+        begun.append(model.name)
+        return lambda prompt: "a large red circle"
+
+    monkeypatch.setattr(rewritten.smollm2, "load", lambda: SimpleNamespace(name="small"))
+    monkeypatch.setattr(rewritten, "make_rewriter", begin)
+    rewritten._kept.cache_clear()
+    try:
+        for prompt in ("a huge crimson disc", "a big disc"):
+            (found,) = rewritten.rewritten(pipe.config.data, [prompt], "local", 0)
+            assert (found.prompt, found.model) == ("a large red circle", "small")
+    finally:
+        rewritten._kept.cache_clear()
+    assert begun == ["small"]
 
 
 def test_expand_does_not_redraw(run, tmp_path, capsys):
