@@ -35,7 +35,7 @@ from t2i_jax.runs.published import read_published
 from t2i_jax.runs.rewritten import rewritten
 from t2i_jax.runs.run_folder import is_run
 from t2i_jax.runs.trained import read_trained
-from t2i_jax.runs.upscaled import upscale_in_tiles
+from t2i_jax.runs.upscaled import upscale_each
 from t2i_jax.runs.word_maps import WordMaps, of_words
 from t2i_jax.text import tokenizer as tokenizers
 from t2i_jax.text.prompts import encode_prompts, most_tokens, prompt_inputs
@@ -237,11 +237,11 @@ class Pipeline:
         name = "codes" if encoded.dtype.kind == "i" else "latent"
         return self._pictures(ability, {name: encoded})
 
-    def upscale(self, images) -> list[Image.Image]:
+    def upscale(self, images, seed: int = 0) -> list[Image.Image]:
         """Enlarge pictures in tiles, each whole and of its own size (runs/upscaled.py)."""
         run = functools.partial(run_ability, get_ability(self.family, "upscale"), self.variables)
-        enlarge = functools.partial(upscale_in_tiles, run)
-        return list(map(Image.fromarray, map(enlarge, read_whole_pictures(images, "upscale"))))
+        pictures = read_whole_pictures(images, "upscale")
+        return list(map(Image.fromarray, upscale_each(run, pictures, seed)))
 
     def translate(self, images, **settings) -> list[Image.Image]:
         """Translate pictures of one set to pictures of another.

@@ -53,6 +53,14 @@ def fields(config) -> dict[str, dict[str, Field]]:
     return found
 
 
+def check_scale(scale: int, side: int) -> None:
+    """Raise ValueError if pictures of `side` pixels cannot be made `scale` times smaller."""
+    if side % scale:
+        raise ValueError(
+            f"superresolution.scale is {scale}: it has to divide data.resolution, which is {side}"
+        )
+
+
 def degrade(
     image: UInt8[AnyArray, "B H W 3"], keys: Key[Array, "B"], settings: Mapping[str, Any]
 ) -> UInt8[Array, "B h w 3"]:
@@ -78,11 +86,7 @@ def make(config, axis_name=None) -> Family:
     """
     del axis_name  # nothing here compares examples
     settings, side = read_section(config, "superresolution", FIELDS), config.data.resolution
-    if side % settings["scale"]:
-        raise ValueError(
-            f"superresolution.scale is {settings['scale']}: it has to divide data.resolution, "
-            f"which is {side}"
-        )
+    check_scale(settings["scale"], side)
     net, discriminator = make_network(config.model, settings["scale"]), None
     if settings["adversarial"] > 0:
         discriminator = patch_discriminator.PatchDiscriminator(**config.get("discriminator", {}))

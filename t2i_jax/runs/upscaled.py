@@ -1,25 +1,44 @@
 """A picture of any size enlarged in tiles, so that the device needs the memory of one tile."""
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Array, Key, UInt8
 
+from t2i_jax.core.random import keys_at
 from t2i_jax.models.tiles import starts_of
 
 # Sides of a tile, and what it sees around the part that is kept of it; pixels of the small picture.
 TILE_PX, MARGIN_PX = 192, 32
 
 
+def upscale_each(
+    run: Callable, pictures: Iterable[UInt8[np.ndarray, "h w 3"]], seed: int
+) -> list[UInt8[np.ndarray, "H W 3"]]:
+    """Return pictures of any sizes enlarged by the ability `run`, one after another.
+
+    Picture i has the random key of (seed, i).
+    """
+    return [
+        upscale_in_tiles(run, picture, keys_at(seed, np.array([i])))
+        for i, picture in enumerate(pictures)
+    ]
+
+
 def upscale_in_tiles(
-    run: Callable, picture: UInt8[np.ndarray, "h w 3"], tile: int = TILE_PX, margin: int = MARGIN_PX
+    run: Callable,
+    picture: UInt8[np.ndarray, "h w 3"],
+    keys: Key[Array, "1"] | None = None,
+    tile: int = TILE_PX,
+    margin: int = MARGIN_PX,
 ) -> UInt8[np.ndarray, "H W 3"]:
     """Return the picture enlarged by the ability `run` (runs/batches.py).
 
     Tiles overlap by 2 `margin` pixels, and each pixel of the result comes from a tile that shows at
     least `margin` pixels around it, or the border of the picture. So the result is that of the
-    whole picture, if the network sees no further (EDSR with up to 13 blocks). All tiles have one
+    whole picture, if the network sees no further (EDSR with up to 13 blocks). The ability is told
+    the "corner" at which a tile begins, row and column in the small picture. All tiles have one
     size, so that one program is compiled for all large pictures. A shorter side has a tile of the
     next power of 2, filled up with the pixels of its border.
     """
@@ -35,7 +54,8 @@ def upscale_in_tiles(
     for top, above, below in rows:
         for left, before, after in columns:
             part = padded[top : top + sides[0], left : left + sides[1]]
-            found = np.asarray(run({"image": part[None]}, None, {}))[0]
+            corner = np.array([[top, left]], np.int32)
+            found = np.asarray(run({"image": part[None], "corner": corner}, keys, {}))[0]
             if result is None:
                 scale = found.shape[0] // sides[0]
                 shape = (padded.shape[0] * scale, padded.shape[1] * scale, 3)
