@@ -13,6 +13,7 @@ SAYS = {  # what one of the last cells prints or shows
     "own_pictures": ["data: ", "image/png"],
     "families_compared": ["shapes_gan", "shapes_vae", "diffusion", "image/png"],
     "stable_diffusion": ["model_index.json", "the lower half is unchanged: True", "the adapter: "],
+    "benchmark": ["cores: ", "drawing 8 pictures token by token", "image/png"],
     "one_device_to_a_mesh": ["batch: 16 over 8", "memory of a device", "all-gather"],
 }
 NAMES = sorted(path.stem for path in COLABS.glob("*.ipynb"))
