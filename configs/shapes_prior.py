@@ -17,7 +17,7 @@ def get_config():
     config.model = {"width": 256, "depth": 3, "dtype": "float32"}
     config.optim.update(learning_rate=1e-3, weight_decay=0.0)
     config.ema_decay = 0.999
-    config.train.update(steps=8000, batch_size=128, log_every=200, eval_every=2000, save_every=2000)
+    config.train.update(steps=2500, batch_size=128, log_every=100, eval_every=1250, save_every=1250)
     return config
 
 
