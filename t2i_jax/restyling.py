@@ -11,6 +11,7 @@ METHODS = {
     "optimise": ({"strength": 30.0, "steps": 150, "network": NETWORK, "path": ""}, 1e6),
     "magenta_style": ({"strength": 1.0}, 1.0),
 }
+OF_RUNS = ({"strength": 1.0}, 1.0)
 
 
 def add_commands(command) -> None:
@@ -20,7 +21,8 @@ def add_commands(command) -> None:
     help = "the picture whose style is taken"
     sub.add_argument("--style", type=filled, required=True, metavar="Y.png", help=help)
     help = "optimise the pixels, or draw in one pass with published networks (optimise)"
-    sub.add_argument("--method", choices=tuple(METHODS), default="optimise", help=help)
+    sub.add_argument("--method", choices=tuple(METHODS), help=help)
+    sub.add_argument("--workdir", help="a run that draws in one pass (AdaIN), instead of a method")
     help = "optimise: weight of the style over that of the content (30); else from 0 to 1 (1)"
     sub.add_argument("--strength", type=number(0.0, 1e6), help=help)
     sub.add_argument("--steps", type=whole(1, 100_000), help="optimise: of Adam (150)")
@@ -51,10 +53,13 @@ def stylize(args, overrides) -> None:
     """Draw pictures in the style of another."""
     from t2i_jax.features import magenta_style, style
     from t2i_jax.features.extractor import load
+    from t2i_jax.pipeline import load as load_run
 
     chosen, images = _settings(args), _images(args, overrides)
     taken, strength = read_within(args.style, args.side), chosen["strength"]
-    if args.method == "optimise":
+    if args.workdir:
+        made = [(x, None) for x in load_run(args.workdir).stylize(images, taken, strength=strength)]
+    elif args.method in (None, "optimise"):
         network, steps = load(chosen["network"], chosen["path"]), chosen["steps"]
         made = [style.stylize(network, image, taken, strength, steps) for image in images]
     else:
@@ -64,14 +69,17 @@ def stylize(args, overrides) -> None:
 
 
 def _settings(args) -> dict[str, Any]:
-    """Return the settings of the method. Raises ValueError for one of another method."""
-    defaults, highest = METHODS[args.method]
-    given = {name: getattr(args, name) for name in METHODS["optimise"][0]}
-    given = {name: value for name, value in given.items() if value is not None}
+    """Return the settings of the method, or of a run. Raises ValueError for one of another."""
+    if args.workdir and args.method:
+        raise ValueError("--workdir names a run, which is a method by itself: leave out --method")
+    name = "a run" if args.workdir else args.method or "optimise"
+    defaults, highest = METHODS.get(name, OF_RUNS)
+    given = {key: getattr(args, key) for key in METHODS["optimise"][0]}
+    given = {key: value for key, value in given.items() if value is not None}
     if other := given.keys() - defaults.keys():
-        raise ValueError(f"--{min(other)} is of --method=optimise, and not of {args.method}")
+        raise ValueError(f"--{min(other)} is of --method=optimise, and not of {name}")
     if given.get("strength", 0) > highest:
-        raise ValueError(f"--strength of {args.method} is from 0 to {highest:g}")
+        raise ValueError(f"--strength of {name} is from 0 to {highest:g}")
     return {**defaults, **given}
 
 
@@ -116,7 +124,7 @@ def _save(args, made) -> None:
 
     from t2i_jax.runs.drawn import Drawn
 
-    images = [Image.fromarray(image) for image, _ in made]
+    images = [Image.fromarray(np.asarray(image)) for image, _ in made]
     paths = Drawn(images, args.image).save(args.out)
     for path, name, (_, values) in zip(paths, args.image, made, strict=True):
         each = [] if values is None else np.atleast_2d(values)  # a row for each octave

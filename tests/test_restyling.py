@@ -93,6 +93,14 @@ def test_dreams_of_every_kind_of_file(folder, capsys):
             "stylize --image=x.png --style=red.jpg --method=magenta_style --strength=2",
             "--strength of magenta_style is from 0 to 1",
         ),
+        (
+            "stylize --image=x.png --style=red.jpg --workdir=run --steps=3",
+            "--steps is of --method=optimise, and not of a run",
+        ),
+        (
+            "stylize --image=x.png --style=red.jpg --workdir=run --method=optimise",
+            "leave out --method",
+        ),
         ("stylize --image=x.png --style=red.jpg --method=other", "invalid choice: 'other'"),
         ("stylize --image=x.png --style=red.jpg --config.a=1", "leave out --config"),
     ],
