@@ -77,6 +77,8 @@ setup(
         # what is needed of them: torch-fidelity also asks for torchvision, which nothing here uses.
         "parity": [
             "diffusers>=0.42",
+            "onnx>=1.20",
+            "onnxruntime>=1.23",
             "scikit-image>=0.25",
             "torch==2.13.0",
             "torch-fidelity==0.4.0",

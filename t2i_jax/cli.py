@@ -79,7 +79,7 @@ def add_training(command) -> None:
     what.add_argument(
         "--weights",
         help="efficientnet_lite0 (for evaluate), minilm (a text encoder), clip_tokenizer, "
-        "esrgan_slim (for upscale), smollm2 (for --expand)",
+        "esrgan_slim (for upscale), magenta_style (for stylize), smollm2 (for --expand)",
     )
     sub.add_argument("--archives", help="a folder of archives fetched by other means")
     help = "side of the pictures in pixels (32)"

@@ -34,6 +34,7 @@ from t2i_jax.runs.encoded import check_encoded
 from t2i_jax.runs.published import read_published
 from t2i_jax.runs.rewritten import rewritten
 from t2i_jax.runs.run_folder import is_run
+from t2i_jax.runs.stylized import stylized
 from t2i_jax.runs.trained import read_trained
 from t2i_jax.runs.upscaled import upscale_each
 from t2i_jax.runs.word_maps import WordMaps, of_words
@@ -244,13 +245,15 @@ class Pipeline:
         return list(map(Image.fromarray, upscale_each(run, pictures, seed)))
 
     def translate(self, images, **settings) -> list[Image.Image]:
-        """Translate pictures of one set to pictures of another.
-
-        settings: override the family's defaults: `direction`, "forward" or "backward".
-        """
+        """Translate pictures to the other set. settings: `direction`, "forward" or "backward"."""
         ability = get_ability(self.family, "translate")
         settings = self.settings(settings, "translate")
         return self._pictures(ability, {"image": self._read(images, "translate")}, settings)
+
+    def stylize(self, images, style, **settings) -> list[Image.Image]:
+        """Draw pictures, each in its own size, in the style of another. settings: `strength`."""
+        settings = self.settings(settings, "stylize")
+        return stylized(self.family, self.variables, images, style, settings)
 
     def embed_image(self, images) -> np.ndarray:
         """Return vectors of unit length of pictures, float32 [N, D].
@@ -269,10 +272,7 @@ class Pipeline:
         return self._whole(ability, {"text": self._text(captions)}, seed=seed)
 
     def interpolate(self, first, last, seed: int = 0, **settings) -> list[Image.Image]:
-        """Return the pictures on the way from one picture to another, both included.
-
-        settings: override the family's defaults: `steps`, the number of pictures.
-        """
+        """Return `steps` pictures on the way from one picture to another, both included."""
         ability = get_ability(self.family, "interpolate")
         settings = self.settings(settings, "interpolate")
         whole_number("steps", settings["steps"], 2, MAX_STEPS)

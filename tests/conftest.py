@@ -86,6 +86,33 @@ def write_untrained_run(config, workdir, change=lambda params: params) -> None:
         checkpoint.save(manager, TrainState(0, {}, {}, {}, ema, jax.random.key(0)), {})
 
 
+class StridedMaps:
+    """In place of EfficientNetLite where a style is taken: maps of the same shapes, of pixels."""
+
+    def apply(self, weights, x):
+        """Return maps whose channels are those of each 2^i-th pixel, times one of the weights."""
+        maps = []
+        for i, channels in enumerate((16, 24, 40, 112, 320)):
+            part = x[:, :: 2 ** (i + 1), :: 2 ** (i + 1)]
+            maps.append(part[..., np.arange(channels) % 3] * weights["factors"][:channels])
+        return {"maps": maps}
+
+
+@pytest.fixture(scope="module")
+def strided_maps():
+    """The family adain with StridedMaps, which need no weights that have to be fetched."""
+    from t2i_jax.families import adain
+    from t2i_jax.features import efficientnet_lite0
+    from t2i_jax.features.extractor import Extractor
+
+    factors = np.random.default_rng(0).uniform(0.5, 2.0, 320).astype(np.float32)
+    extractor = Extractor("maps", "none", {"factors": factors}, efficientnet_lite0.apply)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(efficientnet_lite0, "make", lambda path="": extractor)
+        patch.setattr(adain, "EfficientNetLite", StridedMaps)
+        yield
+
+
 def pytest_collection_modifyitems(items):
     """Put the longest files first, so that neither process is left with one of them at the end."""
     place = {ROOT / "tests" / name: i for i, name in enumerate(LONGEST)}

@@ -181,6 +181,25 @@ def test_translate_goes_in_both_directions(tmp_path_factory, pictures, tmp_path,
         pipe.translate(image, seed=1)
 
 
+def test_stylize_keeps_the_size_and_draws_the_same_again(
+    tmp_path_factory, pictures, tmp_path, strided_maps
+):
+    workdir, image = tiny_run(tmp_path_factory, "emoji_style", "none"), pictures / "a.png"
+    wide = np.concatenate([read(image), 255 - read(image)[:, :9]], axis=1)
+    Image.fromarray(wide).save(tmp_path / "wide.png")
+    what = [f"--image={tmp_path}/wide.png", f"--style={pictures}/b.png", "--side=41"]
+    run("stylize", f"--workdir={workdir}", *what, f"--out={tmp_path}")
+    drawn, pipe = read(tmp_path / "000.png"), t2i_jax.load(workdir)
+    style = np.asarray(Image.open(pictures / "b.png").resize((41, 41), Image.Resampling.LANCZOS))
+    (same,) = pipe.stylize(tmp_path / "wide.png", style)
+    np.testing.assert_array_equal(np.asarray(same), drawn)
+    assert drawn.shape == wide.shape
+    (weaker,) = pipe.stylize(wide, style, strength=0.0)
+    assert (np.asarray(weaker) != drawn).any()
+    with pytest.raises(ValueError, match="strength"):
+        pipe.stylize(wide, style, strength=2.0)
+
+
 @pytest.fixture(scope="module")
 def drawer(tmp_path_factory):
     return tiny_run(tmp_path_factory, "shapes", "transformer")

@@ -48,6 +48,23 @@ def test_a_style_of_one_colour_pulls_the_colours_to_it(folder, capsys):
     assert float(last) < float(first)
 
 
+def test_a_style_in_one_pass(folder, monkeypatch, capsys):
+    monkeypatch.setattr("t2i_jax.features.magenta_style.load", lambda: "weights")
+
+    def mixed(weights, content, style, strength):
+        mean = style.mean((0, 1)) * strength
+        return (np.zeros_like(content) + mean.astype(np.uint8)) if weights == "weights" else None
+
+    monkeypatch.setattr("t2i_jax.features.magenta_style.stylize", mixed)
+    what = "--image=x.png --image=deep.png --style=red.jpg --side=16 --method=magenta_style"
+    run(f"stylize {what} --strength=0.5 --out=half")
+    run(f"stylize {what} --out=whole")
+    said = capsys.readouterr().out.splitlines()
+    assert len(said) == 4 and said[0].split() == ["half/000.png", "x.png"]
+    assert read("whole/000.png").shape == (12, 16, 3) and read("whole/001.png").shape[0] == 16
+    np.testing.assert_array_equal(read("half/000.png"), read("whole/000.png") // 2)
+
+
 def test_dreams_of_every_kind_of_file(folder, capsys):
     kinds = "--image=red.jpg --image=deep.png --image=moving.gif"
     run(f"dream {kinds} --layer=features --channel=2 --side=16 --octaves=1 --steps=2 --out=made")
@@ -68,6 +85,23 @@ def test_dreams_of_every_kind_of_file(folder, capsys):
         ("dream --image=no.png", "no picture no.png"),
         ("stylize --image=x.png --style=cut.png", "cut.png: not a readable picture"),
         ("stylize --image=x.png --style=red.jpg --strength=-1", "not a number from 0 to"),
+        (
+            "stylize --image=x.png --style=red.jpg --method=magenta_style --steps=3",
+            "--steps is of --method=optimise",
+        ),
+        (
+            "stylize --image=x.png --style=red.jpg --method=magenta_style --strength=2",
+            "--strength of magenta_style is from 0 to 1",
+        ),
+        (
+            "stylize --image=x.png --style=red.jpg --workdir=run --steps=3",
+            "--steps is of --method=optimise, and not of a run",
+        ),
+        (
+            "stylize --image=x.png --style=red.jpg --workdir=run --method=optimise",
+            "leave out --method",
+        ),
+        ("stylize --image=x.png --style=red.jpg --method=other", "invalid choice: 'other'"),
         ("stylize --image=x.png --style=red.jpg --config.a=1", "leave out --config"),
     ],
 )

@@ -14,7 +14,7 @@ ABILITIES = (
     *("sample", "edit", "inpaint", "caption"),
     *("reconstruct", "interpolate", "encode", "decode"),
     *("embed_image", "embed_text"),
-    *("upscale", "translate", "explain", "vary"),
+    *("upscale", "translate", "stylize", "explain", "vary"),
 )
 
 

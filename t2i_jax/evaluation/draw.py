@@ -60,6 +60,12 @@ def translate(
     return _in_batches(pipe, "translate", {"image": images}, (("direction", direction),))
 
 
+def stylize(pipe: Pipeline, images: UInt8[np.ndarray, "N H W 3"]) -> UInt8[np.ndarray, "N H W 3"]:
+    """Draw each picture in the style of the next one, and the last in that of the first."""
+    inputs = {"image": images, "image_b": np.roll(images, -1, axis=0)}
+    return _in_batches(pipe, "stylize", inputs, tuple(pipe.settings({}, "stylize").items()))
+
+
 def inpaint(
     pipe: Pipeline,
     captions: Sequence[str],
@@ -135,7 +141,8 @@ def make_pictures(
     """Return the pictures by which a model is measured: drawn ones, else reconstructions.
 
     A model that enlarges pictures restores the true ones, which are made small for it. One that
-    translates pictures translates the true ones, forward.
+    translates pictures translates the true ones, forward; one that takes styles takes each from the
+    next picture.
     captions, true: N captions and the pictures that they were written for.
     M is N, or 0 if the model makes no pictures.
     """
@@ -147,6 +154,8 @@ def make_pictures(
         return upscale(pipe, true, seed)
     if "translate" in pipe.family.abilities:
         return translate(pipe, true, "forward")
+    if "stylize" in pipe.family.abilities:
+        return stylize(pipe, true)
     return true[:0]
 
 
@@ -162,6 +171,7 @@ def for_display(
     the true ones with the captions that the model gives them, or chooses for them among `captions`.
     Of a model that enlarges pictures: by bicubic interpolation, by the model, and the true one.
     Of one that translates: the true one, its translation, and what that is translated back to.
+    Of one that takes styles: the true one, the style, and the true one in the style.
     images: what `make_pictures` returned for these captions.
     """
     if "sample" in pipe.family.abilities:
@@ -172,6 +182,8 @@ def for_display(
     if "translate" in pipe.family.abilities:
         back = translate(pipe, images, "backward")
         return np.concatenate([true, images, back], axis=2), list(captions)
+    if "stylize" in pipe.family.abilities:
+        return np.concatenate([true, np.roll(true, -1, axis=0), images], axis=2), list(captions)
     if len(images):
         return np.concatenate([true, images], axis=2), list(captions)
     if "caption" in pipe.family.abilities:

@@ -115,6 +115,8 @@ def require_pictures(trial: Trial) -> None:
     """Raise ValueError if the model made no pictures that could be compared with the true ones."""
     if "translate" in trial.pipe.family.abilities:
         raise ValueError("this model translates pictures: the measure translation is for it")
+    if "stylize" in trial.pipe.family.abilities:
+        raise ValueError("this model draws in other styles: its pictures have no true ones")
     if not len(trial.drawn):
         raise ValueError("this model neither draws nor reconstructs pictures")
 

@@ -107,14 +107,31 @@ def kid(a: Float[AnyArray, "N D"], b: Float[AnyArray, "M E"], degree: int = 3) -
     dimensions.
     """
     a, b = checked_pair(a, b, FIRST_SECOND, least=4)
-    value, variance = _unbiased_mmd(a, b, partial(_polynomial, degree=degree))
-    error = float(np.sqrt(variance))
-    return {
-        "value": value,
-        "standard_error": error,
-        "low": value - 1.96 * error,
-        "high": value + 1.96 * error,
-    }
+    return _interval(*_unbiased_mmd(a, b, partial(_polynomial, degree=degree)))
+
+
+def kid_of_pairs(
+    a: Float[AnyArray, "N D"], b: Float[AnyArray, "M E"], degree: int = 3
+) -> dict[str, float]:
+    """Return KID, as `kid` does, of two sets whose rows belong together in pairs.
+
+    A restored picture is like its own original, more than like another picture of the same kind.
+    Of such sets, `kid` is too small. This estimate leaves out the kernel of each row and its
+    partner, and stays unbiased (Gretton et al., JMLR 2012, lemma 6). Equal sets have 0. The
+    standard error is that of the jackknife.
+
+    Raises ValueError as `kid` does, and for sets of different sizes.
+    """
+    a, b = checked_pair(a, b, FIRST_SECOND, least=4)
+    if len(a) != len(b):
+        raise ValueError(f"{len(a):,} and {len(b):,} features: pairs need as many of both")
+    kernel, n = partial(_polynomial, degree=degree), len(a)
+    rows, columns, _ = _sums(kernel, a, b)
+    partner = ((a * b).sum(1) / a.shape[1] + 1) ** degree
+    sums = _sums(kernel, a)[0] + _sums(kernel, b)[0] - rows - columns + 2 * partner
+    value = float(sums.sum() / (n * (n - 1)))
+    without_one = (sums.sum() - 2 * sums) / ((n - 1) * (n - 2))
+    return _interval(value, float((n - 1) * np.var(without_one)))
 
 
 def kid_of_subsets(
@@ -281,6 +298,12 @@ def _sums(kernel, a, b=None):
         columns[j] += part.sum(0)
         squares += (part**2).sum()
     return rows, columns, squares
+
+
+def _interval(value: float, variance: float) -> dict[str, float]:
+    error = float(np.sqrt(variance))
+    low, high = value - 1.96 * error, value + 1.96 * error
+    return {"value": value, "standard_error": error, "low": low, "high": high}
 
 
 def _unbiased_mmd(a, b, kernel):

@@ -223,7 +223,16 @@ def test_upscaling(trials):
     assert report["bicubic"]["ssim"] == pytest.approx(similarity.ssim(bicubic, true).mean())
     gain = report["gain"]
     assert gain["value"] == pytest.approx(decibels[0] - decibels[1]) and gain["high"] < 0
-    assert load_measures()["upscaling"].lines(report, {})[0].startswith("enlarged 2 times: ")
+    cells = [cell_means({}, x)["features"] for x in (true, repeated, bicubic)]
+    found = report["in_features"]
+    for name, own in zip(("model", "bicubic"), cells[1:], strict=True):
+        distance = np.linalg.norm(own - cells[0], axis=1).mean()
+        assert found["feature_distance"][name]["value"] == pytest.approx(distance, rel=1e-4)
+        assert found["kid"][name] == pytest.approx(fidelity.kid_of_pairs(cells[0], own), rel=1e-3)
+    assert found["extractor"] == "Cells" and distance > 0
+    lines = load_measures()["upscaling"].lines(report, {})
+    assert lines[0].startswith("enlarged 2 times: ") and len(lines) == 3
+    assert lines[2].startswith("  distance from the true picture (Cells): ")
     with pytest.raises(ValueError, match="does not enlarge"):
         measure("upscaling", trials[0])
 

@@ -26,6 +26,7 @@ from tests.tiny_stable_diffusion import make_flow_model, make_model
 BATCH = 8
 PICTURES_OF_ONE_SIZE = (
     *("sample", "edit", "inpaint", "reconstruct", "decode", "interpolate", "translate"),
+    "stylize",
 )
 PUBLISHED = {"stable_diffusion": make_model, "flow_transformer": make_flow_model}
 
@@ -49,7 +50,7 @@ def tiny_config(family: str, folder):
     if config.data.name != "shapes":
         config.data = configs.load(f"{ROOT}/configs/shapes.py:smoke").data.to_dict()
         config.text.encoder = "none"
-    if family == "cyclegan":
+    if family in ("cyclegan", "adain"):
         shapes = config.data.to_dict()
         config.data = {"name": "unpaired", "resolution": 32, "first": shapes, "second": shapes}
     if family == "next_scale":
@@ -79,7 +80,7 @@ def untrained(path):
 
 
 @pytest.fixture(scope="module", params=names_with("families", "make"))
-def made(request, tmp_path_factory):
+def made(request, tmp_path_factory, strided_maps):
     """(what prepare_run returned, a batch, initial params and extra) of each family in turn."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(prepare, "read_variables", untrained)

@@ -232,6 +232,39 @@ def test_kid_is_unbiased_and_its_standard_error_true(shift, most):
     assert 0.92 <= inside <= 0.99
 
 
+def test_kid_of_pairs_is_a_double_loop_without_the_pairs(small_tiles):
+    """And its error is the jackknife's: that of the values without one pair each."""
+
+    def by_hand(a, b):
+        def h(i, j):
+            k = [(x @ y / len(x) + 1) ** 3 for x, y in ((a[i], a[j]), (b[i], b[j]), (a[i], b[j]))]
+            return k[0] + k[1] - k[2] - (a[j] @ b[i] / a.shape[1] + 1) ** 3
+
+        return np.mean([h(i, j) for i in range(len(a)) for j in range(len(a)) if i != j])
+
+    a, b = REAL[:20], FAKE[:20]
+    found = fidelity.kid_of_pairs(a, b)
+    assert found["value"] == pytest.approx(by_hand(a, b), rel=1e-9)
+    without = [by_hand(np.delete(a, i, 0), np.delete(b, i, 0)) for i in range(20)]
+    assert found["standard_error"] ** 2 == pytest.approx(19 * np.var(without), rel=1e-6)
+    assert found["high"] - found["value"] == pytest.approx(1.96 * found["standard_error"])
+    same = fidelity.kid_of_pairs(a, a)
+    assert abs(same["value"]) < 1e-9 and same["standard_error"] < 1e-9
+    with pytest.raises(ValueError, match="20 and 19 features: pairs need as many of both"):
+        fidelity.kid_of_pairs(a, b[:19])
+
+
+def test_kid_of_pairs_is_unbiased_where_kid_is_too_small():
+    rng, d, runs = np.random.default_rng(0), 4, 600
+    true = true_kid(np.full(d, 0.5), d)
+    firsts = [rng.normal(size=(30, d)) for _ in range(runs)]
+    for estimate, bias in ((fidelity.kid_of_pairs, False), (kid, True)):
+        found = np.array([estimate(a, a + 0.5)["value"] for a in firsts])
+        error = found.std() / np.sqrt(runs)
+        assert (found.mean() < true - 8 * error) == bias
+        assert bias or abs(found.mean() - true) < 3 * error
+
+
 def test_kid_needs_four_good_samples():
     assert np.isfinite(list(kid(REAL[:4], FAKE[:4]).values())).all()
     with pytest.raises(

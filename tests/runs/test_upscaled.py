@@ -1,5 +1,8 @@
 """Pictures enlarged in tiles: equal to the whole picture's result, and few programs."""
 
+import tracemalloc
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -47,3 +50,23 @@ def test_a_picture_smaller_than_a_tile_is_filled_up_with_its_border(size, tile):
     found = upscale_in_tiles(ability, picture, tile=16, margin=3)
     np.testing.assert_array_equal(found, picture.repeat(2, 0).repeat(2, 1))
     assert ability.shapes == {(1, *tile, 3)}
+
+
+@pytest.mark.parametrize("sides", [(64, 64), (300, 70), (900, 900)])
+def test_memory_is_that_of_one_tile_beside_the_picture_and_the_result(sides):
+    """On the device, and on the host."""
+    picture, on_device = np.zeros((*sides, 3), np.uint8), []
+
+    def enlarge(inputs, keys, settings):
+        made = jnp.asarray(inputs["image"].repeat(2, 1).repeat(2, 2))
+        on_device.append(sum(x.nbytes for x in jax.live_arrays()) - before)
+        return made
+
+    before = sum(x.nbytes for x in jax.live_arrays())
+    tracemalloc.start()
+    found = upscale_in_tiles(enlarge, picture, tile=16, margin=3)
+    host = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(on_device) >= 36 and max(on_device) <= 2 * (32 * 32 * 3)  # this tile, and the last
+    little = 50_000 + 100 * len(on_device)  # the tile, and some numbers of each
+    assert found.nbytes < host < found.nbytes + picture.nbytes + little
