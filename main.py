@@ -1,4 +1,4 @@
-"""The command line of t2i_jax: see `python main.py --help`, or t2i_jax/cli.py."""
+"""The command line of t2i_jax: see `python main.py --help`, or t2i_jax/parser.py."""
 
 from t2i_jax.cli import run
 

@@ -203,6 +203,11 @@ def caption(args, overrides) -> None:
         print(f"{args.image[i // args.num]}: {text}")
 
 
+def imagine(args, overrides) -> None:
+    """Draw pictures of nothing given, and caption them."""
+    _save(_load(args, overrides).imagine(args.num, args.seed), args.out)
+
+
 def reconstruct(args, overrides) -> None:
     """Encode pictures and decode them again."""
     images = _load(args, overrides).reconstruct(args.image, args.prompt)
@@ -211,7 +216,7 @@ def reconstruct(args, overrides) -> None:
 
 def upscale(args, overrides) -> None:
     """Enlarge pictures."""
-    _save_all(_load(args, overrides).upscale(args.image), args.image, args.out)
+    _save_all(_load(args, overrides).upscale(args.image, args.seed), args.image, args.out)
 
 
 def translate(args, overrides) -> None:
@@ -228,7 +233,7 @@ def explain(args, overrides) -> None:
 def interpolate(args, overrides) -> None:
     """Draw the way from one picture to another."""
     first, last = args.image
-    images = _load(args, overrides).interpolate(first, last, steps=args.num)
+    images = _load(args, overrides).interpolate(first, last, args.seed, steps=args.num)
     _save_all(images, [f"{first} to {last}"] * len(images), args.out)
 
 

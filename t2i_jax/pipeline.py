@@ -31,6 +31,7 @@ from t2i_jax.runs.batches import run_ability, run_in_batches, split_static
 from t2i_jax.runs.drawn import Drawn, draw_in_batches
 from t2i_jax.runs.drawn_picture import MAX_BATCH, draw_again
 from t2i_jax.runs.encoded import check_encoded
+from t2i_jax.runs.imagined import imagine
 from t2i_jax.runs.published import read_published
 from t2i_jax.runs.rewritten import rewritten
 from t2i_jax.runs.run_folder import is_run
@@ -205,9 +206,7 @@ class Pipeline:
     def caption(self, images, num: int = 1, seed: int = 0, batch: int = BATCH, **settings):
         """Return `num` captions of each picture, list[str], those of a picture together.
 
-        The same arguments give the same captions.
-        settings: override the defaults of `config.caption`. Raises ValueError for settings that
-        exclude each other.
+        settings: override the defaults of `config.caption`. Raises ValueError if they conflict.
         """
         ability = get_ability(self.family, "caption")
         settings = self.settings(settings, "caption")
@@ -216,6 +215,10 @@ class Pipeline:
         inputs = {"image": np.repeat(self._read(images, "caption"), num, axis=0)}
         parts = self._run(ability, inputs, settings, seed, batch)
         return [text for tokens in parts for text in tokenizers.decode(self.tokenizer, tokens)]
+
+    def imagine(self, num: int = 1, seed: int = 0, **settings) -> Drawn:
+        """Draw `num` pictures of nothing given, with a caption for each (runs/imagined.py)."""
+        return imagine(self, num, seed, settings)
 
     def reconstruct(self, images, prompts: Sequence[str] | str = "") -> list[Image.Image]:
         """Encode pictures and decode them again. Prompts condition a model that is conditional."""
@@ -241,8 +244,7 @@ class Pipeline:
     def upscale(self, images, seed: int = 0) -> list[Image.Image]:
         """Enlarge pictures in tiles, each whole and of its own size (runs/upscaled.py)."""
         run = functools.partial(run_ability, get_ability(self.family, "upscale"), self.variables)
-        pictures = read_whole_pictures(images, "upscale")
-        return list(map(Image.fromarray, upscale_each(run, pictures, seed)))
+        return upscale_each(run, read_whole_pictures(images, "upscale"), seed)
 
     def translate(self, images, **settings) -> list[Image.Image]:
         """Translate pictures to the other set. settings: `direction`, "forward" or "backward"."""

@@ -26,13 +26,13 @@ PUBLISHED = Path(__file__).parent.parent / "published"
 # What may differ between the commands that start and resume a run: it changes no number.
 FREE = (
     *("sample.", "edit.", "inpaint.", "reranker.", "caption.", "translate.", "evaluate."),
-    *("prior.", "vary.", "stylize."),
+    *("prior.", "vary.", "stylize.", "upscale."),
     *("parallel.", "train.save_every", "train.reader", "train.trackers", "model.scan"),
 )
 # What can be set when a trained run is used: how it draws and is measured, and where its data is.
 CHANGEABLE = (
     *("sample.", "edit.", "inpaint.", "caption.", "translate.", "evaluate.", "reranker."),
-    *("prior.", "vary.", "stylize.", "data.path", "lora.add", "text.add"),
+    *("prior.", "vary.", "stylize.", "upscale.", "data.path", "lora.add", "text.add"),
 )
 
 

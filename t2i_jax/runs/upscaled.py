@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 from jaxtyping import Array, Key, UInt8
+from PIL import Image
 
 from t2i_jax.core.random import keys_at
 from t2i_jax.models.tiles import starts_of
@@ -15,13 +16,13 @@ TILE_PX, MARGIN_PX = 192, 32
 
 def upscale_each(
     run: Callable, pictures: Iterable[UInt8[np.ndarray, "h w 3"]], seed: int
-) -> list[UInt8[np.ndarray, "H W 3"]]:
+) -> list[Image.Image]:
     """Return pictures of any sizes enlarged by the ability `run`, one after another.
 
     Picture i has the random key of (seed, i).
     """
     return [
-        upscale_in_tiles(run, picture, keys_at(seed, np.array([i])))
+        Image.fromarray(upscale_in_tiles(run, picture, keys_at(seed, np.array([i]))))
         for i, picture in enumerate(pictures)
     ]
 

@@ -3,10 +3,10 @@
 import pytest
 
 from t2i_jax import config as configs
-from t2i_jax.cli import OUR_MODEL, parser
 from t2i_jax.core.family import parameter_shapes
 from t2i_jax.core.trees import require_fit
 from t2i_jax.families.load import load_family
+from t2i_jax.parser import OUR_MODEL, parser
 from t2i_jax.runs import run_folder
 
 MAX_BYTES = 30 * 2**20
