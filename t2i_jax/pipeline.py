@@ -307,10 +307,12 @@ class Pipeline:
 
     def warn_if_cut(self, prompts: Sequence[str]) -> None:
         """Warn, once for all of them, of prompts with more tokens than are read."""
-        if cut := encode_prompts(self.tokenizer, prompts, self.config.text)[1]:
+        different = [*dict.fromkeys(prompts)]
+        if cut := encode_prompts(self.tokenizer, different, self.config.text)[1]:
             have = "has" if cut == 1 else "have"
-            most = most_tokens(self.config.text)
-            warnings.warn(f"{cut} of the prompts {have} more than {most} tokens: cut", stacklevel=4)
+            told = f"{cut} of the prompts {have} more than {most_tokens(self.config.text)}"
+            why = "tokens: cut (an unknown word is several)"
+            warnings.warn(f"{told} {why}", stacklevel=4)
 
     def settings(self, given: dict, ability: str = "sample") -> dict:
         """Return the defaults of an ability, overridden by `given`, each of its default's type."""

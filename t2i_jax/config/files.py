@@ -174,10 +174,10 @@ def _files_in(folder: Path) -> str:
 
 
 def _meant(file: Path) -> str:
-    """Say that the project has a config of that name, or list those it has for a bare name."""
+    """Name the project's config of that name or the nearest file, or list names for a bare one."""
     names = list(shipped())
     if file.stem in names:
         return f"; the project's own is --config={file.stem}"
     if file.suffix or len(file.parts) > 1:
-        return ""
+        return did_you_mean(file, map(str, file.parent.glob("*.py")))
     return f"; the project's own are {', '.join(names)}{did_you_mean(file.stem, names)}"

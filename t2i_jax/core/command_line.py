@@ -2,7 +2,10 @@
 
 import argparse
 import math
+import sys
 from collections.abc import Callable, Sequence
+
+from t2i_jax.core.registry import did_you_mean
 
 
 class Once(argparse.Action):
@@ -26,9 +29,23 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, allow_abbrev=False, **kwargs)
         self.register("action", None, Once)
+        self.asked: list[str] = []
+
+    def parse_known_args(self, args=None, namespace=None):  # pyright: ignore
+        """Parse as argparse does, and keep the arguments for the message of an error."""
+        self.asked = [*(sys.argv[1:] if args is None else args)]
+        return super().parse_known_args(args, namespace)
 
     def error(self, message):
-        """Print one line and exit with code 2, as argparse does after a page of usage."""
+        """Print one line and exit with code 2, as argparse does after a page of usage.
+
+        If a required argument is missing, one that is misspelt is named first.
+        """
+        known = self._option_string_actions
+        names = [name for arg in self.asked if (name := arg.partition("=")[0]).startswith("--")]
+        unknown = [name for name in names if name not in known and name[:9] != "--config."]
+        if "required" in message and unknown and (near := did_you_mean(unknown[0], known)):
+            message = f"unknown argument {unknown[0]!r}{near}; {message}"
         line = " ".join(message.split())
         self.exit(2, f"{self.prog}: {line}; see {self.prog} --help\n")
 

@@ -214,9 +214,11 @@ def _config_of(subject, overrides) -> Any:
         config = config_of(read_run(subject))
         configs.override(config, overrides)
         return config
-    if Path(subject).is_dir():
+    is_path = len(Path(subject).parts) > 1 and ".py" not in str(subject)
+    if is_path or Path(subject).is_dir():
         raise ValueError(
-            f"{subject} is neither a run folder (it has no run.json) nor a config FILE.py[:arg]"
+            f"{subject} is neither a run folder (it has no run.json; train it first) nor a config "
+            "FILE.py[:arg]"
         )
     return configs.load(str(subject), overrides)
 

@@ -175,6 +175,7 @@ SETTINGS = [
     ("evaluate --workdir=nowhere --measure=alignment,,cost", "no measure ''", "alignment"),
     ("compare nowhere", "no config file 'nowhere'"),
     ("compare .", "neither a run folder", "nor a config"),
+    ("compare runs/a runs/b", "runs/a is neither a run folder", "train it first"),
     ("compare ROOT/configs/shapes.py:smoke", "give --minutes=M or --pictures=N"),
     ("compare ROOT/configs/shapes.py:smok --minutes=1", "no variant 'smok'", "mean 'smoke'?"),
     ("compare ROOT/configs/shapes.py --pictures=9 --measure=fid", "no measure 'fid'"),
