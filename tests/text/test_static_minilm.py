@@ -1,0 +1,95 @@
+"""The table of fixed vectors: principal components, and a run that no longer needs MiniLM."""
+
+import jax
+import numpy as np
+import pytest
+
+import t2i_jax
+from t2i_jax.pipeline import Pipeline
+from t2i_jax.runs.prepare import prepare_run
+from t2i_jax.text import minilm, static_minilm
+from t2i_jax.text import tokenizer as tokenizers
+from t2i_jax.text.encoder import make_encoder
+from t2i_jax.training import loop
+from tests.conftest import training_on_one_device
+from tests.text.test_minilm import TINY, WORDS, wheel
+
+
+@pytest.fixture(scope="module", autouse=True)
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("static_minilm")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("T2I_JAX_DATA", str(folder))
+        patch.setattr(minilm, "NET", TINY)
+        wheel(folder / "downloads")
+        yield folder
+    minilm._read.cache_clear()
+
+
+def config_of(smoke, **fields):
+    config = smoke("shapes")
+    with config.unlocked():
+        config.text = {"encoder": "static_minilm", "length": 12, "width": 16, "components": 4}
+        config.text.update(fields)
+        config.train.update(steps=2, save_every=2, eval_every=2, log_every=1, grid=2)
+    return config
+
+
+def test_tokens_are_embedded_as_captions_of_one_word():
+    embeddings = minilm.embed_tokens()
+    assert embeddings.shape == (len(WORDS), 8)
+    words = ["red", "circle", "two"]
+    rows = [WORDS.index(word) for word in words]
+    np.testing.assert_allclose(embeddings[rows], minilm.embed(words), atol=1e-6)
+
+
+def test_distances_of_the_table_are_those_of_the_embeddings():
+    """All components together are a rotation, and a scale."""
+    embeddings = minilm.embed_tokens()
+    table = static_minilm.distil(embeddings, 8)
+    assert table.dtype == np.float32
+    np.testing.assert_allclose(table.std(), 1.0, rtol=1e-5)
+
+    def distances(x):
+        return np.linalg.norm(x[:, None] - x[None], axis=-1)
+
+    ratio = distances(table)[np.triu_indices(len(table), 1)]
+    ratio = ratio / distances(embeddings)[np.triu_indices(len(table), 1)]
+    np.testing.assert_allclose(ratio, ratio[0], rtol=1e-3)
+    # The first columns are the components of largest variance.
+    assert (np.diff(table.var(0)) <= 1e-6).all()
+    few = static_minilm.distil(embeddings, 3)
+    np.testing.assert_allclose(few / few[0, 0], table[:, :3] / table[0, 0], atol=1e-4)
+
+
+def test_a_token_has_the_same_vector_in_every_caption(smoke):
+    encoder = make_encoder(config_of(smoke).text)
+    frozen, (params, example) = encoder.make_frozen(), encoder.init(jax.random.key(0), 12)
+    assert example.sequence.shape == (1, 12, 16)
+    params = jax.tree.map(lambda x: x + 0.1, params)  # the head starts at zero
+    tokenizer = encoder.make_tokenizer([])
+    captions = ["red circle", "a large blue star above a red ring"]
+    text = tokenizers.encode(tokenizer, captions, 12)[0]
+    out = np.asarray(encoder.apply(params, frozen, text).sequence)
+    np.testing.assert_array_equal(out[0, 1], out[1, 7])
+    assert abs(out[0, 1] - out[0, 2]).max() > 1e-3
+
+
+def test_a_run_and_those_that_start_from_it_need_minilm_no_more(smoke, tmp_path, data):
+    config = config_of(smoke)
+    with training_on_one_device():
+        loop.train(config, tmp_path / "run")
+    before = t2i_jax.load(str(tmp_path / "run"))(["a red ring"], seed=3).images[0]
+    (data / "downloads" / minilm.WHEEL).rename(data / "away")
+    minilm._read.cache_clear()
+    try:
+        pipe = t2i_jax.load(str(tmp_path / "run"))
+        assert isinstance(pipe, Pipeline)
+        np.testing.assert_array_equal(pipe(["a red ring"], seed=3).images[0], before)
+        with config.unlocked():
+            config.init_from = str(tmp_path / "run")
+        prepared = prepare_run(config, tmp_path / "next")
+        prepared.lock.close()
+        assert prepared.frozen["text"]["embedding"].shape == (len(WORDS), 4)
+    finally:
+        (data / "away").rename(data / "downloads" / minilm.WHEEL)
