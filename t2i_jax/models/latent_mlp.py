@@ -24,6 +24,8 @@ class LatentMLP(nn.Module):
     width: channels.
     depth: number of blocks.
     mlp_ratio: hidden units of a block, over `width`.
+    out_hidden: units of a hidden layer before the last one; 0 for none. Without it, all predictions
+        lie in a space of `width` dimensions, too few for latents of more numbers.
     dropout: probability of dropping a number of a residual branch in training.
     dtype: of the computation; parameters and norms are float32.
     """
@@ -31,6 +33,7 @@ class LatentMLP(nn.Module):
     width: int = 384
     depth: int = 4
     mlp_ratio: float = 4.0
+    out_hidden: int = 0
     dropout: float = 0.0
     dtype: Any = jnp.float32
 
@@ -64,6 +67,8 @@ class LatentMLP(nn.Module):
             y = dense(self.width, f"mlp_out_{i}")(y)
             h = h + Dropout(self.dropout, name=f"dropout_{i}")(y, keys)
         y = modulated(h, "modulation_out")
+        if self.out_hidden:
+            y = nn.gelu(dense(self.out_hidden, "out_hidden")(y))
         y = dense(math.prod(x.shape[1:]), "out", kernel_init=nn.initializers.zeros)(y)
         return y.reshape(x.shape).astype(jnp.float32)
 

@@ -19,25 +19,24 @@ from t2i_jax.core.text import TextEncoder
 from t2i_jax.text import minilm
 from t2i_jax.text.encoder import LENGTH, WIDTH, WINDOW
 
-COMPONENTS = Field(128, "numbers in the fixed vector of a token", 1, minilm.NET.width)
+COMPONENTS = 128  # numbers in the fixed vector of a token
 
 
 def fields(config) -> dict[str, Field]:
     """Return the fields of `config.text` for static_minilm."""
     del config
-    return {"length": LENGTH, "components": COMPONENTS, "width": WIDTH, "window": WINDOW}
+    return {"length": LENGTH, "width": WIDTH, "window": WINDOW}
 
 
 def make(config) -> TextEncoder:
     """Return the table, and MiniLM's trained head behind it.
 
-    Fields used: `length` (tokens, with [CLS] and [SEP]), `components`, `width` and `window`.
+    Fields used: `length` (tokens, with [CLS] and [SEP]), `width` and `window`.
     """
-    components = config.get("components", COMPONENTS.default)
     head = minilm.Head(config.width, config.get("window", 0), zero_start=True)
 
     def init(rng, length):
-        x, mask = jnp.zeros((1, length, components)), jnp.ones((1, length), bool)
+        x, mask = jnp.zeros((1, length, COMPONENTS)), jnp.ones((1, length), bool)
         condition, variables = head.init_with_output(rng, x, mask)
         return variables["params"], condition
 
@@ -49,7 +48,7 @@ def make(config) -> TextEncoder:
         init,
         apply,
         minilm.make_tokenizer,
-        make_frozen=lambda: {"embedding": distil(minilm.embed_tokens(), components)},
+        make_frozen=lambda: {"embedding": distil(minilm.embed_tokens(), COMPONENTS)},
     )
 
 

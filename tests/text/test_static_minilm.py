@@ -21,6 +21,7 @@ def data(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("T2I_JAX_DATA", str(folder))
         patch.setattr(minilm, "NET", TINY)
+        patch.setattr(static_minilm, "COMPONENTS", 4)
         wheel(folder / "downloads")
         yield folder
     minilm._read.cache_clear()
@@ -29,7 +30,7 @@ def data(tmp_path_factory):
 def config_of(smoke, **fields):
     config = smoke("shapes")
     with config.unlocked():
-        config.text = {"encoder": "static_minilm", "length": 12, "width": 16, "components": 4}
+        config.text = {"encoder": "static_minilm", "length": 12, "width": 16}
         config.text.update(fields)
         config.train.update(steps=2, save_every=2, eval_every=2, log_every=1, grid=2)
     return config
