@@ -21,18 +21,18 @@ def get_config():
     config.diffusion = recipes.EIGENPICTURES_FLOW
     config.model = {
         "network": "latent_mlp",
-        "width": 512,
-        "depth": 4,
-        "out_hidden": 1536,
+        "width": 384,
+        "depth": 3,
+        "prototypes": 4031,
         "dropout": 0.1,
         "dtype": "float32",
     }
-    config.optim.update(learning_rate=0.001)
+    config.optim.update(learning_rate=0.002)
     config.caption_dropout = 0.1
-    config.word_dropout = 0.3
+    config.word_dropout = 0.15
     config.ema_decay = 0.99
     config.sample = recipes.EIGENPICTURES_SAMPLE
-    config.train.update(steps=1500, batch_size=256, eval_every=500, save_every=500, grid=32)
+    config.train.update(steps=800, batch_size=256, eval_every=400, save_every=400, grid=32)
     return config
 
 
@@ -43,7 +43,7 @@ def smoke(config):
     config.text.update(encoder="transformer", vocab_size=512, depth=0)
     config.first_stage.cache = False
     config.eigenpictures = {"components": 16, "fit_pictures": 16}
-    config.model.update(width=32, depth=2, out_hidden=48)
+    config.model.update(width=32, depth=2, prototypes=0)
     config.sample.steps = 3
 
 

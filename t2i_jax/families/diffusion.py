@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Key
 
 from t2i_jax.core.denoiser import Denoiser
@@ -247,5 +248,36 @@ def family_parts(config, denoiser: Denoiser, conditioning: Conditioning) -> dict
         "frozen_depends_on": ("first_stage.config", "eigenpictures"),
         "make_frozen": make_frozen(latents),
         "pretrained": conditioning.pretrained,
+        "from_data": prototypes_from_data(config),
         "encoding": encoding(latents, "latent", config) if config.first_stage.run else None,
     }
+
+
+def prototypes_from_data(config) -> Callable:
+    """Return `Family.from_data`: the prototypes of the network are latents of training pictures.
+
+    Without `config.model.prototypes` nothing changes. Raises ValueError if they are set and the
+    latents are not computed beforehand (`first_stage.cache`).
+    """
+    count = config.model.get("prototypes", 0)
+    if not count:
+        return lambda params, columns: params
+    if not config.first_stage.cache:
+        raise ValueError(
+            "model.prototypes start as latents of training pictures: set first_stage.cache=True"
+        )
+
+    def from_data(params, columns):
+        latents = columns["latent"]
+        if count > len(latents):
+            raise ValueError(
+                f"model.prototypes is {count}, and there are {len(latents):,} training pictures"
+            )
+        chosen = np.asarray(latents[np.arange(count) * len(latents) // count])
+        net = {
+            **params["model"]["net"],
+            "prototypes": {"embedding": jnp.asarray(chosen.reshape(count, -1))},
+        }
+        return {**params, "model": {**params["model"], "net": net}}
+
+    return from_data

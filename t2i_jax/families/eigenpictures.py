@@ -125,6 +125,16 @@ def make_latents(config) -> Latents:
     return _parts(config)[0]._replace(fit=fit)
 
 
+def half_whitened(deviation: Float[np.ndarray, "K"]) -> Float[np.ndarray, "K"]:
+    """Return what components of these standard deviations are divided by.
+
+    The variance of a component is then proportional to `deviation`, and 1 in the mean. Divided by
+    `deviation`, all components would count alike: all pictures are equally far from one another
+    then, and a model that draws them learns slowly. Not divided, details would be lost in noise.
+    """
+    return np.sqrt(deviation * deviation.mean())
+
+
 def stage_of(variables: Variables) -> dict:
     """Return what the latents of a run need of its variables."""
     return {"params": variables.params["model"], **variables.frozen["first_stage"]}
@@ -152,7 +162,8 @@ def _parts(config) -> tuple[Latents, Callable, EDSR]:
         pictures = some_pictures(source, settings["fit_pictures"], config.seed)
         parts = np.array_split(pictures, -(-len(pictures) // FIT_BATCH))
         small = [np.asarray(from_unit(shrink(to_unit(part), scale))) for part in parts]
-        return eigenpictures.fit(np.concatenate(small), settings["components"])
+        arrays = eigenpictures.fit(np.concatenate(small), settings["components"])
+        return {**arrays, "deviation": half_whitened(arrays["deviation"])}
 
     def encode(frozen, image):
         return eigenpictures.encode(frozen, shrink(to_unit(image), scale))

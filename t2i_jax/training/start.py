@@ -126,7 +126,8 @@ def begin(prepared: Prepared, manager, create: Callable, place: Parallel) -> Beg
         params = fresh.params if config.lora.rank else params  # an adapter starts as it is
         start = start_from(fresh, params, extra, config.init_from)
     else:
-        start = with_params(fresh, prepared.family.pretrained(fresh.params))
+        params = prepared.family.pretrained(fresh.params)
+        start = with_params(fresh, prepared.family.from_data(params, prepared.training.columns))
     return Begun(place.put_state(start), [], 0, evaluated=True)
 
 

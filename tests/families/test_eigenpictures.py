@@ -9,7 +9,7 @@ from t2i_jax import config as configs
 from t2i_jax.core.family import Context, Variables
 from t2i_jax.core.source import Source
 from t2i_jax.data.degradation import enlarge, shrink
-from t2i_jax.families import eigenpictures
+from t2i_jax.families import diffusion, eigenpictures
 from tests.conftest import ROOT
 
 SIDE, COUNT = 16, 12
@@ -53,7 +53,10 @@ def test_at_first_it_is_the_bicubic_enlargement(made, images):
     family, variables = made
     z = family.abilities["encode"](variables, {"image": images})
     assert z.shape == (COUNT, 1, 1, COUNT - 1)
-    np.testing.assert_allclose(np.mean(z**2, 0), 1.0, atol=0.05)  # of unit variance
+    small = np.asarray(shrink(images / np.float32(127.5) - 1, 2)).reshape(COUNT, -1)
+    singular = np.linalg.svd(small - small.mean(0), compute_uv=False)[: COUNT - 1]
+    variance = singular / singular.mean()  # half whitened: in proportion to the deviation
+    np.testing.assert_allclose(np.mean(z**2, 0).ravel(), variance, rtol=0.03)
     y = family.abilities["reconstruct"](variables, {"image": images})
     plain = enlarge(shrink(images / np.float32(127.5) - 1, 2), 2)
     assert abs(np.asarray(y, np.float32) - np.asarray((plain + 1) * 127.5)).max() < 3.0
@@ -97,3 +100,20 @@ def test_a_scale_that_does_not_divide_the_side_is_refused(config):
         other.data.resolution = 15
     with pytest.raises(ValueError, match=r"eigenpictures.scale is 2: it has to divide"):
         eigenpictures.make(other)
+
+
+def test_prototypes_start_as_latents_of_training_pictures_that_are_evenly_spaced():
+    config = configs.load(f"{ROOT}/configs/emoji_flow.py:smoke")
+    with config.unlocked():
+        config.model.prototypes = 3
+    with pytest.raises(ValueError, match=r"set first_stage.cache=True"):
+        diffusion.prototypes_from_data(config)
+    config.first_stage.cache = True
+    start = diffusion.prototypes_from_data(config)
+    latents = np.random.default_rng(0).normal(size=(7, 1, 1, 5)).astype(np.float32)
+    params = {"model": {"text": "text", "net": {"in": 1, "prototypes": {"embedding": 0}}}}
+    net = start(params, {"latent": latents})["model"]["net"]
+    assert net["in"] == 1
+    np.testing.assert_array_equal(net["prototypes"]["embedding"], latents[[0, 2, 4], 0, 0])
+    with pytest.raises(ValueError, match=r"model.prototypes is 3, and there are 2 training"):
+        start(params, {"latent": latents[:2]})
