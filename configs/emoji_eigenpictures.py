@@ -19,7 +19,7 @@ def get_config():
     config.eigenpictures = {"components": 768, "fit_pictures": 4031, "scale": 2, "noise": 0.1}
     config.model = {"width": 32, "depth": 4}
     config.optim.update(learning_rate=2e-3, schedule="cosine", weight_decay=0.0, clip=1.0)
-    config.train.update(steps=1200, batch_size=16, eval_every=400, save_every=400, grid=32)
+    config.train.update(steps=450, batch_size=16, eval_every=450, save_every=450, grid=32)
     return config
 
 

@@ -24,15 +24,15 @@ def get_config():
         "width": 384,
         "depth": 3,
         "prototypes": 4031,
-        "dropout": 0.1,
+        "dropout": 0.05,
         "dtype": "float32",
     }
-    config.optim.update(learning_rate=0.002)
+    config.optim.update(learning_rate=0.001)
     config.caption_dropout = 0.1
-    config.word_dropout = 0.15
+    config.word_dropout = 0.2
     config.ema_decay = 0.99
     config.sample = recipes.EIGENPICTURES_SAMPLE
-    config.train.update(steps=800, batch_size=256, eval_every=400, save_every=400, grid=32)
+    config.train.update(steps=750, batch_size=256, eval_every=750, save_every=750, grid=32)
     return config
 
 

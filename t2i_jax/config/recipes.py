@@ -45,7 +45,7 @@ EIGENPICTURES_SAMPLE = {
     "candidates": 1,
 }
 # Words that training has not have a vector too, and drawing needs no other weights.
-FIXED_WORDS_TEXT = {"encoder": "static_minilm", "width": 256, "length": 24}
+FIXED_WORDS_TEXT = {"encoder": "static_minilm", "length": 24}
 
 FASHION_DATA = {"name": "fashion_mnist", "resolution": 32, "template": "a photo of a {}"}
 # AdamW without decay, clipping or a falling rate, for the two players of a game.

@@ -15,9 +15,9 @@ import numpy as np
 from jaxtyping import Float
 
 from t2i_jax.core.fields import Field
-from t2i_jax.core.text import TextEncoder
+from t2i_jax.core.text import TextCondition, TextEncoder
 from t2i_jax.text import minilm
-from t2i_jax.text.encoder import LENGTH, WIDTH, WINDOW
+from t2i_jax.text.encoder import LENGTH, masked_mean
 
 COMPONENTS = 128  # numbers in the fixed vector of a token
 
@@ -25,31 +25,38 @@ COMPONENTS = 128  # numbers in the fixed vector of a token
 def fields(config) -> dict[str, Field]:
     """Return the fields of `config.text` for static_minilm."""
     del config
-    return {"length": LENGTH, "width": WIDTH, "window": WINDOW}
+    return {"length": LENGTH}
 
 
 def make(config) -> TextEncoder:
-    """Return the table, and MiniLM's trained head behind it.
+    """Return the table as a text encoder, which has nothing to train.
 
-    Fields used: `length` (tokens, with [CLS] and [SEP]), `width` and `window`.
+    Field used: `length` (tokens, with [CLS] and [SEP]). `pooled` is the mean of a caption's
+    vectors, made as long as a vector of unit variance, so that products of two are cosines but for
+    a factor; that of the empty caption is 0.
     """
-    head = minilm.Head(config.width, config.get("window", 0), zero_start=True)
-
-    def init(rng, length):
-        x, mask = jnp.zeros((1, length, COMPONENTS)), jnp.ones((1, length), bool)
-        condition, variables = head.init_with_output(rng, x, mask)
-        return variables["params"], condition
+    del config
 
     def apply(params, frozen, text, keys=None):
-        x = jnp.asarray(frozen["embedding"])[text["tokens"]]
-        return head.apply({"params": params}, x, jnp.asarray(text["mask"]), keys)
+        x, mask = jnp.asarray(frozen["embedding"])[text["tokens"]], jnp.asarray(text["mask"])
+        mean = masked_mean(x, mask)
+        length = jnp.linalg.norm(mean, axis=-1, keepdims=True)
+        pooled = mean * COMPONENTS**0.5 / jnp.maximum(length, 1e-6)
+        return TextCondition(x, pooled, mask)
 
-    return TextEncoder(
-        init,
-        apply,
-        minilm.make_tokenizer,
-        make_frozen=lambda: {"embedding": distil(minilm.embed_tokens(), COMPONENTS)},
-    )
+    def init(rng, length):
+        frozen = {"embedding": jnp.zeros((1, COMPONENTS))}
+        text = {"tokens": jnp.zeros((1, length), jnp.int32), "mask": jnp.ones((1, length), bool)}
+        return {}, apply({}, frozen, text)
+
+    return TextEncoder(init, apply, minilm.make_tokenizer, make_frozen=_make_frozen)
+
+
+def _make_frozen() -> dict[str, np.ndarray]:
+    """Return {"embedding": the table}; the tokens around a caption have vectors of zeros."""
+    table = distil(minilm.embed_tokens(), COMPONENTS)
+    table[minilm.make_tokenizer().encode("").ids] = 0.0
+    return {"embedding": table}
 
 
 def distil(

@@ -1,5 +1,7 @@
 """Principal components of small pictures, and the network that enlarges what they give back."""
 
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -102,18 +104,27 @@ def test_a_scale_that_does_not_divide_the_side_is_refused(config):
         eigenpictures.make(other)
 
 
-def test_prototypes_start_as_latents_of_training_pictures_that_are_evenly_spaced():
+def test_prototypes_start_as_a_search_among_training_pictures_by_their_captions():
     config = configs.load(f"{ROOT}/configs/emoji_flow.py:smoke")
     with config.unlocked():
         config.model.prototypes = 3
+    pooled = np.array([[3.0, 0.0], [9.0, 9.0], [0.0, 2.0], [9.0, 9.0], [0.0, 0.0], [9.0, 9.0]])
+    conditioning = SimpleNamespace(
+        text_of=lambda columns: columns["text"],
+        encode=lambda params, frozen, text: SimpleNamespace(pooled=jnp.asarray(text["pooled"])),
+    )
     with pytest.raises(ValueError, match=r"set first_stage.cache=True"):
-        diffusion.prototypes_from_data(config)
+        diffusion.prototypes_from_data(config, conditioning)
     config.first_stage.cache = True
-    start = diffusion.prototypes_from_data(config)
-    latents = np.random.default_rng(0).normal(size=(7, 1, 1, 5)).astype(np.float32)
-    params = {"model": {"text": "text", "net": {"in": 1, "prototypes": {"embedding": 0}}}}
-    net = start(params, {"latent": latents})["model"]["net"]
-    assert net["in"] == 1
+    start = diffusion.prototypes_from_data(config, conditioning)
+    latents = np.random.default_rng(0).normal(size=(6, 1, 1, 5)).astype(np.float32)
+    net = {"in": 1, "prototypes": {"embedding": 0}, "scores_of_text": {"kernel": 0, "bias": 2}}
+    columns = {"latent": latents, "text": {"pooled": pooled}}
+    net = start({"model": {"text": {}, "net": net}}, {}, columns)["model"]["net"]
+    assert net["in"] == 1 and net["scores_of_text"]["bias"] == 2
     np.testing.assert_array_equal(net["prototypes"]["embedding"], latents[[0, 2, 4], 0, 0])
+    # Cosines with a caption as long as the picture's own, times 20; an empty one has no score.
+    scores = pooled[[0, 2]] @ np.asarray(net["scores_of_text"]["kernel"])
+    np.testing.assert_allclose(scores, [[20.0, 0.0, 0.0], [0.0, 20.0, 0.0]], atol=1e-4)
     with pytest.raises(ValueError, match=r"model.prototypes is 3, and there are 2 training"):
-        start(params, {"latent": latents[:2]})
+        start({"model": {"text": {}, "net": net}}, {}, {"latent": latents[:2]})
