@@ -1,4 +1,4 @@
-r"""Emoji of 64 px by rectified flow in principal components, from words that training has not.
+r"""Emoji of 64 px from words that training has not: rectified flow in principal components.
 
 python main.py prepare --data=emoji --resolution=64
 python main.py prepare --weights=minilm
@@ -6,7 +6,7 @@ python main.py train --config=configs/emoji_eigenpictures.py --workdir=runs/emoj
 python main.py train --config=configs/emoji_flow.py \
     --config.first_stage.run=runs/emoji_eigenpictures --workdir=runs/emoji_flow
 
-Without `first_stage.run`, the components are those of pictures of 64 px, and grainy.
+What is drawn is a mixture of training pictures, mostly of one: docs/recipes.md says how good.
 """
 
 from t2i_jax.config import base, recipes
@@ -32,12 +32,12 @@ def get_config():
     config.word_dropout = 0.2
     config.ema_decay = 0.99
     config.sample = recipes.EIGENPICTURES_SAMPLE
-    config.train.update(steps=750, batch_size=256, eval_every=750, save_every=750, grid=32)
+    config.train.update(steps=600, batch_size=256, eval_every=300, save_every=300, grid=32)
     return config
 
 
 def smoke(config):
-    """A tiny one that only shows that everything runs; without first_stage.run."""
+    """A tiny one that only shows that everything runs; also without first_stage.run."""
     recipes.make_tiny(config)
     config.data.resolution = 32
     config.text.update(encoder="transformer", vocab_size=512, depth=0)
