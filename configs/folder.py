@@ -28,13 +28,7 @@ def get_config():
     config.text.update(recipes.WINDOW_TEXT)
     config.text.update(length=32, vocab_size=2048)
     config.eigenpictures = {"components": 256, "fit_pictures": 2000}
-    config.diffusion = {
-        "schedule": "rectified",
-        "parameterization": "x0",
-        "weighting": "x0",
-        "time": "uniform",
-        "shift": 4.0,
-    }
+    config.diffusion = recipes.EIGENPICTURES_FLOW
     config.model = {
         "network": "latent_mlp",
         "width": 384,
@@ -46,13 +40,7 @@ def get_config():
     config.caption_dropout = 0.2
     config.word_dropout = 0.3
     config.ema_decay = 0.99
-    config.sample = {
-        "sampler": "dpmpp_2m_sde",
-        "steps": 20,
-        "guidance": 1.5,
-        "shift": 3.0,
-        "candidates": 1,
-    }
+    config.sample = recipes.EIGENPICTURES_SAMPLE
     config.train.update(steps=1200, batch_size=256, eval_every=400, save_every=400, grid=16)
     return config
 

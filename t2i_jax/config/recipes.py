@@ -29,6 +29,24 @@ EMOJI_DATA = {"name": "emoji", "resolution": 32, "styles": ("fluent", "noto", "t
 EMOJI_TEXT = {**WINDOW_TEXT, "length": 24, "vocab_size": 2048}
 EMOJI_CODES = {"patch": 4, "codes": 2048, "fit_pictures": 4031}  # all training pictures
 
+# Rectified flow in the principal components of whole pictures (docs/recipes.md, "Your own folder").
+EIGENPICTURES_FLOW = {
+    "schedule": "rectified",
+    "parameterization": "x0",
+    "weighting": "x0",
+    "time": "uniform",
+    "shift": 4.0,
+}
+EIGENPICTURES_SAMPLE = {
+    "sampler": "dpmpp_2m_sde",
+    "steps": 20,
+    "guidance": 1.5,
+    "shift": 3.0,
+    "candidates": 1,
+}
+# Words that training has not have a vector too, and drawing needs no other weights.
+FIXED_WORDS_TEXT = {"encoder": "static_minilm", "length": 24}
+
 FASHION_DATA = {"name": "fashion_mnist", "resolution": 32, "template": "a photo of a {}"}
 # AdamW without decay, clipping or a falling rate, for the two players of a game.
 FASHION_GAME_OPTIM = {

@@ -151,6 +151,8 @@ class Family(NamedTuple):
         starts from another (`init_from`) takes them from there, and must agree in these sections.
     pretrained: (params) -> params with published weights in place of random ones. Called once,
         outside jit.
+    from_data: (params, frozen, columns) -> params with values that depend on the training data in
+        place of random ones. columns: those of the training split. Called once, after `pretrained`.
     encoding: what can be computed of each picture once and kept on disk, or None.
     updates: {player: how often it is updated in one step}; 1 if not named. Each update of a step
         sees other examples: a batch is divided among the most updates that a player has.
@@ -172,6 +174,7 @@ class Family(NamedTuple):
     make_frozen: Callable[[Source, Callable[[str], Variables]], Frozen] = no_frozen_parts
     frozen_depends_on: Sequence[str] = ()
     pretrained: Callable = lambda params: params
+    from_data: Callable = lambda params, frozen, columns: params
     encoding: Encoding | None = None
     updates: Mapping[str, int] = MappingProxyType({})
     constrain: Callable[[str, Any], Any] = unconstrained

@@ -29,6 +29,9 @@ COMMON = {
     "queries": Field(None, "vectors that stand for the words of a caption", 1, 1024),
     "dropout": Field(None, "probability that a number is dropped in training", 0.0, 0.999),
     "mlp_ratio": Field(None, "width of the hidden layer of a block over `width`", 0.01, 1024.0),
+    "prototypes": Field(
+        None, "latents of which the prediction is a mixture; 0: it is linear", 0, 2**20
+    ),
     "gate_init": Field(None, "value of the residual gates at the start; 0 closes them"),
     "mapping_layers": Field(None, "layers of the mapping network", 1, 1024),
     "base_channels": Field(None, "channels at side s are base_channels / s", 1, 2**20),

@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Key
 
 from t2i_jax.core.denoiser import Denoiser
@@ -85,6 +86,7 @@ SAMPLE_FIELDS = {
     "shift": Field(1.0, "factor by which the sampler's times are moved towards noise", 1e-3),
     "candidates": CANDIDATES_FIELD,
 }
+SHARPNESS = 20.0  # of prototypes' scores at the start, per unit of the cosine
 
 
 def fields(config) -> dict[str, dict[str, Field]]:
@@ -247,5 +249,42 @@ def family_parts(config, denoiser: Denoiser, conditioning: Conditioning) -> dict
         "frozen_depends_on": ("first_stage.config", "eigenpictures"),
         "make_frozen": make_frozen(latents),
         "pretrained": conditioning.pretrained,
+        "from_data": prototypes_from_data(config, conditioning),
         "encoding": encoding(latents, "latent", config) if config.first_stage.run else None,
     }
+
+
+def prototypes_from_data(config, conditioning: Conditioning) -> Callable:
+    """Return `Family.from_data`: the network starts as a search among training pictures.
+
+    Its prototypes become latents of pictures, evenly spaced, and their scores the cosine of the
+    pooled vectors of a caption and of theirs, times SHARPNESS. Without `config.model.prototypes`
+    nothing changes. Raises ValueError if they are set and the latents are not computed beforehand
+    (`first_stage.cache`).
+    """
+    count = config.model.get("prototypes", 0)
+    if not count:
+        return lambda params, frozen, columns: params
+    if not config.first_stage.cache:
+        raise ValueError(
+            "model.prototypes start as latents of training pictures: set first_stage.cache=True"
+        )
+
+    def from_data(params, frozen, columns):
+        latents, model = columns["latent"], params["model"]
+        if count > len(latents):
+            raise ValueError(
+                f"model.prototypes is {count}, and there are {len(latents):,} training pictures"
+            )
+        index = np.arange(count) * len(latents) // count
+        text = {name: x[index] for name, x in conditioning.text_of(columns).items()}
+        keys = conditioning.encode(model["text"], frozen, text).pooled
+        keys = keys / jnp.maximum(jnp.square(keys).sum(-1, keepdims=True), 1e-6)
+        net = {
+            **model["net"],
+            "prototypes": {"embedding": jnp.asarray(latents[index].reshape(count, -1))},
+            "scores_of_text": {**model["net"]["scores_of_text"], "kernel": SHARPNESS * keys.T},
+        }
+        return {**params, "model": {**model, "net": net}}
+
+    return from_data

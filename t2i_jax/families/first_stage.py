@@ -185,7 +185,7 @@ def _patches(config) -> Codes:
         return frozen if pairs else frozen["codebook"]
 
     def fit(source, read_run):
-        pictures = _some_pictures(source, tokenizer.fit_pictures, config.seed)
+        pictures = some_pictures(source, tokenizer.fit_pictures, config.seed)
         if pairs:
             return two_colour_codebook.fit(pictures, patch, pairs, size // pairs, config.seed)
         return {"codebook": patch_codebook.fit(pictures, patch, size, config.seed)}
@@ -202,7 +202,7 @@ def _patches(config) -> Codes:
     )
 
 
-def _some_pictures(source, most: int, seed: int):
+def some_pictures(source, most: int, seed: int):
     """Return at most so many pictures of a source, drawn by `seed`: uint8 [N, H, W, 3]."""
     count = min(len(source.captions), most)
     chosen = np.random.default_rng(seed).choice(len(source.captions), count, replace=False)
@@ -214,7 +214,7 @@ def _eigenpictures(config) -> Latents:
     section, side = config.eigenpictures, config.data.resolution
 
     def fit(source, read_run):
-        pictures = _some_pictures(source, section.fit_pictures, config.seed)
+        pictures = some_pictures(source, section.fit_pictures, config.seed)
         return eigenpictures.fit(pictures, section.components)
 
     return Latents(

@@ -25,6 +25,8 @@ class LatentMLP(nn.Module):
     width: channels.
     depth: number of blocks.
     mlp_ratio: hidden units of a block, over `width`.
+    prototypes: number of latents of which the prediction is a mixture; 0: it is linear. They are
+        parameters, and start as the latents of training pictures (families/diffusion.py).
     dropout: probability of dropping a number of a residual branch in training.
     dtype: of the computation; parameters and norms are float32.
     """
@@ -32,6 +34,7 @@ class LatentMLP(nn.Module):
     width: int = 384
     depth: int = 4
     mlp_ratio: float = 4.0
+    prototypes: int = 0
     dropout: float = 0.0
     dtype: Any = jnp.float32
 
@@ -65,7 +68,14 @@ class LatentMLP(nn.Module):
             y = dense(self.width, f"mlp_out_{i}")(y)
             h = h + Dropout(self.dropout, name=f"dropout_{i}")(y, keys)
         y = modulated(h, "modulation_out")
-        y = dense(math.prod(x.shape[1:]), "out", kernel_init=nn.initializers.zeros)(y)
+        zeros, size = nn.initializers.zeros, math.prod(x.shape[1:])
+        if self.prototypes:
+            scores = dense(self.prototypes, "scores", kernel_init=zeros)(y)
+            scores += dense(self.prototypes, "scores_of_text", kernel_init=zeros)(text.pooled)
+            table = nn.Embed(self.prototypes, size, dtype=self.dtype, name="prototypes").embedding
+            y = nn.softmax(scores.astype(jnp.float32)) @ table
+        else:
+            y = dense(size, "out", kernel_init=zeros)(y)
         return y.reshape(x.shape).astype(jnp.float32)
 
 

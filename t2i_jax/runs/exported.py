@@ -26,13 +26,14 @@ def write_exported(run: dict, ema: dict, frozen: dict, step: int, workdir: Path,
     folder = empty_folder(target, "--to")
     folder.mkdir(parents=True, exist_ok=True)
     write_tree(folder / WEIGHTS, ema)
-    save_frozen(folder, frozen)
+    frozen_hash = save_frozen(folder, frozen)
     shutil.copyfile(workdir / "tokenizer.json", folder / "tokenizer.json")
     if (workdir / CARD).is_file():
         text = (workdir / CARD).read_text(encoding="utf-8")
         names = (path.absolute().name for path in (workdir, folder))
         write_atomically(folder / CARD, renamed(text, *names))
-    about = {**run, "weights": tree_hash(ema), "step": step}
+    # Frozen parts that were quantised have another hash than those of the run.
+    about = {**run, "frozen": frozen_hash, "weights": tree_hash(ema), "step": step}
     # Last: a folder with run.json is a complete run.
     write_atomically(folder / "run.json", json.dumps(about, indent=1, sort_keys=True))
     return folder

@@ -125,9 +125,6 @@ def make(config) -> TextEncoder:
             x = NET.apply({"params": weights}, text["tokens"], text["mask"])
         return head.apply({"params": params["head"]}, x, jnp.asarray(text["mask"]), keys)
 
-    def make_tokenizer(captions):
-        return _published().tokenizer()
-
     if not frozen_bert:
         return TextEncoder(
             init,
@@ -149,6 +146,12 @@ def make(config) -> TextEncoder:
     )
 
 
+def make_tokenizer(captions: Sequence[str] = ()) -> Tokenizer:
+    """Return the published tokenizer; it is not trained on captions."""
+    del captions
+    return _published().tokenizer()
+
+
 def embed(captions: Sequence[str], length: int = 128) -> Float[np.ndarray, "N D"]:
     """Return sentence embeddings of unit length, float32, D = 384.
 
@@ -159,6 +162,19 @@ def embed(captions: Sequence[str], length: int = 128) -> Float[np.ndarray, "N D"
     longest = -(-text["mask"].sum(1).max() // 8) * 8  # padding changes nothing and takes time
     text = {name: x[:, :longest] for name, x in text.items()}
     return _compute_once(_sentence, np.float32, text)[np.arange(len(captions))]
+
+
+def embed_tokens() -> Float[np.ndarray, "V D"]:
+    """Return the sentence embedding of each token of the vocabulary alone, float32, D = 384.
+
+    The result is computed once and kept on disk.
+    """
+    tokenizer = _published().tokenizer()
+    around = tokenizer.post_process(tokenizer.encode("", add_special_tokens=False)).ids
+    tokens = np.repeat([[around[0], 0, *around[1:]]], tokenizer.get_vocab_size(), 0)
+    tokens[:, 1] = np.arange(len(tokens))
+    text = {"tokens": tokens.astype(np.int32), "mask": np.ones(tokens.shape, bool)}
+    return _compute_once(_sentence, np.float32, text)[np.arange(len(tokens))]
 
 
 # The names of these two functions are part of the names of the files that keep their results.

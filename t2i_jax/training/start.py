@@ -126,7 +126,9 @@ def begin(prepared: Prepared, manager, create: Callable, place: Parallel) -> Beg
         params = fresh.params if config.lora.rank else params  # an adapter starts as it is
         start = start_from(fresh, params, extra, config.init_from)
     else:
-        start = with_params(fresh, prepared.family.pretrained(fresh.params))
+        family, columns = prepared.family, prepared.training.columns
+        params = family.from_data(family.pretrained(fresh.params), prepared.frozen, columns)
+        start = with_params(fresh, params)
     return Begun(place.put_state(start), [], 0, evaluated=True)
 
 

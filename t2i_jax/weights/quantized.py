@@ -19,7 +19,7 @@ MIN_GROUP = 8  # an array whose inputs divide only into smaller groups gets 8 bi
 MIN_SIZE = 4096  # smaller arrays stay as they are
 # What is quantised, by the last part of its name. Norms, biases and codebooks are not among them.
 KERNELS = ("kernel",)  # [..., inputs, channels]
-TABLES = ("embed", "embedding", "head", "words")  # [channels, inputs], a row for each token
+TABLES = ("embed", "embedding", "head", "words", "basis")  # [channels, inputs], as a row a token
 
 
 def quantize_tree(tree: Any, kind: str) -> dict:

@@ -68,3 +68,16 @@ def test_each_example_has_its_own_dropout(params):
     changed = abs(one - other).max((1, 2, 3))
     assert changed[0] > 1e-3 and changed[2] > 1e-3 and not changed[1]
     assert abs(one - apply(params, x, t, text)).max() > 1e-3
+
+
+def test_with_prototypes_predictions_are_mixtures_of_them():
+    """At first of all alike: their mean. Scores of one make it that one."""
+    net, inputs = LatentMLP(width=16, depth=1, prototypes=4), _inputs()
+    start = net.init(jax.random.key(0), *inputs)["params"]
+    table = np.asarray(start["prototypes"]["embedding"])
+    assert table.shape == (4, 10)
+    first = np.asarray(net.apply({"params": start}, *inputs))[:, 0, 0]
+    np.testing.assert_allclose(first, np.tile(table.mean(0), (3, 1)), atol=1e-6)
+    chosen = {**start["scores"], "bias": jnp.array([0.0, 0.0, 50.0, 0.0])}
+    third = np.asarray(net.apply({"params": {**start, "scores": chosen}}, *inputs))[:, 0, 0]
+    np.testing.assert_allclose(third, np.tile(table[2], (3, 1)), atol=1e-6)

@@ -8,7 +8,9 @@ import pytest
 
 from t2i_jax import cli, pipeline
 from t2i_jax.runs import run_folder
+from t2i_jax.runs.compressed import compress
 from t2i_jax.weights.quantized import quantize_tree, widen_tree
+from tests.conftest import write_untrained_run
 
 MODEL = "shapes"  # the one that comes with the project
 ONE = ("sample.candidates=1",)
@@ -53,6 +55,20 @@ def test_it_is_exported_as_it_is(compressed, tmp_path):
     for name in ("run.json", "model.safetensors"):
         before, after = (folder / name for folder in (compressed["int8"], tmp_path / "again"))
         assert before.read_bytes() == after.read_bytes()
+
+
+def test_frozen_parts_are_rounded_too(smoke, tmp_path):
+    config = smoke("shapes_diffusion")
+    with config.unlocked():
+        config.eigenpictures = {"components": 16, "fit_pictures": 16}
+        config.model = {"network": "latent_mlp", "width": 16, "depth": 1}
+    write_untrained_run(config, tmp_path / "run")
+    folder = compress(tmp_path / "run", "last", "int4", tmp_path / "small")[0]
+    before, after = (run_folder.read_variables(x).frozen for x in (tmp_path / "run", folder))
+    basis, rounded = (x["first_stage"]["basis"] for x in (before, after))
+    error = abs(basis - rounded).max(1)
+    assert (error > 0).any() and (error < 0.08 * abs(basis).max(1) + 1e-7).all()
+    np.testing.assert_array_equal(after["first_stage"]["mean"], before["first_stage"]["mean"])
 
 
 def fails(capsys, *arguments) -> str:
