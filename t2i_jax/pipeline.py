@@ -309,10 +309,9 @@ class Pipeline:
         """Warn, once for all of them, of prompts with more tokens than are read."""
         different = [*dict.fromkeys(prompts)]
         if cut := encode_prompts(self.tokenizer, different, self.config.text)[1]:
-            have = "has" if cut == 1 else "have"
-            told = f"{cut} of the prompts {have} more than {most_tokens(self.config.text)}"
-            why = "tokens: cut (an unknown word is several)"
-            warnings.warn(f"{told} {why}", stacklevel=4)
+            told = f"{cut} prompt{'s have' if cut > 1 else ' has'} more than"
+            told += f" {most_tokens(self.config.text)} tokens: cut (an unknown word is several)"
+            warnings.warn(told, stacklevel=4)
 
     def settings(self, given: dict, ability: str = "sample") -> dict:
         """Return the defaults of an ability, overridden by `given`, each of its default's type."""

@@ -147,7 +147,7 @@ def test_settings_out_of_range_are_refused(pipe, settings, right):
 
 
 def test_a_prompt_that_is_cut_is_told(pipe):
-    with pytest.warns(UserWarning, match=r"1 of the prompts has more than 12 tokens: cut"):
+    with pytest.warns(UserWarning, match=r"1 prompt has more than 12 tokens: cut"):
         pipe(["a large red circle", *2 * [40 * "a circle and "]])
 
 
