@@ -34,7 +34,7 @@ def test_an_encoder_describes_its_fields(name):
     assert fields["length"].default == 16 and "encoder" not in fields
 
 
-@pytest.mark.parametrize("name", sorted({*NAMES} - {"minilm", "clip", "clip_t5"}))
+@pytest.mark.parametrize("name", sorted({*NAMES} - {"minilm", "static_minilm", "clip", "clip_t5"}))
 def test_the_default_encoder_gives_the_shapes_of_a_condition(name):
     """The pretrained encoders have tests of their own (tests/text)."""
     config = ConfigDict(defaults_of(lookup("text", name, "fields")(ConfigDict())))
