@@ -307,8 +307,7 @@ class Pipeline:
 
     def warn_if_cut(self, prompts: Sequence[str]) -> None:
         """Warn, once for all of them, of prompts with more tokens than are read."""
-        different = [*dict.fromkeys(prompts)]
-        if cut := encode_prompts(self.tokenizer, different, self.config.text)[1]:
+        if cut := encode_prompts(self.tokenizer, [*dict.fromkeys(prompts)], self.config.text)[1]:
             told = f"{cut} prompt{'s have' if cut > 1 else ' has'} more than"
             told += f" {most_tokens(self.config.text)} tokens: cut (an unknown word is several)"
             warnings.warn(told, stacklevel=4)
