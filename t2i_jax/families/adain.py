@@ -20,12 +20,8 @@ from t2i_jax.features import efficientnet_lite0
 from t2i_jax.models.efficientnet_lite import EfficientNetLite
 from t2i_jax.models.style_decoder import StyleDecoder, adapt, statistics
 
-CHANNELS = (
-    16,
-    24,
-    40,
-    112,
-)  # of the maps that the loss compares; map i has 1 / 2^(i + 1) the sides
+# Of the maps that the loss compares; map i has 1 / 2^(i + 1) the sides.
+CHANNELS = (16, 24, 40, 112)
 FIELDS = {
     "layer": Field(1, "the map of EfficientNet-Lite0 that is given the style", 0, 2),
     "style": Field(10.0, "weight of the style loss (lambda of equation 11)", 0.0),
