@@ -10,11 +10,11 @@ from t2i_jax.metrics.membership import score
 def test_of_two_normal_distributions():
     """Members lie 1 lower: AUC is Phi(1 / sqrt(2)), and Phi(1 + z) of them pass the quantile."""
     rng = np.random.default_rng(0)
-    members, others = rng.normal(-1, 1, 20_000), rng.normal(0, 1, 20_000)
+    members, others = rng.normal(-1, 1, 5_000), rng.normal(0, 1, 5_000)
     found = score(members, others)
-    assert found["auc"]["value"] == pytest.approx(norm.cdf(1 / np.sqrt(2)), abs=0.01)
-    assert found["found"]["value"] == pytest.approx(norm.cdf(norm.ppf(0.01) + 1), abs=0.01)
-    pairs = mannwhitneyu(others, members).statistic / 20_000**2
+    assert found["auc"]["value"] == pytest.approx(norm.cdf(1 / np.sqrt(2)), abs=0.02)
+    assert found["found"]["value"] == pytest.approx(norm.cdf(norm.ppf(0.01) + 1), abs=0.03)
+    pairs = mannwhitneyu(others, members).statistic / 5_000**2
     assert found["auc"]["value"] == pytest.approx(pairs, rel=1e-12)
     for each in found.values():
         assert each["low"] < each["value"] < each["high"]
