@@ -56,6 +56,12 @@ def dit(config):
     }
 
 
+def gated(config):
+    """That transformer, with attention of its own to the words: the best (docs/fusion.md)."""
+    dit(config)
+    config.model.text_mode = "gated"
+
+
 def smoke(config):
     """A tiny transformer that only shows that everything runs."""
     dit(config)
@@ -65,4 +71,4 @@ def smoke(config):
     config.sample.steps = 3
 
 
-VARIANTS = (dit, smoke)
+VARIANTS = (dit, gated, smoke)
