@@ -174,7 +174,7 @@ def _files_in(folder: Path) -> str:
 
 
 def _meant(file: Path) -> str:
-    """Name the project's config of that name or the nearest file, or list names for a bare one."""
+    """Return a hint for a missing file: the project's own config, or the nearest file name."""
     names = list(shipped())
     if file.stem in names:
         return f"; the project's own is --config={file.stem}"

@@ -5,7 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int, Key
+from jaxtyping import Array, Float, Int, Key
 
 from t2i_jax.core.arguments import MAX_SEED, whole_number
 
@@ -18,6 +18,11 @@ def derive_keys(keys: Key[Array, "B"], number: int | Int[Array, ""]) -> Key[Arra
 def split_keys(keys: Key[Array, "B"], count: int) -> tuple[Key[Array, "B"], ...]:
     """Split each of `keys` into `count` independent ones. Returns `count` arrays of keys."""
     return tuple(derive_keys(keys, i) for i in range(count))
+
+
+def draw_normal(keys: Key[Array, "B"], shape: tuple[int, ...]) -> Float[Array, "B ..."]:
+    """Return standard normal noise of `shape` for each of `keys`, float32."""
+    return jax.vmap(lambda key: jax.random.normal(key, shape))(keys)
 
 
 def example_keys(

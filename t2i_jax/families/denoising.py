@@ -10,7 +10,7 @@ from t2i_jax.core.denoiser import Denoiser
 from t2i_jax.core.family import Variables
 from t2i_jax.core.fields import Field
 from t2i_jax.core.progress import WATCHED, tell
-from t2i_jax.core.random import split_keys
+from t2i_jax.core.random import draw_normal, split_keys
 from t2i_jax.core.text import TextCondition
 from t2i_jax.diffusion.guidance import combine, scale_at
 from t2i_jax.diffusion.parameterizations import to_noise, to_x0
@@ -71,7 +71,7 @@ def unit_noise(plan: Plan, inputs: Mapping, keys) -> Any:
     """Return noise of unit variance [B, *latents]: inputs["noise"], or drawn with the keys [B]."""
     if "noise" in inputs:
         return inputs["noise"]
-    return jax.vmap(lambda key: jax.random.normal(key, plan.denoiser.latents.shape))(keys)
+    return draw_normal(keys, plan.denoiser.latents.shape)
 
 
 def predict_of(plan: Plan, conditioning: Conditioning, variables: Variables, inputs) -> Callable:

@@ -19,7 +19,7 @@ from jaxtyping import Array, Float, Key
 from t2i_jax.core.denoiser import Denoiser
 from t2i_jax.core.family import Context, Family
 from t2i_jax.core.fields import Field
-from t2i_jax.core.random import split_keys
+from t2i_jax.core.random import draw_normal, split_keys
 from t2i_jax.core.registry import lookup
 from t2i_jax.diffusion.parameterizations import KINDS, WEIGHTINGS, target, weight
 from t2i_jax.diffusion.samplers import SAMPLERS, make_sampler, time_grid
@@ -232,7 +232,7 @@ def training_noise(
     With the offset, the network learns to change the mean of a picture too (arXiv 2305.08891,
     section 2), so that it can draw very dark and very bright ones.
     """
-    noise = jax.vmap(lambda key: jax.random.normal(key, shape))(keys)
+    noise = draw_normal(keys, shape)
     if offset:
         whole = (1, 1, shape[-1])
         noise += offset * jax.vmap(

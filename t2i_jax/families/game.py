@@ -17,7 +17,7 @@ from t2i_jax.adversarial.losses import NAMES, Adversarial, make_losses
 from t2i_jax.core.family import Context
 from t2i_jax.core.fields import Field
 from t2i_jax.core.pictures import to_channels, to_unit
-from t2i_jax.core.random import derive_keys, split_keys
+from t2i_jax.core.random import derive_keys, draw_normal, split_keys
 from t2i_jax.core.registry import lookup
 from t2i_jax.families.conditioning import Conditioning, make_conditioning
 from t2i_jax.families.config_fields import network_fields, read_section
@@ -141,7 +141,7 @@ def make_game(config, axis_name=None) -> Game:
         first, second, whether, where = split_keys(keys, 4)
 
         def draw(keys):
-            z = jax.vmap(lambda key: jax.random.normal(key, (generator.latent,)))(keys)
+            z = draw_normal(keys, (generator.latent,))
             return generator.apply(
                 {"params": params["generator"]["net"]}, z, condition, method="map"
             )
@@ -228,7 +228,7 @@ def make_augment(settings: Mapping[str, Any], steps: int) -> Callable:
             x = apply_policy(settings["augment"], x, augment_keys)
         if settings["instance_noise"]:
             left = jnp.maximum(1.0 - ctx.step / steps, 0.0)
-            noise = jax.vmap(lambda key: jax.random.normal(key, x.shape[1:]))(noise_keys)
+            noise = draw_normal(noise_keys, x.shape[1:])
             x = x + settings["instance_noise"] * left * noise
         return x
 

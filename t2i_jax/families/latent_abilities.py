@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from t2i_jax.core.family import Variables
+from t2i_jax.core.random import draw_normal
 
 INTERPOLATE = {"steps": 8}  # pictures on the way, both ends included
 
@@ -21,7 +22,7 @@ def make_abilities(size: int, encode: Callable, decode: Callable) -> dict[str, C
 
     def sample(variables: Variables, inputs, keys, *, temperature):
         """Draw pictures uint8 [B, H, W, 3], each from a draw of its vector."""
-        z = temperature * jax.vmap(lambda key: jax.random.normal(key, (size,)))(keys)
+        z = temperature * draw_normal(keys, (size,))
         return decode(variables, {**inputs, "latent": z})
 
     def reconstruct(variables: Variables, inputs, keys=None):

@@ -26,7 +26,7 @@ from jaxtyping import Array, Float, Key
 from t2i_jax.core.denoiser import Denoiser
 from t2i_jax.core.family import Context, Family, Variables
 from t2i_jax.core.fields import Field
-from t2i_jax.core.random import split_keys
+from t2i_jax.core.random import draw_normal, split_keys
 from t2i_jax.core.text import TextCondition
 from t2i_jax.core.types import Number
 from t2i_jax.diffusion.parameterizations import convert
@@ -93,7 +93,7 @@ def make(config, axis_name=None) -> Family:
         keys = dropout_keys if ctx.train else None
         text = conditioning.training_text(ctx, drop_keys)
         x0 = batch_latents(denoiser.latents, ctx)
-        noise = jax.vmap(lambda key: jax.random.normal(key, x0.shape[1:]))(noise_keys)
+        noise = draw_normal(noise_keys, x0.shape[1:])
         r, t = draw_interval(denoiser, time_keys, r_keys, settings["instant"])
         c = denoiser.schedule(like_pictures(t))
         z = c.alpha * x0 + c.sigma * noise
@@ -128,7 +128,7 @@ def make_sample(denoiser: Denoiser, conditioning: Conditioning) -> Callable:
         model, frozen = variables.params["model"], variables.frozen
         condition = denoiser.encode_text(model, frozen, conditioning.text_of(inputs))
         u = average_velocity(denoiser, model, condition)
-        z = jax.vmap(lambda key: jax.random.normal(key, denoiser.latents.shape))(keys)
+        z = draw_normal(keys, denoiser.latents.shape)
         return denoiser.latents.decode(
             frozen.get("first_stage", {}), follow(u, z, time_grid(steps))
         )

@@ -21,7 +21,7 @@ from jaxtyping import Array, Float, Int, Key
 from t2i_jax.core.family import Context, Family, Variables
 from t2i_jax.core.fields import Field
 from t2i_jax.core.pictures import from_unit, to_unit
-from t2i_jax.core.random import derive_keys, keys_at, split_keys
+from t2i_jax.core.random import derive_keys, draw_normal, keys_at, split_keys
 from t2i_jax.data.degradation import enlarge
 from t2i_jax.diffusion.parameterizations import to_noise, to_x0
 from t2i_jax.diffusion.samplers import make_sampler, time_grid
@@ -96,20 +96,15 @@ def make_loss(net: DetailDenoiser, settings: Mapping[str, Any]) -> Callable:
         high = to_unit(ctx.batch["image"])
         small = to_unit(degrade(ctx.batch["image"], small_keys, settings))
         level = settings["augmentation"] * jax.vmap(jax.random.uniform)(level_keys)
-        small = small + level[:, None, None, None] * noise_like(small, seen_keys)
+        small = small + level[:, None, None, None] * draw_normal(seen_keys, small.shape[1:])
         x0 = (high - enlarge(small, settings["scale"])) / SPREAD
-        noise, t = noise_like(x0, noise_keys), jax.vmap(logit_normal)(time_keys)
+        noise, t = draw_normal(noise_keys, x0.shape[1:]), jax.vmap(logit_normal)(time_keys)
         c = rectified(t[:, None, None, None])
         x_t = c.alpha * x0 + c.sigma * noise
         output: Any = net.apply({"params": params["model"]}, x_t, small, t, level)
         return jnp.square(output - x0).mean((1, 2, 3)), (ctx.extra, {})
 
     return loss
-
-
-def noise_like(x: Float[Array, "B H W C"], keys: Key[Array, "B"]) -> Float[Array, "B H W C"]:
-    """Return unit noise of the shape of x, each example's from its key."""
-    return jax.vmap(lambda key: jax.random.normal(key, x.shape[1:]))(keys)
 
 
 def make_upscale(

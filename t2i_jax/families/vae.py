@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Key
 from t2i_jax.core.family import Context, Family, Variables
 from t2i_jax.core.fields import Field
 from t2i_jax.core.pictures import from_unit, to_channels, to_rgb, to_unit
-from t2i_jax.core.random import split_keys
+from t2i_jax.core.random import draw_normal, split_keys
 from t2i_jax.core.types import AnyArray
 from t2i_jax.families import latent_abilities
 from t2i_jax.families.conditioning import make_conditioning
@@ -59,7 +59,7 @@ def draw_code(
     mean: Float[Array, "B Z"], log_var: Float[Array, "B Z"], keys: Key[Array, "B"]
 ) -> Float[Array, "B Z"]:
     """Draw z from N(mean, exp(log_var)), differentiable in both (arXiv 1312.6114, section 2.4)."""
-    noise = jax.vmap(lambda key: jax.random.normal(key, mean.shape[1:]))(keys)
+    noise = draw_normal(keys, mean.shape[1:])
     return mean + jnp.exp(0.5 * log_var) * noise
 
 

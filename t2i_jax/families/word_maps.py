@@ -12,6 +12,7 @@ from jaxtyping import Array, Bool, Float
 
 from t2i_jax.core.denoiser import Denoiser
 from t2i_jax.core.family import Variables
+from t2i_jax.core.random import derive_keys, draw_normal
 from t2i_jax.families.conditioning import Conditioning
 
 # A network that removes noise is asked at these times. With more noise, the attention says less
@@ -44,8 +45,7 @@ def word_map_abilities(denoiser: Denoiser, conditioning: Conditioning) -> dict[s
 
         def at_time(time):
             i, t = time
-            noise_keys = jax.vmap(lambda key: jax.random.fold_in(key, i))(keys)
-            noise = jax.vmap(lambda key: jax.random.normal(key, latents.shape))(noise_keys)
+            noise = draw_normal(derive_keys(keys, i), latents.shape)
             c = denoiser.schedule(t)
             x_t = c.alpha * x0 + c.sigma * noise
             return attention(model, x_t, jnp.full(len(x0), t), condition)

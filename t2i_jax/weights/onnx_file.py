@@ -100,7 +100,7 @@ def _fields(content) -> dict[int, list[Any]]:
 
 
 def _varint(view, place: int) -> tuple[int, int]:
-    """Return (a number of 7 bits a byte, the place after it)."""
+    """Return (the integer that is stored at a place, 7 bits a byte; the place after it)."""
     number = shift = 0
     while True:
         byte = view[place]

@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 
-from t2i_jax.core.random import derive_keys, example_keys, once_a_step_key, split_keys
+from t2i_jax.core.random import derive_keys, draw_normal, example_keys, once_a_step_key, split_keys
 
 KEYS = jax.random.split(jax.random.key(0), 3)
 
@@ -38,3 +38,10 @@ def test_the_key_of_a_step_is_none_of_its_examples():
     assert (jax.random.key_data(once_a_step_key(rng, 5)) != keys).any(1).all()
     later = jax.random.key_data(once_a_step_key(rng, 6))
     assert (jax.random.key_data(once_a_step_key(rng, 5)) != later).any()
+
+
+def test_noise_of_an_example_is_that_of_its_key():
+    keys = jax.random.split(jax.random.key(0), 5)
+    noise = draw_normal(keys, (2, 3))
+    assert noise.shape == (5, 2, 3)
+    np.testing.assert_array_equal(noise[3], jax.random.normal(keys[3], (2, 3)))
